@@ -1,0 +1,1 @@
+"""Flax modules that unrelated papers share."""

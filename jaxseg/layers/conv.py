@@ -1,0 +1,95 @@
+"""Convolution and transposed convolution as linen modules: parameters around ``jaxseg.ops.conv``."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxseg.ops import conv as ops
+
+Size = int | tuple[int, int]
+Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
+Initializer = Callable[..., Array]
+
+he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+"""N(0, sqrt(2 / fan_in)), not truncated (He et al. 2015, eq. 10)."""
+
+
+def pair(size: Size) -> tuple[int, int]:
+    """``3`` or ``(3, 3)`` as rows and columns."""
+    return (size, size) if isinstance(size, int) else size
+
+
+class Conv(nn.Module):
+    """Correlation of ``[b h w c]`` with a kernel ``[kh kw c/groups features]``, plus a bias.
+
+    Padding counts pixels on each side, as in torch and Caffe; ``groups`` equal to the channels makes it depthwise.
+    """
+
+    features: int
+    kernel_size: Size = 3
+    stride: Size = 1
+    padding: Padding = 0
+    dilation: Size = 1
+    groups: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = he_normal
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x d"]:
+        """Map of ``features`` channels in the compute dtype."""
+        shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        out = ops.conv(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        return _add_bias(self, out)
+
+
+class ConvTranspose(nn.Module):
+    """Transposed convolution of ``[b h w c]``: each input value pastes its kernel ``[kh kw c features/groups]``.
+
+    Output size: ``(h - 1) stride - 2 padding + kernel + output_padding``.
+    """
+
+    features: int
+    kernel_size: Size = 2
+    stride: Size = 2
+    padding: Size = 0
+    output_padding: Size = 0
+    groups: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = he_normal
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x d"]:
+        """Map of ``features`` channels in the compute dtype."""
+        shape = (*pair(self.kernel_size), x.shape[-1], self.features // self.groups)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        out = ops.conv_transpose(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            groups=self.groups,
+        )
+        return _add_bias(self, out)
+
+
+def _add_bias(module: Conv | ConvTranspose, x: jax.Array) -> jax.Array:
+    if not module.use_bias:
+        return x
+    bias = module.param("bias", module.bias_init, (module.features,), jnp.float32)
+    return x + bias.astype(x.dtype).reshape(1, 1, 1, -1)

@@ -1,0 +1,121 @@
+"""Normalisation layers, in float32 whatever the compute dtype."""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxseg.layers import axis
+from jaxseg.types import BadInput, nearest
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015) over batch, rows and columns.
+
+    With ``train=True`` the statistics are those of the global batch, under every placement; the running statistics
+    move by ``1 - momentum`` towards them, the variance without bias as in torch and cuDNN. ``momentum`` here is the
+    share that stays: torch's 0.1 is 0.9.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        """Normalised map in the compute dtype."""
+        c = x.shape[-1]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (c,), jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, (c,), jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, (c,), jnp.float32) if self.use_scale else jnp.ones(c)
+        bias = self.param("bias", nn.initializers.zeros, (c,), jnp.float32) if self.use_bias else jnp.zeros(c)
+        if train:
+            m, v = moments(x)
+            if not self.is_initializing():
+                n = x.shape[0] * x.shape[1] * x.shape[2] * axis.device_count()
+                mean.value = self.momentum * mean.value + (1 - self.momentum) * m
+                var.value = self.momentum * var.value + (1 - self.momentum) * v * (n / max(n - 1, 1))
+        else:
+            m, v = mean.value, var.value
+        gain = scale * jax.lax.rsqrt(v + self.epsilon)
+        shift = bias - m * gain
+        out = x.astype(jnp.float32) * gain.reshape(1, 1, 1, c) + shift.reshape(1, 1, 1, c)
+        return out.astype(self.dtype)
+
+
+def moments(x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Mean and biased variance of each channel over the global batch, float32.
+
+    Both come from one pass over the map, around each channel's first value, which keeps the difference of squares
+    exact where the mean is far from zero.
+    """
+    x = x.astype(jnp.float32)
+    centre = jax.lax.stop_gradient(axis.mean_over_devices(x[:1, :1, :1]))
+    d = x - centre
+    mean = axis.mean_over_devices(jnp.mean(d, axis=(0, 1, 2)))
+    square = axis.mean_over_devices(jnp.mean(d * d, axis=(0, 1, 2)))
+    return mean + centre.reshape(-1), jnp.maximum(square - mean * mean, 0.0)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu & He 2018): statistics of each image over groups of channels.
+
+    ``groups=0`` stands for one channel a group (instance normalisation), ``groups=1`` for all channels (layer
+    normalisation over the image).
+    """
+
+    groups: int = 32
+    epsilon: float = 1e-5
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        """Normalised map in the compute dtype; the same in training and at test."""
+        del train
+        b, h, w, c = x.shape
+        groups = self.groups or c
+        if c % groups:
+            raise BadInput(f"group normalisation cannot split {c} channels into {groups} groups; choose a divisor of {c}")
+        scale = self.param("scale", nn.initializers.ones, (c,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (c,), jnp.float32)
+        grouped = x.astype(jnp.float32).reshape(b, h, w, groups, c // groups)
+        mean = grouped.mean(axis=(1, 2, 4), keepdims=True)
+        var = jnp.square(grouped - mean).mean(axis=(1, 2, 4), keepdims=True)
+        out = ((grouped - mean) * jax.lax.rsqrt(var + self.epsilon)).reshape(b, h, w, c)
+        return (out * scale.reshape(1, 1, 1, c) + bias.reshape(1, 1, 1, c)).astype(self.dtype)
+
+
+class Identity(nn.Module):
+    """No normalisation, with the signature of one."""
+
+    dtype: jnp.dtype | type = jnp.float32
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        """The map itself in the compute dtype."""
+        del train
+        return x.astype(self.dtype)
+
+
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "batch": BatchNorm,
+    "group": GroupNorm,
+    "instance": partial(GroupNorm, groups=0),
+    "layer": partial(GroupNorm, groups=1),
+    "none": Identity,
+}
+
+
+def make_norm(kind: str) -> Callable[..., nn.Module]:
+    """The layer of that name: "batch", "group", "instance", "layer" or "none".
+
+    Raises:
+      BadInput: another name.
+    """
+    if kind not in NORMS:
+        raise BadInput(f"no normalisation is called {kind!r}{nearest(kind, NORMS)}")
+    return NORMS[kind]
