@@ -161,7 +161,7 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, switches: Switches, *, train: bool) -> Map:
-        inner = x.shape[-1] // 4
+        inner = self.features // 4
         main = Conv(self.features, 1, use_bias=False, dtype=self.dtype, name="main")(x)
         main = BatchNorm(epsilon=1e-3, dtype=self.dtype, name="main_norm")(main, train=train)
         main = max_unpool(main, switches, 2)
