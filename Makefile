@@ -1,0 +1,33 @@
+# `make check` is what CI runs. On a fresh clone say `make setup` first.
+PYTHON ?= .venv/bin/python
+
+.PHONY: setup check lint types test docs catalogue format clean
+
+setup: ## a virtual environment with everything that `make check` needs
+	python3 -m venv .venv
+	.venv/bin/pip install -e ".[dev]"
+
+check: lint types test docs ## what CI runs
+
+lint:
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types:
+	$(PYTHON) -m pyright --pythonpath $(PYTHON)
+
+test:
+	$(PYTHON) -m pytest
+
+docs: ## into docs/_build/html; warnings are errors
+	$(PYTHON) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+catalogue: ## rewrite the zoo table in README.md from the registry
+	$(PYTHON) docs/catalogue.py
+
+format:
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+clean:
+	rm -rf docs/_build docs/_generated build dist
