@@ -90,7 +90,7 @@ class FailedRun(RuntimeError):
 
 
 def nearest(name: str, known: Any) -> str:
-    """A phrase that offers the closest of the ``known`` names: ``"; did you mean 'unet'?"``, or lists them when short."""
+    """A phrase that offers the closest ``known`` names, ``"; did you mean 'unet'?"``, or lists them when few."""
     import difflib
 
     known = sorted(str(k) for k in known)

@@ -1,0 +1,1 @@
+"""Image -> {"c1" .. "c5"}: one family per file."""

@@ -1,8 +1,8 @@
 """Where this device's rows lie in the global batch.
 
 Inside ``pmap`` or ``shard_map`` over :data:`jaxseg.types.DATA_AXIS` a layer sees only its own rows, under ``jit`` it
-sees them all, however they are laid out. Layers that need the whole batch ask here, so that a network says nothing about
-devices and every placement computes the same numbers.
+sees them all, however they are laid out. Layers that need the whole batch ask here, so that a network says nothing
+about devices and every placement computes the same numbers.
 """
 
 import jax

@@ -80,9 +80,7 @@ class GroupNorm(nn.Module):
         b, h, w, c = x.shape
         groups = self.groups or c
         if c % groups:
-            raise BadInput(
-                f"group normalisation cannot split {c} channels into {groups} groups; choose a divisor of {c}"
-            )
+            raise BadInput(f"{c} channels do not split into {groups} groups; choose a divisor of {c}")
         scale = self.param("scale", nn.initializers.ones, (c,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (c,), jnp.float32)
         grouped = x.astype(jnp.float32).reshape(b, h, w, groups, c // groups)

@@ -84,6 +84,7 @@ class InitialBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
+        """``[b y x 3]`` -> ``[b y/2 x/2 16]``."""
         conv = Conv(13, 3, stride=2, padding=1, dtype=self.dtype, name="conv")(x)
         x = jnp.concatenate([conv, max_pool(x.astype(self.dtype), 2)], axis=-1)
         x = BatchNorm(epsilon=1e-3, dtype=self.dtype, name="norm")(x, train=train)
@@ -103,6 +104,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
+        """``[b y x c]`` -> the same shape."""
         channels = x.shape[-1]
         inner = channels // 4
         y = Conv(inner, 1, use_bias=False, dtype=self.dtype, name="reduce")(x)
@@ -137,6 +139,7 @@ class Downsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> tuple[Map, Switches]:
+        """``[b y x c]`` -> ``[b y/2 x/2 features]`` and the switches of the pooling."""
         inner = self.features // 4
         y = Conv(inner, 2, stride=2, use_bias=False, dtype=self.dtype, name="reduce")(x)
         y = _norm_act(self, 1, y, train=train)
@@ -161,6 +164,7 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, switches: Switches, *, train: bool) -> Map:
+        """``[b y x c]`` -> ``[b 2y 2x features]``."""
         inner = self.features // 4
         main = Conv(self.features, 1, use_bias=False, dtype=self.dtype, name="main")(x)
         main = BatchNorm(epsilon=1e-3, dtype=self.dtype, name="main_norm")(main, train=train)
