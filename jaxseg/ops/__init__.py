@@ -1,1 +1,1 @@
-"""Pure array functions: NHWC maps, HWIO kernels; no parameters, no Flax, no input or output."""
+"""Pure array functions: no parameters, no Flax, no files."""

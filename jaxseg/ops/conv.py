@@ -1,0 +1,251 @@
+"""Convolutions as the zoo uses them: NHWC maps, HWIO kernels, pure functions.
+
+``conv`` and ``conv_transpose`` equal one call of ``lax.conv_general_dilated`` each; every float dtype is kept.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float, Int
+
+from jaxseg.ops.window import Padding, Pads, Size, explicit_pads, pair, reach
+from jaxseg.types import BadInput
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def conv(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw i o"],
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Float[Array, "b y x o"]:
+    """Convolution (cross-correlation): ``y[p] = sum_k x[stride p + dilation k - padding] kernel[k]``.
+
+    Args:
+      x: maps.
+      kernel: HWIO; ``i`` is ``c / groups``. ``groups == c`` is the depthwise convolution.
+      stride: step between outputs.
+      padding: zeros around the map; "SAME" as XLA means it, which is not torch's padding at stride 2.
+      dilation: step between taps.
+      groups: blocks of channels that do not see each other, as torch orders them.
+
+    Returns:
+      Maps of ``(h + padding - dilation (kh - 1) - 1) // stride + 1`` rows.
+
+    Raises:
+      BadInput: channels and groups do not fit, or the window is larger than the padded map.
+    """
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    window = (kernel.shape[0], kernel.shape[1])
+    pads = explicit_pads(padding, (x.shape[1], x.shape[2]), window, stride, dilation)
+    _check(x, kernel, kernel.shape[2] * groups, kernel.shape[3], groups)
+    for size, span, sides in zip(x.shape[1:3], reach(window, dilation), pads, strict=True):
+        if size + sum(sides) < span:
+            raise BadInput(f"a window that reaches {span} pixels does not fit {size} pixels padded by {sides}")
+    return plain_conv(x, kernel, stride, pads, dilation, groups)
+
+
+def conv_transpose(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c o"],
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Float[Array, "b y x k"]:
+    """Transposed convolution, the gradient of ``conv``: ``y[stride i + dilation k - padding] += x[i] kernel[k]``.
+
+    Args:
+      x: maps.
+      kernel: [kh, kw, c_in, c_out / groups]: torch's ConvTranspose2d weight moved from (I, O, kh, kw), not flipped.
+      stride: factor of enlargement.
+      padding: rows and columns cropped from each side; "SAME" gives ``stride`` times the size.
+      output_padding: rows and columns added at the bottom and right, where only the kernel's tail reaches.
+      dilation: step between taps.
+      groups: blocks of channels that do not see each other.
+
+    Returns:
+      Maps of ``(h - 1) stride - 2 padding + dilation (kh - 1) + 1 + output_padding`` rows.
+
+    Raises:
+      BadInput: channels and groups do not fit, nothing is left of the map, or the kernel is too small for "SAME".
+    """
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    extra = pair(output_padding, "output_padding", least=0)
+    window = (kernel.shape[0], kernel.shape[1])
+    pads = _transposed_pads(padding, reach(window, dilation), stride)
+    _check(x, kernel, kernel.shape[2], kernel.shape[3] * groups, groups)
+    for n, span, s, sides, e in zip(x.shape[1:3], reach(window, dilation), stride, pads, extra, strict=True):
+        if (n - 1) * s + span - sum(sides) + e < 1:
+            raise BadInput(f"padding {sides} leaves nothing of {(n - 1) * s + span} rows or columns")
+    return plain_conv_transpose(x, kernel, stride, pads, extra, dilation, groups)
+
+
+def plain_conv(
+    x: Array, kernel: Array, stride: tuple[int, int], pads: Pads, dilation: tuple[int, int], groups: int
+) -> Array:
+    """The reference: one call of XLA's convolution."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=stride,
+        padding=pads,
+        rhs_dilation=dilation,
+        dimension_numbers=LAYOUT,
+        feature_group_count=groups,
+    )
+
+
+def plain_conv_transpose(
+    x: Array,
+    kernel: Array,
+    stride: tuple[int, int],
+    pads: Pads,
+    extra: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Array:
+    """The reference: one call of XLA's convolution over the map with zeros between its pixels."""
+    kh, kw, c, o = kernel.shape
+    kernel = kernel[::-1, ::-1].reshape(kh, kw, groups, c // groups, o)
+    kernel = jnp.moveaxis(kernel, 2, 3).reshape(kh, kw, c // groups, groups * o)
+    spans = reach((kh, kw), dilation)
+    around = [(span - 1 - lo, span - 1 - hi + e) for span, (lo, hi), e in zip(spans, pads, extra, strict=True)]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(1, 1),
+        padding=around,
+        lhs_dilation=stride,
+        rhs_dilation=dilation,
+        dimension_numbers=LAYOUT,
+        feature_group_count=groups,
+    )
+
+
+def bilinear_kernel(size: int, channels: int, *, grouped: bool = False) -> Float[Array, "size size i o"]:
+    """Kernel of a transposed convolution that upsamples each channel bilinearly.
+
+    With ``f = (size + 1) // 2`` and centre ``c = f - 1`` (odd size) or ``f - 1/2`` (even), the weight is
+    ``(1 - |i - c| / f) (1 - |j - c| / f)``. The size for a factor ``s`` is ``2 s - s % 2``. Caffe's own filler is half
+    a pixel off for even sizes with odd ``f``; FCN's net surgery (shelhamer/fcn.berkeleyvision.org, surgery.py), which
+    this follows, is not.
+
+    Args:
+      size: rows and columns.
+      channels: channels in and out.
+      grouped: a kernel for ``groups=channels``, [size, size, channels, 1], instead of one with a diagonal,
+        [size, size, channels, channels].
+    """
+    factor = (size + 1) // 2
+    centre = factor - 1 if size % 2 else factor - 0.5
+    line = 1 - np.abs(np.arange(size) - centre) / factor
+    square = np.outer(line, line).astype(np.float32)[:, :, None, None]
+    across = np.ones((channels, 1), np.float32) if grouped else np.eye(channels, dtype=np.float32)
+    return jnp.asarray(square * across[None, None])
+
+
+def caffe_crop(x: Float[Array, "b h w c"], size: Size, offset: Size) -> Float[Array, "b y x c"]:
+    """Caffe's ``Crop``: rows and columns from ``offset`` to ``offset + size``.
+
+    Raises:
+      BadInput: the crop leaves the map.
+    """
+    (rows, columns), (top, left) = pair(size, "size"), pair(offset, "offset", least=0)
+    if top + rows > x.shape[1] or left + columns > x.shape[2]:
+        raise BadInput(f"a crop of {rows}x{columns} at {top}, {left} leaves a map of {x.shape[1]}x{x.shape[2]}")
+    return x[:, top : top + rows, left : left + columns]
+
+
+def pixel_shuffle(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b y x k"]:
+    """Sub-pixel rearrangement: channel ``k factor^2 + i factor + j`` becomes pixel (i, j) of each block of channel k.
+
+    The order of torch's ``PixelShuffle`` (Shi et al. 2016, eq. 4).
+
+    Raises:
+      BadInput: the channels are no multiple of ``factor**2``.
+    """
+    b, h, w, c = x.shape
+    if factor < 1 or c % factor**2:
+        raise BadInput(f"{c} channels do not split into blocks of {factor}x{factor}")
+    blocks = x.reshape(b, h, w, c // factor**2, factor, factor)
+    return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(b, h * factor, w * factor, c // factor**2)
+
+
+def icnr(initializer: Callable[..., Array], factor: int) -> Callable[..., Array]:
+    """An initializer for the convolution before ``pixel_shuffle`` that starts free of checkerboards.
+
+    All ``factor**2`` pixels of a block share one kernel (Aitken et al. 2017), so the output is constant within blocks.
+
+    Args:
+      initializer: ``(key, shape, dtype) -> array`` for the kernel of one pixel.
+      factor: that of the ``pixel_shuffle`` that follows.
+
+    Returns:
+      ``(key, shape, dtype) -> array`` for HWIO shapes; it raises BadInput if O is no multiple of ``factor**2``.
+    """
+
+    def initialize(key: Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> Array:
+        if shape[-1] % factor**2:
+            raise BadInput(f"{shape[-1]} channels do not split into blocks of {factor}x{factor}")
+        one = initializer(key, (*shape[:-1], shape[-1] // factor**2), dtype)
+        return jnp.repeat(one, factor**2, axis=-1)
+
+    return initialize
+
+
+def overlap(
+    size: Size, window: Size, *, stride: Size, padding: Padding = 0, output_padding: Size = 0
+) -> Int[np.ndarray, "h w"]:
+    """How many taps of a transposed convolution fall on each output pixel.
+
+    Constant away from the borders exactly when the stride divides the window; otherwise the pattern is the
+    checkerboard (Odena et al. 2016): 1, 2, 4 for a 3x3 window at stride 2.
+
+    Args:
+      size: of the input map.
+      window: of the kernel.
+      stride: as in ``conv_transpose``.
+      padding: as in ``conv_transpose``.
+      output_padding: as in ``conv_transpose``.
+    """
+    size, window, stride = pair(size, "size"), pair(window, "window"), pair(stride, "stride")
+    extra = pair(output_padding, "output_padding", least=0)
+    lines = []
+    for n, k, s, (lo, hi), e in zip(
+        size, window, stride, _transposed_pads(padding, window, stride), extra, strict=True
+    ):
+        line = np.zeros((n - 1) * s + k + e, np.int64)
+        for i in range(n):
+            line[i * s : i * s + k] += 1
+        lines.append(line[lo : len(line) - hi])
+    return np.outer(*lines)
+
+
+def _transposed_pads(padding: Padding, spans: tuple[int, int], stride: tuple[int, int]) -> Pads:
+    if padding == "SAME":
+        total = [span - s for span, s in zip(spans, stride, strict=True)]
+        if min(total) < 0:
+            raise BadInput(f"a transposed window that reaches {spans} is too small for 'SAME' at stride {stride}")
+        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+    return explicit_pads(padding, (0, 0), (1, 1), (1, 1), (1, 1))
+
+
+def _check(x: Array, kernel: Array, channels_in: int, channels_out: int, groups: int) -> None:
+    if x.dtype != kernel.dtype:
+        raise BadInput(f"the map is {x.dtype} and the kernel {kernel.dtype}; cast one of them")
+    if groups < 1 or channels_in % groups or channels_out % groups:
+        raise BadInput(f"{channels_in} channels to {channels_out} do not split into {groups} groups")
+    if x.shape[3] != channels_in:
+        raise BadInput(
+            f"the map has {x.shape[3]} channels; a kernel {kernel.shape}, groups {groups} takes {channels_in}"
+        )

@@ -1,0 +1,18 @@
+"""Cutting the middle out of maps."""
+
+from jax import Array
+
+from jaxseg.types import BadInput
+
+
+def centre_crop(x: Array, height: int, width: int) -> Array:
+    """The central ``height`` x ``width`` of an array ``[b h w ...]``; the odd pixel is left over at the bottom right.
+
+    Raises:
+      BadInput: the map is smaller than that.
+    """
+    top, left = x.shape[1] - height, x.shape[2] - width
+    if top < 0 or left < 0:
+        raise BadInput(f"a map of {x.shape[1]}x{x.shape[2]} has no central {height}x{width}: it must not be smaller")
+    top, left = top // 2, left // 2
+    return x[:, top : top + height, left : left + width]

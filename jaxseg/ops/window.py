@@ -1,0 +1,80 @@
+"""How a window slides over a map: sizes, paddings and output sizes, all known before anything runs."""
+
+from typing import Literal
+
+from jaxseg.types import BadInput
+
+Size = int | tuple[int, int]
+"""One number for both axes, or (rows, columns)."""
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+"""((top, bottom), (left, right))."""
+
+Padding = int | tuple[int, int] | Pads | Literal["SAME", "VALID"]
+"""One number, (rows, columns), ((top, bottom), (left, right)), or XLA's names."""
+
+
+def pair(size: Size, name: str, *, least: int = 1) -> tuple[int, int]:
+    """(rows, columns) of a size.
+
+    Raises:
+      BadInput: a number is below ``least``.
+    """
+    rows, columns = (size, size) if isinstance(size, int) else size
+    if rows < least or columns < least:
+        raise BadInput(f"{name} is {size}; it needs {least} or more along both axes")
+    return rows, columns
+
+
+def explicit_pads(
+    padding: Padding, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> Pads:
+    """((top, bottom), (left, right)) of a window over a map of ``size``; "SAME" splits as XLA does, more at the end."""
+    if padding == "VALID":
+        return (0, 0), (0, 0)
+    if padding == "SAME":
+        totals = [
+            max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+            for n, k, s, d in zip(size, window, stride, dilation, strict=True)
+        ]
+        return (totals[0] // 2, totals[0] - totals[0] // 2), (totals[1] // 2, totals[1] - totals[1] // 2)
+    return given_pads(padding)
+
+
+def given_pads(padding: Padding) -> Pads:
+    """((top, bottom), (left, right)) of a padding given in numbers.
+
+    Raises:
+      BadInput: it is a name, or negative.
+    """
+    if isinstance(padding, str):
+        raise BadInput(f"padding {padding!r} has no meaning here; give numbers")
+    if isinstance(padding, int):
+        padding = (padding, padding)
+    rows, columns = ((p, p) if isinstance(p, int) else p for p in padding)
+    if min(*rows, *columns) < 0:
+        raise BadInput(f"padding is {padding}; it needs 0 or more (crop with a slice)")
+    return rows, columns
+
+
+def reach(window: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns from a window's first tap to its last, both counted."""
+    return dilation[0] * (window[0] - 1) + 1, dilation[1] * (window[1] - 1) + 1
+
+
+def conv_size(size: int, reach: int, stride: int, pads: tuple[int, int]) -> int:
+    """Positions of a window that lie wholly in the padded axis (0 when it does not fit)."""
+    return max((size + sum(pads) - reach) // stride + 1, 0)
+
+
+def pool_size(size: int, window: int, stride: int, pads: tuple[int, int], *, ceil_mode: bool) -> int:
+    """Positions of a pooling window: rounded down, or up in ``ceil_mode``.
+
+    Rounded up, the last window may hang over the end; it is dropped if it would start wholly in the padding (the rule
+    of Caffe's ``PoolingLayer`` and of torch).
+    """
+    span = size + sum(pads) - window
+    if not ceil_mode:
+        return max(span // stride + 1, 0)
+    count = max(-(-span // stride) + 1, 0)
+    return count - 1 if (count - 1) * stride >= size + pads[0] else count
