@@ -1,0 +1,133 @@
+"""Fair timing of several implementations of the same thing: interleaved in one process, medians, one table.
+
+A row has a callable per column ("jax", "torch", ...). Every callable is called once to warm up (that call is its
+compile time), then all columns take turns, so that a slow phase of the machine hits all of them alike.
+"""
+
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Result:
+    """What one row measured: milliseconds per call, seconds of the first call, and the ratio of the first two columns."""
+
+    name: str
+    median_ms: dict[str, float]
+    first_s: dict[str, float]
+    note: str = ""
+    extra: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """First column over the best of the others: below 1, the first is faster. NaN when there is no other."""
+        first, *others = self.median_ms.values()
+        return first / min(others) if others else math.nan
+
+
+def compare(
+    name: str, columns: Mapping[str, Callable[[], object]], *, repeats: int = 15, budget_s: float = 6.0, note: str = ""
+) -> Result:
+    """Time the columns of one row in turns.
+
+    Args:
+      name: of the row.
+      columns: callables that return only when the work is done (``jax.block_until_ready`` inside), the subject first.
+      repeats: turns at most; at least three are taken.
+      budget_s: stop after so many seconds of turns.
+      note: carried into the table.
+
+    Returns:
+      Medians in milliseconds, and the seconds of each column's first call (compilation included).
+    """
+    first = {}
+    for column, call in columns.items():
+        begin = time.perf_counter()
+        call()
+        first[column] = time.perf_counter() - begin
+    times: dict[str, list[float]] = {column: [] for column in columns}
+    begin = time.perf_counter()
+    for turn in range(max(repeats, 3)):
+        for column, call in columns.items():
+            # What runs back to back profits from its own caches; in turns, each column finds the other's leavings.
+            call()
+            start = time.perf_counter()
+            call()
+            times[column].append(time.perf_counter() - start)
+        if turn >= 2 and time.perf_counter() - begin > budget_s:
+            break
+    return Result(name, {c: statistics.median(t) * 1e3 for c, t in times.items()}, first, note)
+
+
+def table(results: Sequence[Result], *, title: str = "") -> str:
+    """The results as a markdown table."""
+    columns = list(dict.fromkeys(c for r in results for c in r.median_ms))
+    extras = list(dict.fromkeys(e for r in results for e in r.extra))
+    head = ["", *(f"{c} ms" for c in columns), "ratio", *extras, "first call s", "note"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for r in results:
+        cells = [r.name, *(_number(r.median_ms.get(c, math.nan)) for c in columns), _number(r.ratio)]
+        cells += [_number(r.extra.get(e, math.nan)) for e in extras]
+        cells += [_number(next(iter(r.first_s.values()))), r.note]
+        lines.append(f"| {' | '.join(cells)} |")
+    return (f"{title}\n\n" if title else "") + "\n".join(lines) + "\n"
+
+
+def write(results: Sequence[Result], path: Path, *, title: str = "", about: Mapping[str, object] | None = None) -> None:
+    """Write the results as JSON (``.json``) or as a markdown table (anything else)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".json":
+        rows = [{**asdict(r), "ratio": r.ratio} for r in results]
+        path.write_text(json.dumps({"title": title, "about": dict(about or {}), "rows": rows}, indent=1) + "\n")
+    else:
+        path.write_text(table(results, title=title))
+
+
+def in_subprocess(arguments: Iterable[str], *, timeout_s: float = 600) -> dict[str, float]:
+    """Run this Python with ``arguments`` in a process of its own and read the JSON object on its last line.
+
+    The way to measure peak memory: no process can lower its own high-water mark. The child ends with
+    ``print(json.dumps({"peak_mb": peak_memory_mb()}))``.
+    """
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
+    if done.returncode:
+        raise RuntimeError(f"measuring process failed: {done.stderr.strip()[-800:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held so far, in megabytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def machine() -> dict[str, object]:
+    """What the figures were taken on: processor, cores, versions of the frameworks that are loaded."""
+    import os
+    import platform
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    model = platform.processor() or platform.machine()
+    try:
+        names = [
+            line.split(":", 1)[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+        ]
+        model = names[0].strip() if names else model
+    except OSError:
+        pass
+    versions = {m: getattr(sys.modules[m], "__version__", "?") for m in ("jax", "flax", "torch") if m in sys.modules}
+    return {"processor": model, "cores": cores, "python": platform.python_version(), **versions}
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
