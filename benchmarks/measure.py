@@ -18,7 +18,7 @@ from pathlib import Path
 
 @dataclass
 class Result:
-    """What one row measured: milliseconds per call, seconds of the first call, and the ratio of the first two columns."""
+    """What one row measured: milliseconds per call and seconds of the first call, by column."""
 
     name: str
     median_ms: dict[str, float]
