@@ -1,0 +1,84 @@
+"""``jaxseg data list | prepare | show``."""
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group("data", short_help="The data sets.")
+def command() -> None:
+    """List the data sets, prepare one, or show what is known of one."""
+
+
+@command.command("list")
+@_JSON
+@_DATA_DIR
+def list_(as_json: bool, data_dir: Path | None) -> None:
+    """Every data set, and whether it is prepared here."""
+    from jaxseg.cli import report
+    from jaxseg.data import sets
+
+    found = []
+    for name in sets.list_sets():
+        facts = _facts(name)
+        found.append({**facts, "prepared": sets.is_prepared(name, data_dir=data_dir)})
+    if as_json:
+        return report.say_json(found)
+    rows = [
+        [f["name"], str(len(f["classes"])), _splits(f["splits"]), "yes" if f["prepared"] else "no", f["summary"]]
+        for f in found
+    ]
+    report.table(["name", "classes", "splits", "prepared", "what"], rows)
+
+
+@command.command("prepare")
+@click.argument("name")
+@click.option("--source", type=click.Path(path_type=Path), help="Folder with the published files, as `show` says.")
+@_DATA_DIR
+def prepare(name: str, source: Path | None, data_dir: Path | None) -> None:
+    """Bring data set NAME into the form that training reads."""
+    from jaxseg.cli import report
+    from jaxseg.data import sets
+
+    where = sets.prepare(name, source=source, data_dir=data_dir)
+    report.say(f"{name} is ready in {where}")
+
+
+@command.command("show")
+@click.argument("name")
+@_JSON
+@_DATA_DIR
+def show(name: str, as_json: bool, data_dir: Path | None) -> None:
+    """Facts of data set NAME: classes, palette, splits, licence, where to get it."""
+    from jaxseg.cli import report
+    from jaxseg.data import sets
+
+    facts = {**_facts(name), "prepared": sets.is_prepared(name, data_dir=data_dir)}
+    if as_json:
+        return report.say_json(facts)
+    for key in ("name", "summary", "licence", "url", "citation"):
+        report.say(f"{key}: {' '.join(str(facts[key]).split())}")
+    report.say(f"splits: {_splits(facts['splits'])}")
+    report.say(f"prepared: {'yes' if facts['prepared'] else 'no'}")
+    weights = facts.get("weights") or (None,) * len(facts["classes"])
+    rows = [
+        [str(index), kind, "#{:02x}{:02x}{:02x}".format(*colour), "" if weight is None else f"{weight:.4f}"]
+        for index, (kind, colour, weight) in enumerate(zip(facts["classes"], facts["palette"], weights, strict=False))
+    ]
+    report.table(["class", "name", "colour", "weight"], rows)
+
+
+def _facts(name: str) -> dict:
+    from jaxseg.data import sets
+
+    facts = sets.find(name).FACTS
+    return {f.name: getattr(facts, f.name) for f in dataclasses.fields(facts)}
+
+
+def _splits(splits) -> str:
+    items = splits.items() if hasattr(splits, "items") else splits
+    return ", ".join(name if count is None else f"{name} {count}" for name, count in items)

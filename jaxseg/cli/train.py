@@ -1,0 +1,48 @@
+"""``jaxseg train``: run a recipe's stages in a work directory, resuming what is already there."""
+
+from pathlib import Path
+
+import click
+
+DEFAULT_RECIPE = "unet_scenes"
+
+
+@click.command("train", short_help="Train a recipe.")
+@click.argument("recipe", default=DEFAULT_RECIPE, metavar="[RECIPE.py]")
+@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Override a field; may be repeated.")
+@click.option("--workdir", type=click.Path(path_type=Path), help="Where the run lives.  [default: runs/RECIPE]")
+@click.option(
+    "--placement",
+    type=click.Choice(["single", "sharded", "replicated"]),
+    default="single",
+    show_default=True,
+    help="One device, all devices by sharding, all devices by replication.",
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
+def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placement: str, data_dir: Path | None) -> None:
+    """Train RECIPE.py (or a recipe that comes with jaxseg, by name; unet_scenes if none is given).
+
+    The same command goes on from the last checkpoint of an interrupted run. A field is overridden by its path:
+    --set stages.0.steps=100 --set stages.0.optimizer.learning_rate=0.1
+    """
+    from jaxseg import recipe as recipes
+
+    value = recipes.load_file(recipes.find_file(recipe))
+    for change in changes:
+        value = recipes.override_text(value, change)
+    workdir = workdir or Path("runs") / value.name
+
+    from jaxseg.cli.runtime import prepare_runtime
+
+    prepare_runtime()
+    from jaxseg.cli import report
+    from jaxseg.train.loop import fit
+    from jaxseg.train.placement import by_name
+
+    report.say(f"recipe {value.name}: {recipes.find_file(recipe)}")
+    report.say(f"work directory: {workdir}")
+    metrics = fit(value, workdir, placement=by_name(placement), data_dir=data_dir)
+    facts = value.stages[-1].data.facts()
+    report.metrics_table(metrics, facts.classes, title=f"{facts.name}, validation")
+    report.say(f"overlays: {workdir / 'overlays'}")
+    report.say(f"curves: {workdir / 'curves.png'}")

@@ -1,0 +1,292 @@
+"""What a training is, as a value: ``Recipe`` and ``Stage`` hold the real objects (model, task, data, optimizer).
+
+A recipe is never edited, only rebuilt: ``override(recipe, "stages.0.model.depth", 4)``. It dumps to JSON and loads back
+equal, so that every work directory can say what was run in it. A recipe file is a Python file with a function
+``recipe() -> Recipe``; those under ``experiments/`` come with the package and may be named without their path.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+import re
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxseg.override import brief, fields, one_line, override, override_text
+from jaxseg.types import BadInput, nearest
+
+__all__ = ["Recipe", "Stage", "dump", "find_file", "load", "load_file", "override", "override_text", "shipped"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of one model: what, on what, how long, and what is left behind.
+
+    Attributes:
+      model: a linen module (``image -> outputs``).
+      task: joins the batch's keys to the outputs' (``jaxseg.tasks``).
+      data: training and validation splits with their transforms (``jaxseg.data``).
+      optimizer: a description with ``build(total_steps)`` (``jaxseg.train.optim``).
+      steps: optimizer updates.
+      batch_size: examples per update, over all devices, processes and microbatches.
+      name: of the stage's folder in the work directory.
+      accumulate: microbatches per update.
+      ema: decay of the moving average of the parameters per update, None for no average.
+      log_every: updates between two lines of the log.
+      eval_every: updates between two evaluations on the validation split.
+      save_every: updates between two checkpoints.
+      eval_batch_size: None takes ``batch_size``.
+      keep_best: the metric (larger is better) whose best checkpoint is kept, None for none.
+      keep_last: how many of the latest checkpoints are kept.
+      pictures: how many validation images are drawn at each evaluation.
+      init: "previous" carries over the weights of the stage before, by path and shape; None starts afresh.
+    """
+
+    model: Any
+    task: Any
+    data: Any
+    optimizer: Any
+    steps: int
+    batch_size: int
+    name: str = "main"
+    accumulate: int = 1
+    ema: float | None = None
+    log_every: int = 50
+    eval_every: int = 500
+    save_every: int = 500
+    eval_batch_size: int | None = None
+    keep_best: str | None = "miou"
+    keep_last: int = 2
+    pictures: int = 4
+    init: str | None = None
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "accumulate", "log_every", "eval_every", "save_every", "keep_last"):
+            _at_least(name, getattr(self, name), 1)
+        if self.eval_batch_size is not None:
+            _at_least("eval_batch_size", self.eval_batch_size, 1)
+        _at_least("pictures", self.pictures, 0)
+        if self.batch_size % self.accumulate:
+            raise BadInput(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise BadInput(f"ema is {self.ema}, but must lie in [0, 1)")
+        if self.init not in (None, "previous"):
+            raise BadInput(f"init is {self.init!r}, but must be None or 'previous'")
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise BadInput(f"a stage cannot be called {self.name!r}: its name is a folder's (letters, digits, . _ -)")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages to be run one after the other from one seed. ``name`` names the default work directory."""
+
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    name: str = ""
+
+    def __post_init__(self):
+        if not self.stages:
+            raise BadInput("a recipe needs at least one stage")
+        if self.stages[0].init == "previous":
+            raise BadInput("init is 'previous' in the first stage: there is none before it")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise BadInput(f"{name} is {value}, but must be at least {least}")
+
+
+def dump(value: Any) -> Any:
+    """A recipe, or any part of one, as what ``json`` writes; ``load`` gives an equal value back.
+
+    Dataclasses and linen modules become ``{"type": "module:Class", "fields": {...}}``, functions
+    ``{"function": "module:name"}``, dtypes ``{"dtype": "bfloat16"}``, tuples lists.
+
+    Raises:
+      BadInput: something inside is none of these (an array, say, or a lambda).
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [dump(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            "type": _address(type(value)),
+            "fields": {f.name: dump(getattr(value, f.name)) for f in fields(value)},
+        }
+    if isinstance(value, np.generic):
+        return value.item()
+    dtype = _dtype_name(value)
+    if dtype is not None:
+        return {"dtype": dtype}
+    if callable(value) and hasattr(value, "__qualname__"):
+        return {"function": _address(value)}
+    raise BadInput(f"a recipe cannot hold {brief(value)} ({type(value).__name__}): it has no JSON form")
+
+
+def load(form: Any) -> Any:
+    """The value that ``dump`` wrote. Only classes of jaxseg and of modules already imported are built.
+
+    Raises:
+      BadInput: the form is none of ``dump``'s, or names a class or field that does not exist.
+    """
+    if isinstance(form, list):
+        return tuple(load(item) for item in form)
+    if not isinstance(form, dict):
+        return form
+    if form.keys() == {"dtype"}:
+        import jax.numpy as jnp
+
+        return getattr(jnp, form["dtype"])
+    if form.keys() == {"function"}:
+        return _find(form["function"])
+    if form.keys() != {"type", "fields"}:
+        raise BadInput(f"not a recipe: an object with the keys {', '.join(sorted(map(str, form)))}")
+    kind = _find(form["type"])
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise BadInput(f"not a recipe: {form['type']} is no dataclass")
+    known = [f.name for f in fields(kind)]
+    for name in form["fields"]:
+        if name not in known:
+            raise BadInput(f"{form['type']} has no field {name!r}{nearest(name, known)}")
+    try:
+        return kind(**{name: load(inside) for name, inside in form["fields"].items()})
+    except TypeError as error:
+        raise BadInput(f"{form['type']} cannot be built: {one_line(error)}") from error
+
+
+def _dtype_name(value: Any) -> str | None:
+    """ "bfloat16" for ``jnp.bfloat16``, ``np.dtype("bfloat16")`` and the like; None for anything else."""
+    if isinstance(value, np.dtype):
+        return value.name
+    described = isinstance(value, type) and (issubclass(value, np.generic) or hasattr(value, "dtype"))
+    return np.dtype(getattr(value, "dtype", value)).name if described else None
+
+
+def _address(value: Any) -> str:
+    address = f"{value.__module__}:{value.__qualname__}"
+    module = sys.modules.get(value.__module__)
+    if "<" in value.__qualname__ or module is None or _attribute(module, value.__qualname__) is not value:
+        raise BadInput(f"a recipe cannot hold {address}: only what a module offers by name can be loaded back")
+    return address
+
+
+def _attribute(module: Any, qualname: str) -> Any:
+    for part in qualname.split("."):
+        module = getattr(module, part, None)
+    return module
+
+
+def _find(address: str) -> Any:
+    name, _, qualname = address.partition(":")
+    module = sys.modules.get(name)
+    if module is None and name.split(".")[0] == "jaxseg":
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            raise BadInput(f"the recipe names {address}, but this jaxseg has no module {name}") from error
+    if module is None:
+        raise BadInput(f"the recipe names {address}: import {name} first (only jaxseg's own modules are imported)")
+    found = _attribute(module, qualname)
+    if found is None:
+        raise BadInput(f"the recipe names {address}, which does not exist{nearest(qualname, vars(module))}")
+    return found
+
+
+def load_file(path: str | Path) -> Recipe:
+    """The recipe of a Python file (its function ``recipe()``) or of a work directory's ``recipe.json``.
+
+    A recipe without a name is given the file's.
+
+    Raises:
+      BadInput: the file is missing, fails, or gives no Recipe; the message names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"there is no recipe file {str(path)!r}; {_offer()}")
+    if path.suffix == ".json":
+        try:
+            found = load(json.loads(path.read_text()))
+        except ValueError as error:
+            raise error if isinstance(error, BadInput) else BadInput(f"{path} is not JSON: {error}") from error
+    elif path.suffix == ".py":
+        found = _run_file(path)
+    else:
+        raise BadInput(f"{str(path)!r} is no recipe: a recipe is a .py file with a function recipe()")
+    if not isinstance(found, Recipe):
+        raise BadInput(f"{path} gives a {type(found).__name__}, not a Recipe")
+    return found if found.name else dataclasses.replace(found, name=path.stem)
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with jaxseg: name to file."""
+    package = Path(__file__).parent
+    for folder in (package / "experiments", package.parent / "experiments"):
+        if (folder / "unet_scenes.py").is_file():
+            return {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
+    return {}
+
+
+def find_file(name: str) -> Path:
+    """The file of a recipe given by its path, or by its bare name if it comes with jaxseg.
+
+    Raises:
+      BadInput: there is neither.
+    """
+    if Path(name).suffix not in (".py", ".json") and not Path(name).exists():
+        known = shipped()
+        if name in known:
+            return known[name]
+        raise BadInput(f"no recipe is called {name!r}{nearest(name, known)}")
+    return Path(name)
+
+
+def _offer() -> str:
+    known = shipped()
+    return f"jaxseg comes with {', '.join(known)}" if known else "give the path of a .py file"
+
+
+def _run_file(path: Path) -> Any:
+    module_name = path.stem
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    shadowed = sys.modules.get(module_name)
+    if shadowed is None or getattr(shadowed, "__file__", None) == str(path):
+        sys.modules[module_name] = module  # classes of the file's own can then be loaded back by name
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, "recipe", None)):
+            raise BadInput(f"{path} has no function recipe()")
+        return module.recipe()
+    except BadInput as error:
+        raise BadInput(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except Exception as error:
+        raise BadInput(f"{_place(path, error)}: {_explain(error)}") from error
+
+
+def _place(path: Path, error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{path}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _explain(error: Exception) -> str:
+    """The error in one line, with the nearest name where a name is misspelt."""
+    text = f"{type(error).__name__}: {one_line(error)}"
+    typo = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if typo and "did you mean" not in text.lower():
+        kinds = [vars(module).get(typo[1]) for module in list(sys.modules.values()) if hasattr(module, "__dict__")]
+        names = {f.name for kind in kinds if dataclasses.is_dataclass(kind) for f in fields(kind)}
+        return f"{typo[1]} has no field {typo[2]!r}{nearest(typo[2], names)}"
+    if isinstance(error, AttributeError) and error.name is not None and error.obj is not None:
+        return f"{text}{nearest(error.name, [n for n in dir(error.obj) if not n.startswith('_')])}"
+    return text
