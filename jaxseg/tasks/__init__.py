@@ -1,0 +1,1 @@
+"""Tasks: the only place where the keys of batches meet the keys of outputs."""

@@ -1,0 +1,99 @@
+"""Semantic segmentation: one class for every pixel."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxseg.losses import CrossEntropy
+from jaxseg.metrics import Confusion
+from jaxseg.ops.crop import centre_crop
+from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
+from jaxseg.types import BadInput
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A loss as the task names it: a frozen dataclass with a name and a factor, called on logits and labels."""
+
+    @property
+    def name(self) -> str:
+        """Under which it is logged."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """Its factor in the total."""
+        ...
+
+    def __call__(self, logits: Array, label: Array, weight: Array | None = None) -> tuple[Array, Array]:
+        """Values and counts, each with the batch as first axis; the task sums both over the real rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Semantic:
+    """Classify every pixel. Works with any model that returns ``logits`` ``[b h w k]``.
+
+    Networks of valid convolutions return logits of the image's middle: label and weight are cropped to them.
+
+    Attributes:
+      num_classes: number of classes; every other label is void.
+      losses: what is minimised, each with its own ``scale``; see :mod:`jaxseg.losses`. The first is also applied to
+        ``aux_logits`` where a network returns them.
+      aux_weight: factor of the auxiliary loss (0.4 in PSPNet).
+      classes: names of the classes, for reports.
+    """
+
+    num_classes: int
+    losses: tuple[Loss, ...] = (CrossEntropy(),)
+    aux_weight: float = 0.4
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        names = [loss.name for loss in self.losses]
+        if not names or len(set(names)) < len(names):
+            raise BadInput(f"losses are one or more, each of another kind, not {names}")
+        if self.classes and len(self.classes) != self.num_classes:
+            raise BadInput(f"{len(self.classes)} class names for {self.num_classes} classes: give one each or none")
+
+    def inputs(self, batch: Batch, *, train: bool) -> dict[str, Any]:
+        """The image."""
+        return {"image": batch["image"]}
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
+        """One term per loss, and ``aux_<name>`` for the auxiliary head."""
+        terms = {loss.name: self._term(loss, outputs["logits"], batch) for loss in self.losses}
+        if "aux_logits" in outputs:
+            main = self.losses[0]
+            term = self._term(main, outputs["aux_logits"], batch)
+            terms[f"aux_{main.name}"] = term._replace(weight=self.aux_weight * main.scale)
+        return terms
+
+    def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
+        """``label``, the most probable class, and ``probability``, the softmax of the logits."""
+        logits = outputs["logits"].astype(jnp.float32)
+        return {
+            "label": jnp.argmax(logits, axis=-1).astype(jnp.int32),
+            "probability": jax.nn.softmax(logits, axis=-1),
+        }
+
+    def metrics(self) -> dict[str, Metric]:
+        """The confusion matrix's figures."""
+        return {"confusion": Confusion(self.num_classes, self.classes)}
+
+    def _term(self, loss: Loss, logits: Array, batch: Batch) -> Term:
+        """Sum and count over the real rows."""
+        size = logits.shape[1:3]
+        label = centre_crop(batch["label"], *size)
+        weight = centre_crop(batch["weight"], *size) if "weight" in batch else None
+        values, counts = loss(logits.astype(jnp.float32), label, weight)
+        return Term(_sum(values, batch), _sum(counts, batch), loss.scale)
+
+
+def _sum(values: Array, batch: Batch) -> Array:
+    """The sum over pixels and real rows."""
+    of_row = values.reshape(values.shape[0], -1).sum(-1)
+    return jnp.sum(jnp.where(batch["real"], of_row, 0.0) if "real" in batch else of_row)
