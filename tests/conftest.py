@@ -1,6 +1,7 @@
 """What every test runs under: stricter than a user's machine."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -13,3 +14,6 @@ import jax
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# What compiles slowly compiles once per checkout; git ignores the folder, and deleting it is always safe.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

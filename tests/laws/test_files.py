@@ -1,0 +1,40 @@
+"""Files say what they hold, hold one idea, and know nothing of the machine that they were written on."""
+
+import re
+
+from tests.laws.tree import ROOT, modules, name_of, tracked
+
+VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "tools", "stuff", "base_utils"}
+LONGEST = 450
+MACHINE = re.compile(r"(?<![\w.~$}])/(?:home|root|Users|work|tmp|mnt|opt)/[\w.-]+")
+TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".cff", ".json", ".txt", ".cfg", ".sh", ".rst", ""}
+
+
+def test_names_say_what_is_inside():
+    vague = [
+        name_of(p) for p in tracked() if VAGUE & {part.lower() for part in p.relative_to(ROOT).with_suffix("").parts}
+    ]
+    assert not vague, f"name the thing that the file holds: {vague}"
+
+
+def test_a_file_holds_one_idea():
+    code = modules("jaxseg", "tests", "docs", "experiments", "benchmarks")
+    lines = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in code}
+    long = {name: count for name, count in lines.items() if count > LONGEST}
+    assert lines and not long, f"over {LONGEST} lines it is two ideas: {long}"
+
+
+def test_no_machine_paths():
+    faults = []
+    for path in tracked():
+        if path.suffix in TEXT:
+            found = MACHINE.findall(path.read_text(encoding="utf-8"))
+            faults += [f"{name_of(path)} speaks of {place}" for place in found]
+    assert not faults, "\n".join(faults)
+
+
+def test_data_and_weights_stay_outside():
+    heavy = {".npz", ".npy", ".pt", ".pth", ".h5", ".safetensors", ".msgpack", ".tif", ".caffemodel", ".zip", ".gz"}
+    assert not [name_of(path) for path in tracked() if path.suffix in heavy]
+    large = {name_of(path): path.stat().st_size for path in tracked() if path.stat().st_size > 2**20}
+    assert not large, f"over one MiB: {large}"

@@ -1,0 +1,100 @@
+"""Imports flow down: each room of the house may touch the rooms below it, and nothing else."""
+
+from tests.laws.tree import PACKAGE, imports, modules, name_of
+
+BELOW: dict[str, set[str]] = {
+    "types": set(),
+    "ops": {"types"},
+    "layers": {"types", "ops"},
+    "weights": {"types"},
+    "viz": {"types"},
+    "backbones": {"types", "ops", "layers", "weights", "registry"},
+    "models": {"types", "ops", "layers", "weights", "backbones", "registry"},
+    "registry": {"types", "models"},
+    "losses": {"types", "ops"},
+    "metrics": {"types", "ops"},
+    "tasks": {"types", "ops", "losses", "metrics"},
+    "data": {"types"},
+    "recipe": {"types"},
+    "train": {"types", "recipe", "tasks.protocol", "viz"},
+    "export": {"types", "weights", "recipe", "registry", "tasks.protocol"},
+}
+"""What each room may import. The command line, the face of the package and the recipes may import everything."""
+
+EVERYTHING = {"cli", "__init__", "__main__", "run", "predict"}
+
+FOREIGN: dict[str, set[str]] = {
+    "types": {"jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets"},
+    "data": {"jax", "flax", "optax", "orbax", "jaxtyping"},
+    "ops": {"flax", "optax", "orbax", "grain", "tensorflow_datasets"},
+    "layers": {"optax", "orbax", "grain", "tensorflow_datasets"},
+    "backbones": {"optax", "orbax", "grain", "tensorflow_datasets"},
+    "models": {"optax", "orbax", "grain", "tensorflow_datasets"},
+    "losses": {"flax", "optax", "orbax", "grain", "tensorflow_datasets"},
+    "metrics": {"flax", "optax", "orbax", "grain", "tensorflow_datasets"},
+    "tasks": {"flax", "optax", "orbax", "grain", "tensorflow_datasets"},
+}
+"""Libraries that a room must do without: data workers stay free of JAX, ops of parameters, networks of training."""
+
+NOWHERE = {"tensorflow", "torch", "torchvision", "tf_keras", "keras"}
+
+DESCENT: dict[str, set[str]] = {}
+"""Papers that build on an earlier one, and may import its file: ``{"mask_rcnn": {"faster_rcnn"}}``."""
+
+FILES = modules("jaxseg")
+
+
+def room_of(module: str) -> str:
+    """``jaxseg.ops.conv`` -> ``ops``; the top package itself is ``__init__``."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def permitted(module: str, rooms: set[str]) -> bool:
+    """Whether a dotted module lies in one of the rooms, which may be named more finely: ``tasks.protocol``."""
+    inner = module.removeprefix("jaxseg.")
+    return any(inner == room or inner.startswith(room + ".") for room in rooms)
+
+
+def test_a_room_touches_only_what_lies_below_it():
+    faults = []
+    for path in FILES:
+        room = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if room in EVERYTHING:
+            continue
+        if room not in BELOW:
+            faults.append(f"{name_of(path)}: the plan knows no room {room!r}")
+            continue
+        allowed = BELOW[room] | {room}
+        for module, line in imports(path):
+            inner = module == "jaxseg" or not module.startswith("jaxseg.") or permitted(module, allowed)
+            # `from jaxseg.tasks import protocol` names the package on its way to the module
+            on_the_way = any(f"jaxseg.{name}".startswith(module + ".") for name in allowed)
+            if not inner and not on_the_way:
+                faults.append(f"{name_of(path)}:{line} imports {module}; {room} may touch {sorted(allowed)}")
+    assert len(FILES) > 10 and not faults, "\n".join(faults)
+
+
+def test_libraries_keep_to_their_rooms():
+    faults = []
+    for path in FILES:
+        banned = FOREIGN.get(path.relative_to(PACKAGE).with_suffix("").parts[0], set()) | NOWHERE
+        faults += [f"{name_of(path)}:{line} imports {m}" for m, line in imports(path) if m.split(".")[0] in banned]
+    assert not faults, "\n".join(faults)
+
+
+def test_papers_import_each_other_by_descent_only():
+    papers = {p.stem: p for p in FILES if p.parent.parent == PACKAGE / "models" and p.stem != "__init__"}
+    faults = []
+    for paper, path in papers.items():
+        known = {m.split(".")[3] for m, _ in imports(path) if m.startswith("jaxseg.models.") and m.count(".") >= 3}
+        faults += [
+            f"{paper} imports {other}" for other in known - {paper} - DESCENT.get(paper, set()) if other in papers
+        ]
+    assert papers, "no file under jaxseg/models/*/: the law would hold of nothing"
+    assert not faults, "\n".join(faults)
+
+
+def test_nothing_imports_the_command_line():
+    inner = [path for path in FILES if "cli" not in path.relative_to(PACKAGE).parts and path.name != "__main__.py"]
+    faults = [name_of(p) for p in inner if any(m.startswith("jaxseg.cli") for m, _ in imports(p))]
+    assert not faults, f"these import jaxseg.cli: {faults}"
