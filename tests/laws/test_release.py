@@ -20,7 +20,8 @@ def shell_blocks(text: str) -> list[str]:
 
 def test_the_changelog_knows_the_version():
     versions = re.findall(r"^## (\d+\.\d+\.\d+)", read("CHANGELOG.md"), re.MULTILINE)
-    assert versions and versions[0] == jaxseg.__version__
+    assert versions
+    assert versions[0] == jaxseg.__version__
     ordered = sorted(versions, key=lambda v: tuple(map(int, v.split("."))), reverse=True)
     assert versions == ordered
 
