@@ -1,0 +1,208 @@
+"""ResNet: deep residual learning for image recognition (He et al. 2016, arXiv:1512.03385).
+
+A 7x7 stem and a 3x3 max-pool, then four stages of residual blocks (paper Table 1). The names are torchvision's, with
+``normN`` for ``bnN``: ``layer2_0/conv1`` is the first convolution of the first block of the second stage.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from jaxseg.layers.conv import Conv
+from jaxseg.layers.norm import make_norm
+from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.ops.pool import max_pool
+from jaxseg.types import BadInput
+
+Map = Float[Array, "b _ _ _"]
+
+kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""N(0, sqrt(2 / fan_out)), as torchvision starts its residual networks."""
+
+
+class ResNet(nn.Module):
+    """The backbone without its classifier.
+
+    Attributes:
+      depths: blocks per stage.
+      bottleneck: 1x1, 3x3, 1x1 blocks with four times the channels (50 layers and more), or two 3x3.
+      width: channels of the stem and inside the first stage's blocks; they double with each stage.
+      output_stride: 32, 16 or 8. A stage that keeps its resolution trades its stride for dilation; its first block
+        still has the dilation of the stage before, as in torchvision.
+      stride_on: which convolution of a bottleneck carries the stride: "3x3" as in torchvision, "1x1" (the first) as in
+        the authors' own networks (MSRA).
+      norm: "batch", "group", "instance", "layer" or "none".
+      standardize: statistics of the input.
+      dtype: compute dtype.
+    """
+
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    bottleneck: bool = True
+    width: int = 64
+    output_stride: int = 32
+    stride_on: str = "3x3"
+    norm: str = "batch"
+    standardize: Standardize = IMAGENET
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
+        """``{"c1".."c5"}`` of raw RGB: the stem at stride 2, the four stages at 4, 8, 16, 32 or ``output_stride``."""
+        if self.output_stride not in (8, 16, 32):
+            raise BadInput(f"output stride {self.output_stride} of ResNet; there are 8, 16 and 32")
+        if self.stride_on not in ("3x3", "1x1"):
+            raise BadInput(f"stride on {self.stride_on!r} of ResNet; there are '3x3' (torchvision) and '1x1' (MSRA)")
+        x = self.standardize(image).astype(self.dtype)
+        x = Conv(
+            self.width,
+            7,
+            stride=2,
+            padding=3,
+            use_bias=False,
+            kernel_init=kaiming_fan_out,
+            dtype=self.dtype,
+            name="conv1",
+        )(x)
+        x = jax.nn.relu(make_norm(self.norm)(dtype=self.dtype, name="norm1")(x, train=train))
+        maps = {"c1": x}
+        x = max_pool(x, 3, stride=2, padding=1)
+        block = Bottleneck if self.bottleneck else BasicBlock
+        reached, dilation = 4, 1
+        for stage, blocks in enumerate(self.depths, 1):
+            wanted = 1 if stage == 1 else 2
+            stride = wanted if reached * wanted <= self.output_stride else 1
+            reached *= stride
+            first, dilation = dilation, dilation * wanted // stride
+            for i in range(blocks):
+                x = block(
+                    self.width << (stage - 1),
+                    stride=stride if i == 0 else 1,
+                    dilation=first if i == 0 else dilation,
+                    stride_on=self.stride_on,
+                    norm=self.norm,
+                    dtype=self.dtype,
+                    name=f"layer{stage}_{i}",
+                )(x, train=train)
+            maps[f"c{stage + 1}"] = x
+        return maps
+
+
+class Bottleneck(nn.Module):
+    """Figure 5, right: 1x1 reduction, 3x3, 1x1 expansion by four, sum with the input or its 1x1 projection."""
+
+    features: int
+    stride: int = 1
+    dilation: int = 1
+    stride_on: str = "3x3"
+    norm: str = "batch"
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        """The map after the block, ``4 * features`` channels."""
+        first, second = (self.stride, 1) if self.stride_on == "1x1" else (1, self.stride)
+        y = _conv_norm(self, "1", x, self.features, 1, stride=first, train=train)
+        y = _conv_norm(self, "2", jax.nn.relu(y), self.features, 3, stride=second, dilation=self.dilation, train=train)
+        y = _conv_norm(self, "3", jax.nn.relu(y), 4 * self.features, 1, train=train)
+        return jax.nn.relu(y + _shortcut(self, x, 4 * self.features, train=train))
+
+
+class BasicBlock(nn.Module):
+    """Figure 5, left: two 3x3 convolutions, sum with the input or its 1x1 projection."""
+
+    features: int
+    stride: int = 1
+    dilation: int = 1
+    stride_on: str = "3x3"
+    norm: str = "batch"
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        """The map after the block, ``features`` channels."""
+        y = _conv_norm(self, "1", x, self.features, 3, stride=self.stride, dilation=self.dilation, train=train)
+        y = _conv_norm(self, "2", jax.nn.relu(y), self.features, 3, dilation=self.dilation, train=train)
+        return jax.nn.relu(y + _shortcut(self, x, self.features, train=train))
+
+
+Block = Bottleneck | BasicBlock
+
+
+def _shortcut(block: Block, x: Map, features: int, *, train: bool) -> Map:
+    if block.stride == 1 and x.shape[-1] == features:
+        return x
+    return _conv_norm(block, "_shortcut", x, features, 1, stride=block.stride, train=train)
+
+
+def _conv_norm(
+    block: Block, name: str, x: Map, features: int, size: int, *, stride: int = 1, dilation: int = 1, train: bool
+) -> Map:
+    conv = Conv(
+        features,
+        size,
+        stride=stride,
+        padding=dilation * (size // 2),
+        dilation=dilation,
+        use_bias=False,
+        kernel_init=kaiming_fan_out,
+        dtype=block.dtype,
+        name=f"conv{name}",
+        parent=block,
+    )
+    return make_norm(block.norm)(dtype=block.dtype, name=f"norm{name}", parent=block)(conv(x), train=train)
+
+
+DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+"""Layers: (blocks per stage, bottleneck) (paper Table 1)."""
+
+
+def resnet(
+    layers: int,
+    *,
+    output_stride: int = 32,
+    stride_on: str = "3x3",
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> ResNet:
+    """The residual network of 18, 34, 50, 101 or 152 layers.
+
+    Raises:
+      BadInput: another number of layers.
+    """
+    if layers not in DEPTHS:
+        raise BadInput(f"no ResNet of {layers} layers; there are: {', '.join(str(k) for k in DEPTHS)}")
+    depths, bottleneck = DEPTHS[layers]
+    return ResNet(
+        depths=depths,
+        bottleneck=bottleneck,
+        output_stride=output_stride,
+        stride_on=stride_on,
+        standardize=standardize,
+        dtype=dtype,
+    )
+
+
+TORCHVISION_NAMES: tuple[tuple[str, str | None], ...] = (
+    (r"conv1\.weight", "conv1/kernel"),
+    (r"layer(\d)\.(\d+)\.conv(\d)\.weight", r"layer\1_\2/conv\3/kernel"),
+    (r"layer(\d)\.(\d+)\.downsample\.0\.weight", r"layer\1_\2/conv_shortcut/kernel"),
+    (r"layer(\d)\.(\d+)\.downsample\.1\.weight", r"layer\1_\2/norm_shortcut/scale"),
+    (r"layer(\d)\.(\d+)\.downsample\.1\.bias", r"layer\1_\2/norm_shortcut/bias"),
+    (r"layer(\d)\.(\d+)\.downsample\.1\.running_(mean|var)", r"layer\1_\2/norm_shortcut/\3"),
+    (r"layer(\d)\.(\d+)\.bn(\d)\.weight", r"layer\1_\2/norm\3/scale"),
+    (r"layer(\d)\.(\d+)\.bn(\d)\.bias", r"layer\1_\2/norm\3/bias"),
+    (r"layer(\d)\.(\d+)\.bn(\d)\.running_(mean|var)", r"layer\1_\2/norm\3/\4"),
+    (r"bn1\.weight", "norm1/scale"),
+    (r"bn1\.bias", "norm1/bias"),
+    (r"bn1\.running_(mean|var)", r"norm1/\1"),
+    (r".*\.num_batches_tracked", None),
+    (r"fc\..*", None),
+)
+"""Rules from torchvision's state dict to the paths of :class:`ResNet`; None leaves an entry out."""

@@ -1,0 +1,135 @@
+"""VGG: very deep convolutional networks for large-scale image recognition (Simonyan, Zisserman 2015, arXiv:1409.1556).
+
+Five blocks of 3x3 convolutions with a 2x2 max-pool after each, and the classifier as convolutions (fc6 7x7, fc7 1x1),
+the way FCN, DeepLab and the dilated front-end use it. ``conv3_2`` is the second convolution of block 3.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from jaxseg.layers.conv import Conv
+from jaxseg.layers.dropout import Dropout
+from jaxseg.layers.norm import make_norm
+from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.ops.pool import max_pool
+from jaxseg.types import BadInput
+
+Map = Float[Array, "b _ _ _"]
+
+VGG11, VGG13, VGG16, VGG19 = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
+"""Convolutions in each block (paper Table 1, columns A, B, D, E)."""
+
+
+class VGG(nn.Module):
+    """The convolutional part.
+
+        Attributes:
+          blocks: convolutions per block: Map = Float[Array, "b _ _ _"]
+
+    VGG11, VGG13, VGG16 or VGG19.
+          width: channels of the first block; they double until eight times that.
+          norm: "none" as published, "batch" for the later variants with BatchNorm.
+          output_stride: 32; 16 leaves out pool 5; 8 leaves out pools 4 and 5 and dilates block 5 by two.
+          padding: of every convolution but the first, in units of its dilation; 0 gives the valid front-end.
+          first_padding: of conv1_1; FCN has 100 there.
+          ceil_mode: whether pools keep the ragged last row and column, as Caffe does and torchvision does not.
+          standardize: statistics of the input.
+          dtype: compute dtype.
+    """
+
+    blocks: tuple[int, ...] = VGG16
+    width: int = 64
+    norm: str = "none"
+    output_stride: int = 32
+    padding: int = 1
+    first_padding: int = 1
+    ceil_mode: bool = False
+    standardize: Standardize = IMAGENET
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
+        """``{"c1".."c5"}`` of raw RGB: each block's map after its pool, at stride ``2**k`` up to ``output_stride``."""
+        if self.output_stride not in (8, 16, 32):
+            raise BadInput(f"output stride {self.output_stride} of VGG; there are 8, 16 and 32")
+        norm = make_norm(self.norm)
+        x = self.standardize(image).astype(self.dtype)
+        maps = {}
+        for k, convs in enumerate(self.blocks, 1):
+            dilation = max(2 ** (k - 1) // self.output_stride, 1)
+            for i in range(1, convs + 1):
+                padding = self.first_padding if (k, i) == (1, 1) else self.padding * dilation
+                x = Conv(
+                    self.width * min(2 ** (k - 1), 8),
+                    3,
+                    padding=padding,
+                    dilation=dilation,
+                    dtype=self.dtype,
+                    name=f"conv{k}_{i}",
+                )(x)
+                x = jax.nn.relu(norm(dtype=self.dtype, name=f"norm{k}_{i}")(x, train=train))
+            if 2**k <= self.output_stride:
+                x = max_pool(x, 2, ceil_mode=self.ceil_mode)
+            maps[f"c{k}"] = x
+        return maps
+
+
+class VGGClassifier(nn.Module):
+    """fc6 and fc7 as convolutions (FCN section 3.1): a map of 4096 features for every 7x7 window of ``c5``.
+
+    Attributes:
+      features: channels of both layers.
+      kernel_size: side of fc6's window.
+      dilation: of fc6: 2 or 4 when the backbone's output stride is 16 or 8 keeps the window over the same pixels.
+      dropout: rate after each layer.
+      dtype: compute dtype.
+    """
+
+    features: int = 4096
+    kernel_size: int = 7
+    dilation: int = 1
+    dropout: float = 0.5
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        """The map of fc7, smaller than ``x`` by ``dilation * (kernel_size - 1)``."""
+        x = Conv(self.features, self.kernel_size, dilation=self.dilation, dtype=self.dtype, name="fc6")(x)
+        x = Dropout(self.dropout, name="fc6_dropout")(jax.nn.relu(x), train=train)
+        x = Conv(self.features, 1, dtype=self.dtype, name="fc7")(x)
+        return Dropout(self.dropout, name="fc7_dropout")(jax.nn.relu(x), train=train)
+
+
+def torchvision_names(blocks: tuple[int, ...], norm: str) -> tuple[tuple[str, str | None], ...]:
+    """Rules from torchvision's ``features.N`` and ``classifier.N`` to this file's names; the last layer is left out.
+
+    torchvision numbers layers, activations and pools in one sequence, so that the numbers depend on the variant.
+    """
+    rules: list[tuple[str, str | None]] = []
+    index = 0
+    for k, convs in enumerate(blocks, 1):
+        for i in range(1, convs + 1):
+            rules.append((rf"features\.{index}\.weight", f"conv{k}_{i}/kernel"))
+            rules.append((rf"features\.{index}\.bias", f"conv{k}_{i}/bias"))
+            if norm == "batch":
+                index += 1
+                rules.append((rf"features\.{index}\.weight", f"norm{k}_{i}/scale"))
+                rules.append((rf"features\.{index}\.bias", f"norm{k}_{i}/bias"))
+                rules.append((rf"features\.{index}\.running_mean", f"norm{k}_{i}/mean"))
+                rules.append((rf"features\.{index}\.running_var", f"norm{k}_{i}/var"))
+                rules.append((rf"features\.{index}\.num_batches_tracked", None))
+            index += 2
+        index += 1
+    return (*rules, (r"classifier\..*", None))
+
+
+TORCHVISION_CLASSIFIER: tuple[tuple[str, str | None], ...] = (
+    (r"classifier\.0\.weight", "fc6/kernel"),
+    (r"classifier\.0\.bias", "fc6/bias"),
+    (r"classifier\.3\.weight", "fc7/kernel"),
+    (r"classifier\.3\.bias", "fc7/bias"),
+    (r"classifier\.6\..*|features\..*", None),
+)
+"""Rules from torchvision's fully connected layers to :class:`VGGClassifier`: the same numbers, read as kernels."""

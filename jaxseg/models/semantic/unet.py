@@ -1,0 +1,192 @@
+"""U-Net: convolutional networks for biomedical image segmentation (Ronneberger, Fischer, Brox 2015, arXiv:1505.04597).
+
+A contracting path of two 3x3 convolutions and a 2x2 max-pool per level, an expanding path that doubles the map by a 2x2
+transposed convolution, concatenates the encoder's map of that level and convolves twice, and a 1x1 classifier.
+
+``UNetOriginal`` is the paper's Figure 1: valid convolutions, cropped skips, 23 convolutional layers, 572 -> 388 pixels.
+``UNet`` is what the field made of it: same padding, so that any image gives scores of its own size, with a
+normalisation after each convolution.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from jaxseg.layers.conv import Conv, ConvTranspose
+from jaxseg.layers.dropout import Dropout
+from jaxseg.layers.norm import make_norm
+from jaxseg.layers.standardize import GREY, IMAGENET, Standardize
+from jaxseg.ops.pool import max_pool
+from jaxseg.registry import register
+from jaxseg.types import BadInput
+
+Map = Float[Array, "b _ _ _"]
+
+
+class UNetOriginal(nn.Module):
+    """The paper's network (section 2, Figure 1): no padding anywhere, He initialisation, no normalisation.
+
+    Attributes:
+      num_classes: channels of the logits.
+      width: channels of the first level; they double at each of the four poolings.
+      dropout: rate at the end of the contracting path, that is after the last two of its levels. The paper says
+        "drop-out layers at the end of the contracting path" and no rate.
+      standardize: statistics of the input; one grey channel in the paper.
+      dtype: compute dtype.
+    """
+
+    num_classes: int = 2
+    width: int = 64
+    dropout: float = 0.5
+    standardize: Standardize = GREY
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], train: bool = False) -> dict[str, Array]:
+        """``{"logits": f32[b h-184 w-184 k]}`` of raw RGB: the scores of the image's central part.
+
+        Raises:
+          BadInput: a side is not ``16 m + 60`` with ``m >= 8``.
+        """
+        self.valid_size(*image.shape[1:3])
+        x = self.standardize(image).astype(self.dtype)
+        skips = []
+        for level in range(4):
+            x = _double_conv(self, f"encoder{level}", x, self.width << level)
+            if level == 3:
+                x = Dropout(self.dropout, name="encoder3_dropout")(x, train=train)
+            skips.append(x)
+            x = max_pool(x, 2)
+        x = _double_conv(self, "bottom", x, self.width << 4)
+        x = Dropout(self.dropout, name="bottom_dropout")(x, train=train)
+        for level in reversed(range(4)):
+            channels = self.width << level
+            x = ConvTranspose(channels, 2, stride=2, dtype=self.dtype, name=f"decoder{level}_up")(x)
+            x = jnp.concatenate([_centre(skips[level], x.shape[1], x.shape[2]), x], axis=-1)
+            x = _double_conv(self, f"decoder{level}", x, channels)
+        x = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
+        return {"logits": x.astype(jnp.float32)}
+
+    @staticmethod
+    def valid_size(height: int, width: int) -> tuple[int, int]:
+        """Size of the logits for an image of that size: 184 pixels less on each axis.
+
+        Every pooled map must be even, which leaves ``16 m + 60`` (m is the map that enters the lowest level), and
+        below ``m = 8`` nothing would come out.
+
+        Raises:
+          BadInput: the size does not fit; the nearest that do are named.
+        """
+        for name, size in (("height", height), ("width", width)):
+            if size < 188 or (size - 60) % 16:
+                below, above = (size - 60) // 16 * 16 + 60, -(-(size - 60) // 16) * 16 + 60
+                fits = {max(below, 188), max(above, 188)}
+                fits = {f for f in fits if abs(f - size) == min(abs(g - size) for g in fits)}
+                raise BadInput(
+                    f"{name} {size} does not fit U-Net's valid convolutions (16 m + 60, from 188); "
+                    f"nearest: {' or '.join(str(f) for f in sorted(fits))}"
+                )
+        return height - 184, width - 184
+
+    @staticmethod
+    def input_size(height: int, width: int) -> tuple[int, int]:
+        """The smallest valid image whose logits cover ``height`` x ``width`` pixels (the overlap-tile of Figure 2)."""
+        rows, columns = (max(-(-(size + 124) // 16), 8) * 16 + 60 for size in (height, width))
+        return rows, columns
+
+
+def _double_conv(net: UNetOriginal, name: str, x: Map, channels: int) -> Map:
+    for i in (1, 2):
+        x = jax.nn.relu(Conv(channels, 3, dtype=net.dtype, name=f"{name}_conv{i}", parent=net)(x))
+    return x
+
+
+def _centre(x: Map, rows: int, columns: int) -> Map:
+    top, left = (x.shape[1] - rows) // 2, (x.shape[2] - columns) // 2
+    return x[:, top : top + rows, left : left + columns]
+
+
+class UNet(nn.Module):
+    """The same-padded variant with any depth, width and normalisation.
+
+    Attributes:
+      num_classes: channels of the logits.
+      depth: number of poolings; the image is padded inside to a multiple of ``2**depth`` and the logits are cropped.
+      width: channels of the first level; they double with each pooling.
+      norm: "batch", "group", "instance", "layer" or "none"; convolutions have biases only without one.
+      dropout: rate after the lowest level.
+      standardize: statistics of the input.
+      dtype: compute dtype.
+    """
+
+    num_classes: int = 21
+    depth: int = 4
+    width: int = 64
+    norm: str = "batch"
+    dropout: float = 0.0
+    standardize: Standardize = IMAGENET
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], train: bool = False) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        h, w = image.shape[1:3]
+        multiple = 1 << self.depth
+        x = self.standardize(image).astype(self.dtype)
+        x = jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)))
+        skips = []
+        for level in range(self.depth):
+            x = self._block(f"encoder{level}", x, self.width << level, train=train)
+            skips.append(x)
+            x = max_pool(x, 2)
+        x = self._block("bottom", x, self.width << self.depth, train=train)
+        x = Dropout(self.dropout, name="bottom_dropout")(x, train=train)
+        for level in reversed(range(self.depth)):
+            channels = self.width << level
+            x = ConvTranspose(channels, 2, stride=2, dtype=self.dtype, name=f"decoder{level}_up")(x)
+            x = jnp.concatenate([skips[level], x], axis=-1)
+            x = self._block(f"decoder{level}", x, channels, train=train)
+        x = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
+        return {"logits": x[:, :h, :w].astype(jnp.float32)}
+
+    def _block(self, name: str, x: Map, channels: int, *, train: bool) -> Map:
+        norm = make_norm(self.norm)
+        for i in (1, 2):
+            conv = Conv(channels, 3, padding=1, use_bias=self.norm == "none", dtype=self.dtype, name=f"{name}_conv{i}")
+            x = jax.nn.relu(norm(dtype=self.dtype, name=f"{name}_norm{i}")(conv(x), train=train))
+        return x
+
+
+@register(task="semantic", paper="arXiv:1505.04597", params=31_030_658)
+def unet_original(
+    num_classes: int = 2,
+    width: int = 64,
+    dropout: float = 0.5,
+    standardize: Standardize = GREY,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> UNetOriginal:
+    """U-Net as published: valid convolutions, 572 pixels in, 388 out, one grey channel, two classes."""
+    return UNetOriginal(num_classes=num_classes, width=width, dropout=dropout, standardize=standardize, dtype=dtype)
+
+
+@register(task="semantic", paper="arXiv:1505.04597")
+def unet(
+    num_classes: int = 21,
+    depth: int = 4,
+    width: int = 64,
+    norm: str = "batch",
+    dropout: float = 0.0,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> UNet:
+    """U-Net with same padding: any image size, any depth and width, the normalisation of your choice."""
+    return UNet(
+        num_classes=num_classes,
+        depth=depth,
+        width=width,
+        norm=norm,
+        dropout=dropout,
+        standardize=standardize,
+        dtype=dtype,
+    )
