@@ -1,0 +1,11 @@
+"""Pictures of what goes in and what comes out: NumPy arrays uint8 ``[h w 3]``, drawn with Pillow and matplotlib.
+
+Nothing here needs a display, and matplotlib is imported only when a curve is drawn.
+"""
+
+from jaxseg.viz.curves import curves
+from jaxseg.viz.labels import colorize, label_png, overlay
+from jaxseg.viz.palettes import distinct_palette, voc_palette
+from jaxseg.viz.panels import panel
+
+__all__ = ["colorize", "curves", "distinct_palette", "label_png", "overlay", "panel", "voc_palette"]

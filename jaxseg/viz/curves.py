@@ -1,0 +1,197 @@
+"""How a run went: loss, learning rate and the metrics of the held-out split over the steps."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HEADLINES = ("miou", "pixel_accuracy", "mean_accuracy", "boundary_f1")
+"""Metrics that are drawn where they exist; of other tasks the first few."""
+
+BESIDES = ("stage", "step", "kind", "split", "time", "seconds")
+
+
+def curves(metrics: str | Path, out: str | Path, *, title: str = "") -> None:
+    """Draw a run's ``metrics.jsonl`` as a PNG: training on the left, evaluation on the right.
+
+    Each line of the file is an object with ``kind`` ("train" or "eval"), ``step``, ``stage`` and numbers by name.
+    Stages follow one another along the axis. Where a resumed run wrote a step again, the later line counts; a half
+    line at the end of a killed run is passed over. The picture replaces the old one in one go.
+
+    Args:
+      metrics: the file; missing or empty draws empty axes.
+      out: where the PNG goes.
+      title: a line above.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = read(metrics)
+    figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    if title:
+        figure.suptitle(title, fontsize=12, color="#222222")
+    _draw_training(left, [x for x in lines if x.get("kind") == "train"])
+    _draw_evaluation(right, [x for x in lines if x.get("kind") == "eval"])
+    for axes in (left, right):
+        _frame(axes)
+        for name, start in _starts(lines)[1:]:
+            axes.axvline(start, color="#bbbbbb", lw=1, ls=":")
+            axes.annotate(
+                name,
+                (start, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -10),
+                fontsize=8,
+                textcoords="offset points",
+                color="#888888",
+            )
+    out = Path(out)
+    part = out.with_name(f".{out.name}.part")
+    figure.savefig(part, format="png")
+    os.replace(part, out)
+
+
+def read(metrics: str | Path) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl`` in the order of their steps, the last of each step, ``x`` the running step.
+
+    ``x`` counts on over the stages; of lines of the same stage, kind, split and step the last one stays.
+    """
+    path = Path(metrics)
+    kept: dict[Any, dict[str, Any]] = {}
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            kept[(line.get("stage", ""), line.get("kind"), line.get("split"), line["step"])] = line
+    lines = list(kept.values())
+    starts: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for line in lines:
+        stage = line.get("stage", "")
+        last[stage] = max(last.get(stage, 0), line["step"])
+    start = 0
+    for stage in last:
+        starts[stage] = start
+        start += last[stage]
+    lines = [{**line, "x": starts[line.get("stage", "")] + line["step"]} for line in lines]
+    return sorted(lines, key=lambda line: line["x"])
+
+
+def _starts(lines: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Stages in order with the step at which each begins."""
+    starts: dict[str, int] = {}
+    for line in lines:
+        starts.setdefault(str(line.get("stage", "")), line["x"] - line["step"])
+    return sorted(starts.items(), key=lambda item: item[1])
+
+
+def _series(lines: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and finite values of one number."""
+    pairs = [(x["x"], float(x[key])) for x in lines if isinstance(x.get(key), int | float) and math.isfinite(x[key])]
+    return np.asarray([p[0] for p in pairs]), np.asarray([p[1] for p in pairs])
+
+
+def _draw_training(axes: Any, lines: list[dict[str, Any]]) -> None:
+    """The loss, faint as logged and strong smoothed, with the learning rate on an axis of its own."""
+    axes.set_title("training loss", fontsize=11, color="#222222")
+    axes.set_xlabel("step")
+    x, y = _series(lines, "loss")
+    if x.size:
+        axes.plot(x, y, color="#1f77b4", alpha=0.3, lw=1)
+        axes.plot(x, _smooth(y), color="#1f77b4", lw=2)
+        axes.annotate(
+            f"{_smooth(y)[-1]:.3g}",
+            (x[-1], _smooth(y)[-1]),
+            xytext=(-4, 8),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+            color="#1f77b4",
+        )
+        if y.min() > 0 and y.max() / y.min() > 30:
+            axes.set_yscale("log")
+    x, y = _series(lines, "learning_rate")
+    if x.size:
+        twin = axes.twinx()
+        twin.plot(x, y, color="#999999", lw=1, ls="--")
+        twin.set_ylabel("learning rate (dashed)", color="#999999", fontsize=9)
+        twin.tick_params(colors="#999999", labelsize=8)
+        twin.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+        twin.set_ylim(0, None)
+        for side in ("top", "left", "bottom"):
+            twin.spines[side].set_visible(False)
+        twin.spines["right"].set_color("#dddddd")
+
+
+def _draw_evaluation(axes: Any, lines: list[dict[str, Any]]) -> None:
+    """The headline metrics of each split; the best of the first is marked."""
+    axes.set_title("evaluation", fontsize=11, color="#222222")
+    axes.set_xlabel("step")
+    numbers = {k for x in lines for k, v in x.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    others = sorted(k for k in numbers if "/" not in k and k not in BESIDES and k != "x")
+    names = [k for k in HEADLINES if k in numbers] or others[:5]
+    splits = list(dict.fromkeys(x.get("split", "") for x in lines))
+    for s, split in enumerate(splits):
+        of_split = [x for x in lines if x.get("split", "") == split]
+        for c, name in enumerate(names):
+            x, y = _series(of_split, name)
+            if not x.size:
+                continue
+            text = name.replace("_", " ") + (f" ({split})" if len(splits) > 1 else "")
+            first = c == 0 and s == 0
+            axes.plot(
+                x,
+                y,
+                color=f"C{c}",
+                ls=("-", "--", ":")[s % 3],
+                lw=2.4 if c == 0 else 1.3,
+                marker="o",
+                ms=4 if c == 0 else 2.5,
+                label=text,
+                zorder=3 if c == 0 else 2,
+            )
+            if first:
+                best = int(np.argmax(y))
+                axes.annotate(
+                    f"best {y[best]:.3f}",
+                    (x[best], y[best]),
+                    xytext=(0, 9),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=9,
+                    color=f"C{c}",
+                )
+    if axes.lines:
+        axes.legend(fontsize=9, frameon=False, loc="best")
+        low = min(float(np.min(line.get_ydata())) for line in axes.lines)
+        high = max(float(np.max(line.get_ydata())) for line in axes.lines)
+        if low >= 0 and high <= 1:
+            axes.set_ylim(0, 1)
+
+
+def _smooth(y: np.ndarray) -> np.ndarray:
+    """A running mean over about a twentieth of the curve that shortens towards the ends."""
+    half = len(y) // 40
+    if not half:
+        return y
+    total = np.concatenate([[0.0], np.cumsum(y)])
+    i = np.arange(len(y))
+    reach = np.minimum(half, np.minimum(i, len(y) - 1 - i))
+    return (total[i + reach + 1] - total[i - reach]) / (2 * reach + 1)
+
+
+def _frame(axes: Any) -> None:
+    axes.grid(color="#eeeeee", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9, colors="#555555")
+    axes.spines["top"].set_visible(False)
+    axes.spines["right"].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#cccccc")
