@@ -258,9 +258,9 @@ def _run_file(path: Path) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    shadowed = sys.modules.get(module_name)
-    if shadowed is None or getattr(shadowed, "__file__", None) == str(path):
+    if getattr(sys.modules.get(module_name), "__recipe__", False) or module_name not in sys.modules:
         sys.modules[module_name] = module  # classes of the file's own can then be loaded back by name
+    module.__dict__["__recipe__"] = True
     try:
         spec.loader.exec_module(module)
         if not callable(getattr(module, "recipe", None)):

@@ -97,4 +97,4 @@ def nearest(name: str, known: Any) -> str:
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return f"; there are: {', '.join(known)}" if len(known) <= 24 else ""
+    return f"; there are: {', '.join(known)}" if 0 < len(known) <= 24 else ""
