@@ -8,10 +8,10 @@ from jaxtyping import Array, Float
 class PReLU(nn.Module):
     """``max(x, 0) + alpha min(x, 0)`` with one learned slope per channel, 0.25 at first (He et al. 2015, eq. 1)."""
 
-    init: float = 0.25
+    slope: float = 0.25
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """The activated map, in the dtype of ``x``."""
-        alpha = self.param("alpha", nn.initializers.constant(self.init), (x.shape[-1],), jnp.float32)
+        alpha = self.param("alpha", nn.initializers.constant(self.slope), (x.shape[-1],), jnp.float32)
         return jnp.where(x >= 0, x, x * alpha.astype(x.dtype).reshape(1, 1, 1, -1))

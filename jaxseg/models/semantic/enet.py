@@ -20,7 +20,8 @@ from jaxseg.ops.pool import max_pool, max_pool_with_switches, max_unpool
 from jaxseg.registry import register
 
 Map = Float[Array, "b y x c"]
-Switches = Int8[Array, "b y x c"]
+Resized = Float[Array, "b _ _ _"]
+Switches = Int8[Array, "b _ _ _"]
 
 
 class ENet(nn.Module):
@@ -83,7 +84,7 @@ class InitialBlock(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
+    def __call__(self, x: Map, *, train: bool) -> Resized:
         """``[b y x 3]`` -> ``[b y/2 x/2 16]``."""
         conv = Conv(13, 3, stride=2, padding=1, dtype=self.dtype, name="conv")(x)
         x = jnp.concatenate([conv, max_pool(x.astype(self.dtype), 2)], axis=-1)
@@ -138,7 +139,7 @@ class Downsample(nn.Module):
     relu: bool = False
 
     @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> tuple[Map, Switches]:
+    def __call__(self, x: Map, *, train: bool) -> tuple[Resized, Switches]:
         """``[b y x c]`` -> ``[b y/2 x/2 features]`` and the switches of the pooling."""
         inner = self.features // 4
         y = Conv(inner, 2, stride=2, use_bias=False, dtype=self.dtype, name="reduce")(x)
@@ -163,7 +164,7 @@ class Upsample(nn.Module):
     relu: bool = True
 
     @nn.compact
-    def __call__(self, x: Map, switches: Switches, *, train: bool) -> Map:
+    def __call__(self, x: Map, switches: Switches, *, train: bool) -> Resized:
         """``[b y x c]`` -> ``[b 2y 2x features]``."""
         inner = self.features // 4
         main = Conv(self.features, 1, use_bias=False, dtype=self.dtype, name="main")(x)
