@@ -8,18 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxseg.ops import conv as ops
+from jaxseg.ops.window import Padding, Size, pair
 
-Size = int | tuple[int, int]
-Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
 Initializer = Callable[..., Array]
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """N(0, sqrt(2 / fan_in)), not truncated (He et al. 2015, eq. 10)."""
-
-
-def pair(size: Size) -> tuple[int, int]:
-    """``3`` or ``(3, 3)`` as rows and columns."""
-    return (size, size) if isinstance(size, int) else size
 
 
 class Conv(nn.Module):
@@ -42,7 +36,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x d"]:
         """Map of ``features`` channels in the compute dtype."""
-        shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
+        shape = (*pair(self.kernel_size, "kernel_size"), x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         out = ops.conv(
             x.astype(self.dtype),
@@ -75,7 +69,7 @@ class ConvTranspose(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x d"]:
         """Map of ``features`` channels in the compute dtype."""
-        shape = (*pair(self.kernel_size), x.shape[-1], self.features // self.groups)
+        shape = (*pair(self.kernel_size, "kernel_size"), x.shape[-1], self.features // self.groups)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         out = ops.conv_transpose(
             x.astype(self.dtype),
