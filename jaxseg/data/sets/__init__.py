@@ -1,0 +1,148 @@
+"""Which data sets exist, where they lie, and how they are prepared and opened: one file per data set beside this one.
+
+A data set's file offers ``FACTS`` (a :class:`~jaxseg.data.facts.Facts`), ``Builder`` (a TFDS ``GeneratorBasedBuilder``
+that writes array_record files and hands images over as encoded bytes), ``to_record`` (what the builder stored -> a
+record) and ``EMBEDDED`` (whether it makes itself, or needs a source folder). TFDS is imported when a data set is first
+asked for; neither preparing nor reading imports TensorFlow, JAX or torch.
+"""
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jaxseg.data.records import Record
+from jaxseg.types import BadInput, nearest
+
+Options = tuple[tuple[str, Any], ...]
+
+
+def list_sets() -> list[str]:
+    """Names of the data sets, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find(name: str) -> ModuleType:
+    """The file of that data set, with ``FACTS``, ``Builder``, ``to_record`` and ``EMBEDDED``.
+
+    Raises:
+      BadInput: there is none of that name; the nearest are offered.
+    """
+    if name not in list_sets():
+        raise BadInput(f"no data set is called {name!r}{nearest(name, list_sets())}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def default_data_dir() -> Path:
+    """Where prepared data lie: ``$JAXSEG_DATA_DIR``, or else ``~/.cache/jaxseg/data``."""
+    return Path(os.environ.get("JAXSEG_DATA_DIR") or Path.home() / ".cache" / "jaxseg" / "data")
+
+
+def is_prepared(name: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()) -> bool:
+    """Whether the data set lies complete under ``data_dir``. An interrupted preparation never counts."""
+    from jaxseg.data.builder import is_complete
+
+    return is_complete(_builder(name, data_dir, options))
+
+
+def prepare(
+    name: str,
+    *,
+    source: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    options: Options = (),
+) -> Path:
+    """Prepare a data set: write it as array_record files, once. Does nothing when that is already done.
+
+    The files are written into a folder beside the final one, which is renamed at the end: a preparation that is
+    killed is never taken for a finished one. In a terminal it shows a progress bar.
+
+    Args:
+      name: the data set.
+      source: folder that holds the published files, for data sets that do not make themselves.
+      data_dir: where to put the prepared files; the default is :func:`default_data_dir`.
+      options: the builder's options, pairs of name and value.
+
+    Returns:
+      The folder that holds the prepared files.
+
+    Raises:
+      BadInput: unknown name or option, the source folder is missing, or its files are not what they should be.
+    """
+    from jaxseg.data.builder import generate, is_complete
+
+    module = find(name)
+    builder = _builder(name, data_dir, options)
+    if is_complete(builder):
+        return Path(builder.data_dir)
+    if not module.EMBEDDED:
+        if source is None:
+            raise BadInput(
+                f"data set {name!r} needs the folder of its published files: jaxseg data prepare {name} --source DIR "
+                f"({module.FACTS.source})"
+            )
+        if not Path(source).is_dir():
+            raise BadInput(f"source folder {os.fspath(source)!r} does not exist; {module.FACTS.source}")
+    generate(builder, source)
+    return Path(builder.data_dir)
+
+
+def open_split(
+    name: str, split: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()
+) -> "Records":
+    """The records of one split (or of a slice of one, ``"train[:20]"``), as a sequence. Embedded sets prepare themselves.
+
+    Raises:
+      BadInput: the data set is not prepared (the command that prepares it is given), or has no such split.
+    """
+    from jaxseg.data.builder import generate, is_complete
+
+    module = find(name)
+    builder = _builder(name, data_dir, options)
+    if not is_complete(builder):
+        if not module.EMBEDDED:
+            where = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
+            raise BadInput(
+                f"data set {name!r} is not prepared under {os.fspath(builder.data_path.parent)}; "
+                f"run: jaxseg data prepare {name} --source DIR{where}"
+            )
+        generate(builder, None)
+    splits = builder.info.splits
+    if split.split("[")[0] not in splits:
+        raise BadInput(
+            f"data set {name!r} has no split {split!r} as it was prepared; there are: {', '.join(sorted(splits))}. "
+            f"To add one, complete the source folder, remove {builder.data_dir} and prepare again"
+        )
+    return Records(builder, split, module)
+
+
+class Records(Sequence[Record]):
+    """The records of one split, read and decoded when asked for. ``select`` names the keys wanted: others are skipped."""
+
+    def __init__(self, builder: Any, split: str, module: ModuleType, select: tuple[str, ...] | None = None):
+        import tensorflow_datasets as tfds
+
+        self._to_record = module.to_record
+        self._select = select
+        skip = {key: tfds.decode.SkipDecoding() for key in module.ENCODED}
+        self._examples = builder.as_data_source(split=split, decoders=skip)
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: Any) -> Record:
+        return self._to_record(self._examples[index])
+
+
+def _builder(name: str, data_dir: str | os.PathLike[str] | None, options: Options) -> Any:
+    module = find(name)
+    known = module.FACTS.options
+    for option, _ in options:
+        if option not in known:
+            raise BadInput(f"data set {name!r} has no option {option!r}{nearest(option, known)}")
+    root = Path(data_dir) if data_dir is not None else default_data_dir()
+    given = {"config": module.config(**{**known, **dict(options)})} if known else {}
+    return module.Builder(data_dir=os.fspath(root.expanduser().absolute()), file_format="array_record", **given)

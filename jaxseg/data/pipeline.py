@@ -1,0 +1,264 @@
+"""From a data set to batches: ``Data`` is what a recipe holds, ``Batches`` the endless training stream.
+
+The order of examples is one global stream, a fresh shuffle per epoch, of which process ``i`` of ``n`` takes every n-th
+element: what a step sees together does not depend on the number of processes. Every example's randomness is seeded by
+its position in that stream, so the stream does not depend on the number of workers either, and going on from batch k
+needs nothing but k. Batches run across the end of an epoch, so that every training batch is full.
+"""
+
+import functools
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jaxseg.data import records, sets
+from jaxseg.data.facts import Facts
+from jaxseg.data.records import Record
+from jaxseg.data.transforms import Transform
+from jaxseg.types import BadInput
+
+Batch = dict[str, np.ndarray]
+DataDir = str | os.PathLike[str] | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split of a data set and what is done to its records, in order. ``options`` go to the data set's builder."""
+
+    dataset: str
+    split: str
+    transforms: tuple[Transform, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data of one training stage.
+
+    Attributes:
+      train: what is trained on.
+      val: what is evaluated during and after training.
+      workers: processes that load and transform; 0 does it in threads of this process. The stream is the same.
+      keys: what a batch holds (see :data:`jaxseg.types.BATCH`), ``real`` comes on top.
+      slots: objects per image, where objects are asked for.
+      prefetch: batches made ahead (per worker).
+      test: evaluated by name only; the default is ``val`` with the split "test".
+    """
+
+    train: Source
+    val: Source
+    workers: int = 0
+    keys: tuple[str, ...] = ("image", "label")
+    slots: int = 16
+    prefetch: int = 2
+    test: Source | None = None
+
+    def train_batches(
+        self, *, batch_size: int, seed: int, data_dir: DataDir = None, shard: tuple[int, int] = (0, 1)
+    ) -> "Batches":
+        """The endless stream of this process's training batches.
+
+        Args:
+          batch_size: rows per batch of this process.
+          seed: of the shuffles and of the transforms.
+          data_dir: where prepared data lie; None is :func:`jaxseg.data.sets.default_data_dir`.
+          shard: this process's number and the number of processes.
+
+        Raises:
+          BadInput: the data set is not prepared or has no such split.
+        """
+        examples = self._examples(self.train, data_dir, seed)
+        return Batches(
+            examples, batch_size=batch_size, seed=seed, shard=shard, workers=self.workers, ahead=self.prefetch
+        )
+
+    def eval_batches(
+        self,
+        *,
+        batch_size: int,
+        split: str | None = None,
+        data_dir: DataDir = None,
+        shard: tuple[int, int] = (0, 1),
+        limit: int | None = None,
+    ) -> "EvalBatches":
+        """One pass over a split in its own order; the last batch is filled up with repeated rows, ``real`` false.
+
+        Args:
+          batch_size: rows per batch of this process.
+          split: None or "val", "train" (with the transforms of ``val``), "test", or any split of ``val``'s data set.
+          data_dir: where prepared data lie.
+          shard: this process's number and the number of processes; all of them get equally many batches.
+          limit: only the first so many examples.
+
+        Raises:
+          BadInput: the data set is not prepared or has no such split.
+        """
+        examples = self._examples(self._eval_source(split), data_dir, 0)
+        total = len(examples) if limit is None else min(limit, len(examples))
+        return EvalBatches(examples, total, batch_size, shard, self.workers, self.prefetch)
+
+    def facts(self) -> Facts:
+        """What is known of the data set that is evaluated on."""
+        return sets.find(self.val.dataset).FACTS
+
+    def _eval_source(self, split: str | None) -> Source:
+        if split in (None, "val"):
+            return self.val
+        if split == "train":
+            return replace(self.train, transforms=self.val.transforms)
+        if split == "test" and self.test is not None:
+            return self.test
+        return replace(self.val, split=split)
+
+    def _examples(self, source: Source, data_dir: DataDir, seed: int) -> "Examples":
+        examples = Examples(source, self.keys, self.slots, None if data_dir is None else os.fspath(data_dir), seed)
+        if not len(examples):
+            raise BadInput(f"split {source.split!r} of data set {source.dataset!r} holds no example")
+        return examples
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of a source: opens its files when first read, in whichever process that happens."""
+
+    source: Source
+    keys: tuple[str, ...]
+    slots: int
+    data_dir: str | None
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: Any) -> tuple[int, Record]:
+        return int(index), self._records[index]
+
+    def transformed(self, position: int, numbered: tuple[int, Record]) -> Record:
+        """The example as it goes into a batch; ``position`` in the stream seeds what is random about it."""
+        index, record = numbered
+        rng = np.random.default_rng((self.seed, position))
+        where = f"{self.source.dataset}/{self.source.split}[{index}]"
+        for transform in self.source.transforms:
+            try:
+                record = transform(record, rng)
+            except BadInput as error:
+                raise BadInput(f"{where}: {error}") from error
+            except KeyError as error:
+                raise BadInput(f"{where} has no {error}, which {type(transform).__name__} needs") from error
+        done = records.finish(record, keys=self.keys, slots=self.slots, where=where)
+        records.check(done, where=where, num_classes=sets.find(self.source.dataset).FACTS.num_classes)
+        return done
+
+    @functools.cached_property
+    def _records(self) -> Sequence[Record]:
+        source = self.source
+        return sets.open_split(source.dataset, source.split, data_dir=self.data_dir, options=source.options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_records"}
+
+
+class Batches(Iterator[Batch]):
+    """An endless stream of batches that can be left and taken up again at the very place, mid-epoch or not."""
+
+    def __init__(
+        self, examples: Examples, *, batch_size: int, seed: int, shard: tuple[int, int], workers: int, ahead: int
+    ):
+        import grain
+
+        index, count = shard
+        order = int(np.random.SeedSequence((seed, 0)).generate_state(1)[0])
+        stream = grain.MapDataset.source(examples).shuffle(seed=order).repeat(None)
+        stream = stream.map_with_index(examples.transformed)[index::count]
+        self._dataset = stream.batch(batch_size, batch_fn=_stack)
+        self._workers, self._ahead = workers, ahead
+        self._taken = 0
+        self._iterator: Any = None
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            self._iterator = iter(_prefetched(self._dataset[self._taken :], self._workers, self._ahead))
+        batch = next(self._iterator)
+        self._taken += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Where the stream stands: what was made ahead but not yet taken does not count. JSON-able."""
+        return {"batches": self._taken}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Go on from there: the next batch is the one that would have come next when the state was got."""
+        self.close()
+        self._taken = int(state["batches"])
+
+    def close(self) -> None:
+        """Stop the workers. The stream starts them again if more is asked of it."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+
+class EvalBatches(Iterable[Batch]):
+    """One pass over a split; may be gone through again. ``len`` is the number of batches, equal on every process."""
+
+    def __init__(
+        self, examples: Examples, total: int, batch_size: int, shard: tuple[int, int], workers: int, ahead: int
+    ):
+        import grain
+
+        index, count = shard
+        rows = -(-total // count)
+        self._length = -(-rows // batch_size)
+        stream = grain.MapDataset.source(examples)[:total].repeat(None).map_with_index(examples.transformed)
+        stream = stream.map_with_index(functools.partial(_mark_real, total))[index::count]
+        self._dataset = stream.batch(batch_size, batch_fn=_stack)[: self._length]
+        self._workers, self._ahead = workers, ahead
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        iterator = iter(_prefetched(self._dataset, self._workers, self._ahead))
+        try:
+            yield from itertools.islice(iterator, self._length)
+        finally:
+            iterator.close()
+
+
+def _prefetched(dataset: Any, workers: int, ahead: int) -> Any:
+    """Batches made ahead: by threads of this process, or by worker processes, in the same order."""
+    import grain
+
+    if workers == 0:
+        return dataset.to_iter_dataset(grain.ReadOptions(num_threads=min(ahead, 2), prefetch_buffer_size=ahead))
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():  # Grain reads one of its flags before it starts workers
+        flags.FLAGS.mark_as_parsed()
+    quiet = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    return quiet.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(ahead, 1)))
+
+
+def _mark_real(total: int, position: int, record: Record) -> Record:
+    return {**record, "real": np.asarray(position < total)}
+
+
+def _stack(rows: Sequence[Record]) -> Batch:
+    batch: Batch = {}
+    for key in rows[0]:
+        shapes = {row[key].shape for row in rows}
+        if len(shapes) > 1:
+            raise BadInput(
+                f"{key!r} has several shapes in one batch: {', '.join(str(list(s)) for s in sorted(shapes))}; "
+                "end the transforms with RandomCrop, Resize or PadTo, or use batches of one"
+            )
+        batch[key] = np.stack([row[key] for row in rows])
+    batch.setdefault("real", np.ones(len(rows), bool))
+    return batch

@@ -1,0 +1,65 @@
+"""Changes of light and colour; only the image changes. Reached through ``transforms``."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from jaxseg.data.records import Record
+
+GREY = np.asarray([0.299, 0.587, 0.114])
+"""Luma weights of ITU-R BT.601, as Pillow and torchvision use."""
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """Brightness, contrast, saturation and hue, each by a random amount around no change.
+
+    Factors of brightness, contrast and saturation are uniform in [1 - amount, 1 + amount], as in torchvision's
+    ColorJitter; the hue turns by an angle uniform in +- ``hue`` * 360 degrees around the grey axis. All of it is one
+    affine map of RGB, applied once and clipped once, in the order brightness, contrast, saturation, hue.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """The record with its image recoloured."""
+        draw = rng.uniform(-1, 1, 4)
+        brightness, contrast, saturation = 1 + draw[:3] * (self.brightness, self.contrast, self.saturation)
+        angle = draw[3] * self.hue * 2 * np.pi
+        image = record["image"]
+        matrix = brightness * np.eye(3)
+        offset = np.zeros(3)
+        if self.contrast:
+            mean = brightness * (image.reshape(-1, 3).mean(0) @ GREY)
+            matrix, offset = contrast * matrix, offset + (1 - contrast) * mean
+        for step in (saturation_matrix(saturation), hue_matrix(angle)):
+            matrix, offset = step @ matrix, step @ offset
+        rows = np.concatenate([matrix, offset[:, None]], 1)
+        pillow = Image.fromarray(np.ascontiguousarray(image))
+        return {**record, "image": np.asarray(pillow.convert("RGB", tuple(rows.ravel().tolist())))}
+
+
+@dataclass(frozen=True)
+class ToGrey:
+    """The image in shades of grey (luma), still with three equal channels."""
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """The record without colour."""
+        grey = np.asarray(Image.fromarray(np.ascontiguousarray(record["image"])).convert("L"))
+        return {**record, "image": np.repeat(grey[..., None], 3, -1)}
+
+
+def saturation_matrix(factor: float) -> np.ndarray:
+    """[3 3]: 0 gives grey, 1 the image itself."""
+    return factor * np.eye(3) + (1 - factor) * np.tile(GREY, (3, 1))
+
+
+def hue_matrix(angle: float) -> np.ndarray:
+    """[3 3]: rotation of RGB around the grey axis (Rodrigues' formula); greys stay."""
+    axis = np.full(3, 1 / np.sqrt(3))
+    cross = np.cross(np.eye(3), -axis)
+    return np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * np.outer(axis, axis)
