@@ -166,6 +166,7 @@ DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {
 def resnet(
     layers: int,
     *,
+    width: int = 64,
     output_stride: int = 32,
     stride_on: str = "3x3",
     standardize: Standardize = IMAGENET,
@@ -182,6 +183,7 @@ def resnet(
     return ResNet(
         depths=depths,
         bottleneck=bottleneck,
+        width=width,
         output_stride=output_stride,
         stride_on=stride_on,
         standardize=standardize,

@@ -24,6 +24,7 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     use_scale: bool = True
     use_bias: bool = True
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
@@ -33,7 +34,7 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, (c,), jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, (c,), jnp.float32)
         scale = self.param("scale", nn.initializers.ones, (c,), jnp.float32) if self.use_scale else jnp.ones(c)
-        bias = self.param("bias", nn.initializers.zeros, (c,), jnp.float32) if self.use_bias else jnp.zeros(c)
+        bias = self.param("bias", self.bias_init, (c,), jnp.float32) if self.use_bias else jnp.zeros(c)
         if train:
             m, v = moments(x)
             if not self.is_initializing():

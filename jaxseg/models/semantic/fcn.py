@@ -1,0 +1,275 @@
+"""FCN: fully convolutional networks for semantic segmentation (Long, Shelhamer, Darrell 2015, arXiv:1411.4038).
+
+A VGG16 whose classifier is read as convolutions scores every 32nd pixel; coarse scores are upsampled bilinearly and
+summed with scores of the finer pools. The geometry is that of the authors' public networks
+(shelhamer/fcn.berkeleyvision.org): 100 pixels of padding at the first layer, so that any image, even of one pixel,
+survives the 7x7 window of fc6, and crops that align each map with the image again.
+
+``ResNetFCN`` is torchvision's network of the same name: a dilated ResNet, a small head, one bilinear resize.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from jaxseg.backbones import resnet
+from jaxseg.backbones.resnet import ResNet
+from jaxseg.backbones.vgg import VGG, VGG16, VGGClassifier
+from jaxseg.layers.conv import Conv, ConvTranspose
+from jaxseg.layers.dropout import Dropout
+from jaxseg.layers.norm import BatchNorm
+from jaxseg.layers.standardize import CAFFE, IMAGENET, Standardize
+from jaxseg.ops.conv import bilinear_kernel, caffe_crop
+from jaxseg.ops.resize import resize_bilinear
+from jaxseg.registry import register
+
+Map = Float[Array, "b _ _ _"]
+
+
+class FCN(nn.Module):
+    """FCN-32s, -16s or -8s (sections 4.1 and 4.2, Figure 3), by the number of skips.
+
+    Attributes:
+      backbone: VGG with ``first_padding=100`` and ``ceil_mode=True``.
+      classifier: fc6 and fc7.
+      num_classes: channels of the logits.
+      skips: pools that are fused, coarse to fine: ``(4,)`` for 16s, ``(4, 3)`` for 8s.
+      skip_scales: factor on each pool's features before they are scored; the at-once networks have 0.01 and 0.0001.
+      learn_upsampling: whether the upsampling between fusions is learned from its bilinear start, as in the paper,
+        or fixed, as in the authors' public networks. The last upsampling is fixed in both.
+      dtype: compute dtype.
+    """
+
+    backbone: VGG
+    classifier: VGGClassifier
+    num_classes: int = 21
+    skips: tuple[int, ...] = ()
+    skip_scales: tuple[float, ...] = ()
+    learn_upsampling: bool = False
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], train: bool = False) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        maps = self.backbone(image, train=train)
+        x = self.classifier(maps["c5"], train=train)
+        score = self._score("score_fr", x)
+        stride = 32
+        for pool, scale in zip(self.skips, self.skip_scales or (1.0,) * len(self.skips), strict=True):
+            score = self._upsample(pool, score)
+            stride //= 2
+            finer = self._score(f"score_pool{pool}", maps[f"c{pool}"] * scale)
+            score = score + caffe_crop(finer, score.shape[1:3], SKIP_CROP[pool])
+        logits = upsample_bilinear(score, stride, offset=FINAL_CROP[stride], size=image.shape[1:3])
+        return {"logits": logits.astype(jnp.float32)}
+
+    def _score(self, name: str, x: Map) -> Map:
+        zeros = nn.initializers.zeros
+        return Conv(self.num_classes, 1, kernel_init=zeros, dtype=self.dtype, name=name)(x)
+
+    def _upsample(self, pool: int, score: Map) -> Map:
+        if not self.learn_upsampling:
+            return upsample_bilinear(score, 2)
+        return ConvTranspose(
+            self.num_classes,
+            4,
+            stride=2,
+            use_bias=False,
+            kernel_init=lambda _key, shape, _dtype: bilinear_kernel(shape[0], shape[2]),
+            dtype=self.dtype,
+            name=f"upscore_to_pool{pool}",
+        )(score)
+
+
+SKIP_CROP = {4: 5, 3: 9}
+"""Where the scores of a pool are cropped to meet the upsampled coarser ones."""
+
+FINAL_CROP = {32: 19, 16: 27, 8: 31}
+"""Where the image begins in the scores upsampled by that stride."""
+
+
+def upsample_bilinear(x: Map, factor: int, *, offset: int = 0, size: tuple[int, int] | None = None) -> Map:
+    """The transposed convolution with a fixed bilinear kernel of ``2 * factor`` and stride ``factor``, then a crop.
+
+    The kernel is the outer product of a line with itself and sees one class at a time, so that the whole is one small
+    matrix for rows and one for columns.
+
+    Args:
+      x: maps.
+      factor: of enlargement.
+      offset: first row and column that is kept.
+      size: rows and columns that are kept; all of them, ``factor * (h + 1)``, by default.
+    """
+    line = 1 - np.abs(np.arange(2 * factor) - (factor - 0.5)) / factor
+    for axis in (1, 2):
+        n = x.shape[axis]
+        weights = np.zeros((factor * (n + 1), n), np.float32)
+        for i in range(n):
+            weights[i * factor : (i + 2) * factor, i] = line
+        if size is not None:
+            weights = weights[offset : offset + size[axis - 1]]
+        product = jax.lax.dot_general(
+            jnp.asarray(weights, x.dtype), x, (((1,), (axis,)), ((), ())), precision=jax.lax.Precision.HIGHEST
+        )
+        x = jnp.moveaxis(product, 0, axis)
+    return x
+
+
+class ResNetFCN(nn.Module):
+    """torchvision's FCN: logits from ``c5`` of a dilated ResNet, auxiliary ones from ``c4``, resized to the image.
+
+    Attributes:
+      backbone: ResNet with ``output_stride=8``.
+      num_classes: channels of the logits.
+      dropout: rate before each head's classifier.
+      dtype: compute dtype.
+    """
+
+    backbone: ResNet
+    num_classes: int = 21
+    dropout: float = 0.1
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], train: bool = False) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
+        maps = self.backbone(image, train=train)
+        head = partial(FCNHead, self.num_classes, dropout=self.dropout, dtype=self.dtype)
+        outputs = {"logits": head(name="head")(maps["c5"], train=train)}
+        aux = head(name="aux_head")
+        if train or self.is_initializing():
+            outputs["aux_logits"] = aux(maps["c4"], train=train)
+        size = image.shape[1:3]
+        return {key: resize_bilinear(x, size).astype(jnp.float32) for key, x in outputs.items()}
+
+
+class FCNHead(nn.Module):
+    """3x3 convolution to a quarter of the channels, BatchNorm, ReLU, dropout, 1x1 classifier."""
+
+    num_classes: int
+    dropout: float = 0.1
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        """Scores at the resolution of ``x``."""
+        x = Conv(x.shape[-1] // 4, 3, padding=1, use_bias=False, dtype=self.dtype, name="conv")(x)
+        x = jax.nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
+        x = Dropout(self.dropout, name="dropout")(x, train=train)
+        return Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
+
+
+def _vgg16(
+    num_classes: int,
+    skips: tuple[int, ...],
+    skip_scales: tuple[float, ...],
+    width: int,
+    fc_features: int,
+    learn_upsampling: bool,
+    standardize: Standardize,
+    dtype: jnp.dtype | type,
+) -> FCN:
+    backbone = VGG(blocks=VGG16, width=width, first_padding=100, ceil_mode=True, standardize=standardize, dtype=dtype)
+    return FCN(
+        backbone=backbone,
+        classifier=VGGClassifier(fc_features, dtype=dtype),
+        num_classes=num_classes,
+        skips=skips,
+        skip_scales=skip_scales,
+        learn_upsampling=learn_upsampling,
+        dtype=dtype,
+    )
+
+
+@register(task="semantic", paper="arXiv:1411.4038", params=134_346_581)
+def fcn32s_vgg16(
+    num_classes: int = 21,
+    width: int = 64,
+    fc_features: int = 4096,
+    standardize: Standardize = CAFFE,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> FCN:
+    """FCN-32s: VGG16 as convolutions, scores upsampled by 32 in one step."""
+    return _vgg16(num_classes, (), (), width, fc_features, False, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1411.4038", params=134_357_354)
+def fcn16s_vgg16(
+    num_classes: int = 21,
+    width: int = 64,
+    fc_features: int = 4096,
+    learn_upsampling: bool = False,
+    standardize: Standardize = CAFFE,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> FCN:
+    """FCN-16s: one skip, from pool 4."""
+    return _vgg16(num_classes, (4,), (1.0,), width, fc_features, learn_upsampling, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1411.4038", params=134_362_751)
+def fcn8s_vgg16(
+    num_classes: int = 21,
+    width: int = 64,
+    fc_features: int = 4096,
+    learn_upsampling: bool = False,
+    standardize: Standardize = CAFFE,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> FCN:
+    """FCN-8s: two skips, from pools 4 and 3."""
+    return _vgg16(num_classes, (4, 3), (1.0, 1.0), width, fc_features, learn_upsampling, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1605.06211", params=134_362_751)
+def fcn8s_atonce_vgg16(
+    num_classes: int = 21,
+    width: int = 64,
+    fc_features: int = 4096,
+    learn_upsampling: bool = False,
+    standardize: Standardize = CAFFE,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> FCN:
+    """FCN-8s trained in one stage: its pools are scaled by 0.01 and 0.0001 instead of entering one after the other."""
+    return _vgg16(num_classes, (4, 3), (0.01, 0.0001), width, fc_features, learn_upsampling, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1411.4038", params=35_322_218)
+def fcn_resnet50(
+    num_classes: int = 21,
+    width: int = 64,
+    dropout: float = 0.1,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> ResNetFCN:
+    """torchvision's FCN on a ResNet-50 of output stride 8, auxiliary head included."""
+    backbone = resnet.resnet(50, width=width, output_stride=8, standardize=standardize, dtype=dtype)
+    return ResNetFCN(backbone=backbone, num_classes=num_classes, dropout=dropout, dtype=dtype)
+
+
+@register(task="semantic", paper="arXiv:1411.4038", params=54_314_346)
+def fcn_resnet101(
+    num_classes: int = 21,
+    width: int = 64,
+    dropout: float = 0.1,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> ResNetFCN:
+    """torchvision's FCN on a ResNet-101 of output stride 8, auxiliary head included."""
+    backbone = resnet.resnet(101, width=width, output_stride=8, standardize=standardize, dtype=dtype)
+    return ResNetFCN(backbone=backbone, num_classes=num_classes, dropout=dropout, dtype=dtype)
+
+
+TORCHVISION_NAMES: tuple[tuple[str, str | None], ...] = (
+    *((rf"backbone\.{name}", path and f"backbone/{path}") for name, path in resnet.TORCHVISION_NAMES),
+    (r"(aux_)?classifier\.0\.weight", r"\1head/conv/kernel"),
+    (r"(aux_)?classifier\.1\.weight", r"\1head/norm/scale"),
+    (r"(aux_)?classifier\.1\.bias", r"\1head/norm/bias"),
+    (r"(aux_)?classifier\.1\.running_(mean|var)", r"\1head/norm/\2"),
+    (r"(aux_)?classifier\.4\.weight", r"\1head/classifier/kernel"),
+    (r"(aux_)?classifier\.4\.bias", r"\1head/classifier/bias"),
+    (r".*\.num_batches_tracked", None),
+)
+"""Rules from torchvision's state dict to the paths of :class:`ResNetFCN`; None leaves an entry out."""
