@@ -1,0 +1,102 @@
+"""Convolution modules, dropout, PReLU and standardisation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg.layers.activation import PReLU
+from jaxseg.layers.conv import Conv, ConvTranspose
+from jaxseg.layers.dropout import Dropout
+from jaxseg.layers.standardize import CAFFE, CENTRED, GREY, IMAGENET, RAW_BGR, UNIT, Standardize
+from jaxseg.types import DATA_AXIS
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (Conv(6, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2), (3, 5, 2, 6)),
+        (ConvTranspose(6, 3, stride=2, padding=1, output_padding=1, groups=2), (3, 3, 4, 3)),
+    ],
+)
+def test_conv_modules_equal_torch(layer, shape):
+    torch = pytest.importorskip("torch", reason="the oracle is PyTorch (extra 'parity')")
+    x = np.random.default_rng(0).normal(size=(2, 9, 11, 4)).astype(np.float32)
+    params = layer.init(jax.random.key(0), jnp.asarray(x))["params"]
+    params["bias"] = jnp.linspace(-1, 1, 6, dtype=jnp.float32)
+    assert params["kernel"].shape == shape
+    kernel, bias = torch.from_numpy(np.array(params["kernel"])), torch.from_numpy(np.array(params["bias"]))
+    source = torch.from_numpy(x).permute(0, 3, 1, 2)
+    if isinstance(layer, Conv):
+        reference = torch.nn.functional.conv2d(
+            source, kernel.permute(3, 2, 0, 1), bias, stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2
+        )
+    else:
+        reference = torch.nn.functional.conv_transpose2d(
+            source, kernel.permute(2, 3, 0, 1), bias, stride=2, padding=1, output_padding=1, groups=2
+        )
+    out = layer.apply({"params": params}, jnp.asarray(x))
+    np.testing.assert_allclose(out, reference.permute(0, 2, 3, 1), atol=1e-5)
+
+
+def test_compute_dtype_leaves_parameters_in_float32():
+    layer = Conv(4, 1, dtype=jnp.bfloat16)
+    x = jnp.ones((1, 2, 2, 3))
+    variables = layer.init(jax.random.key(0), x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    assert layer.apply(variables, x).dtype == jnp.bfloat16
+
+
+def test_he_initialisation_has_the_papers_deviation():
+    kernel = Conv(64, 3).init(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))["params"]["kernel"]
+    assert float(jnp.std(kernel)) == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.02)  # He et al. 2015, eq. 10
+
+
+@pytest.mark.parametrize("spatial", [False, True])
+def test_dropout_keeps_the_mean_and_drops_the_stated_share(spatial):
+    x = jnp.ones((64, 4, 4, 32))
+    out = np.asarray(Dropout(0.25, spatial=spatial).apply({}, x, train=True, rngs={"dropout": jax.random.key(0)}))
+    assert set(np.unique(out)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert (out == 0).mean() == pytest.approx(0.25, abs=0.03)
+    whole_channels = (out == out[:, :1, :1]).all()
+    assert whole_channels == spatial
+    assert (Dropout(0.25).apply({}, x, train=False) == x).all()
+
+
+def test_dropout_draws_the_same_mask_when_rows_are_spread_over_devices():
+    x = jnp.ones((8, 3, 3, 5))
+    layer = Dropout(0.5)
+
+    def run(x):
+        return layer.apply({}, x, train=True, rngs={"dropout": jax.random.key(3)})
+
+    spread = jax.pmap(run, DATA_AXIS)(x.reshape(4, 2, 3, 3, 5)).reshape(x.shape)
+    whole = run(x)
+    np.testing.assert_array_equal(spread, whole)
+    assert not (whole[0] == whole[1]).all()
+
+
+def test_prelu_equals_torch():
+    torch = pytest.importorskip("torch", reason="the oracle is PyTorch (extra 'parity')")
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    alpha = np.linspace(-0.5, 1, 5, dtype=np.float32)
+    out = PReLU().apply({"params": {"alpha": alpha}}, jnp.asarray(x))
+    reference = torch.nn.functional.prelu(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(alpha))
+    np.testing.assert_allclose(out, reference.permute(0, 2, 3, 1), atol=1e-6)
+    assert float(PReLU().init(jax.random.key(0), jnp.asarray(x))["params"]["alpha"][0]) == 0.25
+
+
+@pytest.mark.parametrize("values", [IMAGENET, CAFFE, UNIT, CENTRED, RAW_BGR])
+def test_standardize_follows_its_formula(values):
+    image = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), np.uint8)
+    ordered = image[..., ::-1] if values.order == "bgr" else image
+    expected = (ordered.astype(np.float64) * values.scale - np.array(values.mean)) / np.array(values.std)
+    np.testing.assert_allclose(values(jnp.asarray(image)), expected, atol=1e-4)
+
+
+def test_grey_is_luma_and_a_wrong_order_is_refused():
+    image = jnp.asarray([[[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]]], jnp.uint8)
+    expected = (np.array([0.299, 0.587, 0.114, 1.0]) - 0.5) / 0.25
+    np.testing.assert_allclose(GREY(image)[0, 0, :, 0], expected, atol=1e-5)
+    with pytest.raises(ValueError, match="there are: 'rgb', 'bgr', 'grey'"):
+        Standardize(order="gbr")(image)
