@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,7 +30,7 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
     if as_json:
         return report.say_json(found)
     rows = [
-        [f["name"], str(len(f["classes"])), _splits(f["splits"]), "yes" if f["prepared"] else "no", f["summary"]]
+        [f["name"], str(len(f["classes"])), _words(f["splits"]), "yes" if f["prepared"] else "no", f["summary"]]
         for f in found
     ]
     report.table(["name", "classes", "splits", "prepared", "what"], rows)
@@ -60,25 +61,31 @@ def show(name: str, as_json: bool, data_dir: Path | None) -> None:
     facts = {**_facts(name), "prepared": sets.is_prepared(name, data_dir=data_dir)}
     if as_json:
         return report.say_json(facts)
-    for key in ("name", "summary", "licence", "url", "citation"):
-        report.say(f"{key}: {' '.join(str(facts[key]).split())}")
-    report.say(f"splits: {_splits(facts['splits'])}")
-    report.say(f"prepared: {'yes' if facts['prepared'] else 'no'}")
-    weights = facts.get("weights") or (None,) * len(facts["classes"])
-    rows = [
-        [str(index), kind, "#{:02x}{:02x}{:02x}".format(*colour), "" if weight is None else f"{weight:.4f}"]
-        for index, (kind, colour, weight) in enumerate(zip(facts["classes"], facts["palette"], weights, strict=False))
-    ]
-    report.table(["class", "name", "colour", "weight"], rows)
+    for key in ("name", "summary", "licence", "url", "source", "citation"):
+        if facts[key]:
+            report.say(f"{key}: {' '.join(str(facts[key]).split())}")
+    for key in ("keys", "joints", "options"):
+        if facts[key]:
+            report.say(f"{key}: {_words(facts[key])}")
+    report.say(f"splits: {_words(facts['splits'])}")
+    report.say(f"prepared: {'yes' if facts['prepared'] else 'no'} (in {data_dir or sets.default_data_dir()})")
+    rows = []
+    for index, (kind, colour) in enumerate(zip(facts["classes"], facts["palette"], strict=True)):
+        weights = [f"{each[index]:.4f}" for each in facts["weights"].values()]
+        rows.append([str(index), kind, "#{:02x}{:02x}{:02x}".format(*colour), *weights])
+    columns = ["class", "name", "colour", *(f"weight: {name}" for name in facts["weights"])]
+    report.table(columns, rows, right=len(facts["weights"]))
 
 
-def _facts(name: str) -> dict:
+def _facts(name: str) -> dict[str, Any]:
+    """The facts table, ready for JSON."""
     from jaxseg.data import sets
 
     facts = sets.find(name).FACTS
     return {f.name: getattr(facts, f.name) for f in dataclasses.fields(facts)}
 
 
-def _splits(splits) -> str:
-    items = splits.items() if hasattr(splits, "items") else splits
-    return ", ".join(name if count is None else f"{name} {count}" for name, count in items)
+def _words(items: Any) -> str:
+    """ "train 367, val" of a mapping, "a, b" of a tuple."""
+    pairs = items.items() if hasattr(items, "items") else [(item, None) for item in items]
+    return ", ".join(str(name) if value is None else f"{name} {value}" for name, value in pairs)
