@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- zoo:begin (make catalogue) -->", "<!-- zoo:end -->"
-FIELDS = ("Paper", "Published", "Ours", "Hardware", "Command", "Departures")
+FIELDS = ("Paper", "Published", "Ours", "Hardware", "Departures")
 """What the docstring of every recipe says, each at the beginning of a line, followed by a colon."""
 
 
@@ -144,7 +144,7 @@ def page(found: list[Row]) -> str:
     """The catalogue's body: networks, then recipes with their evidence."""
     lines = ["| name | task | parameters | paper | file |", "|---|---|--:|---|---|"]
     for row in found:
-        paper = paper_link(row.paper) + (f", [notes](../papers/{row.page}.md)" if row.page else "")
+        paper = paper_link(row.paper) + (f", [notes](papers/{row.page}.md)" if row.page else "")
         lines.append(f"| `{row.name}` | {row.task} | {parameters(row)} | {paper} | `{row.source}` |")
     lines += [
         "",

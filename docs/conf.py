@@ -1,0 +1,79 @@
+"""Sphinx's settings. Pages that follow from the code are written anew at every build, into docs/_generated."""
+
+import inspect
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import catalogue
+import reference
+
+import jaxseg
+
+project = "jaxseg"
+author = "The jaxseg authors"
+copyright = author
+release = version = jaxseg.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"jaxseg {release}"
+html_static_path: list[str] = []
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": False}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+# Links within jaxseg must resolve. Annotations name classes of libraries whose own reference is not consulted here.
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(?!jaxseg\.).*")]
+
+log = logging.getLogger("jaxseg.docs")
+
+FLAX = {"parent", "name", "scope"}
+"""Fields that Flax adds to every module."""
+
+
+def write_pages(app: Sphinx) -> None:
+    """Write the pages that follow from the code, leaving alone those that have not changed."""
+    found = catalogue.rows()
+    pages = {"catalogue.md": catalogue.page(found), "files.md": reference.table()}
+    pages |= {f"api/{page}.md": text for page, text in reference.api_pages().items()}
+    for name, text in pages.items():
+        path = HERE / "_generated" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def complain(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """A public name without a docstring is a warning, and so an error in ``make check``."""
+    own = name.startswith("jaxseg.") and (what != "attribute" or isinstance(obj, property))
+    if own and not any(line.strip() for line in lines):
+        log.warning("%s is public and has no docstring", name, type="jaxseg", subtype="undocumented")
+
+
+def skip(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """Leave out what Flax and dataclasses add, and fields: the class's own docstring explains those."""
+    if name in FLAX or (what == "class" and not inspect.isroutine(obj) and not isinstance(obj, property | type)):
+        return True
+    return None
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the above."""
+    app.connect("builder-inited", write_pages)
+    app.connect("autodoc-process-docstring", complain)
+    app.connect("autodoc-skip-member", skip)

@@ -1,0 +1,98 @@
+"""Pages that follow from the tree: the API reference, one page per room, and the list of every file with its test."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "jaxseg"
+
+ROOMS = {
+    "vocabulary": ("Vocabulary, registry, recipes", ["types", "registry", "recipe", "override", "run", "predict"]),
+    "ops": ("Operations", ["ops"]),
+    "layers": ("Layers", ["layers"]),
+    "backbones": ("Backbones", ["backbones"]),
+    "models": ("Networks", ["models"]),
+    "losses": ("Losses", ["losses"]),
+    "metrics": ("Metrics", ["metrics"]),
+    "tasks": ("Tasks", ["tasks"]),
+    "data": ("Data", ["data"]),
+    "train": ("Training", ["train"]),
+    "viz": ("Pictures", ["viz"]),
+    "cli": ("Command line", ["cli"]),
+}
+"""Page -> its title and the modules or packages under ``jaxseg`` that it documents."""
+
+
+def module_name(path: Path) -> str:
+    """``jaxseg/ops/conv.py`` -> ``jaxseg.ops.conv``; a package's ``__init__`` is the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def files() -> list[Path]:
+    """Every public module of the package, packages before what they hold."""
+    found = [p for p in PACKAGE.rglob("*.py") if p.name == "__init__.py" or not p.name.startswith("_")]
+    return sorted(found, key=lambda path: module_name(path).split("."))
+
+
+def summary(path: Path) -> str:
+    """First sentence of the module's docstring, on one line."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n", 1)[0].split())
+
+
+def tests_of(path: Path) -> list[Path]:
+    """The tests that import the module."""
+    name = module_name(path)
+    package, _, stem = name.rpartition(".")
+    found = []
+    for test in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(test.read_text(encoding="utf-8"))):
+            direct = isinstance(node, ast.Import) and any(alias.name == name for alias in node.names)
+            origin = node.module if isinstance(node, ast.ImportFrom) else None
+            member = isinstance(node, ast.ImportFrom) and origin == package and stem in {a.name for a in node.names}
+            if direct or origin == name or member:
+                found.append(test)
+                break
+    return found
+
+
+def room_of(path: Path) -> str | None:
+    """The page that documents the module, None for the face of the package itself."""
+    inner = module_name(path).split(".")[1:]
+    return next((page for page, (_, tops) in ROOMS.items() if inner and inner[0] in tops), None)
+
+
+def api_pages() -> dict[str, str]:
+    """File name -> MyST source of the page of each room.
+
+    Raises:
+      ValueError: a module belongs to no page, so that nothing public can stay out of the reference.
+    """
+    pages: dict[str, list[str]] = {}
+    for path in files():
+        if path == PACKAGE / "__init__.py":
+            continue
+        page = room_of(path)
+        if page is None:
+            raise ValueError(
+                f"no page of the reference holds {module_name(path)}: give its room one in docs/reference.py"
+            )
+        pages.setdefault(page, [f"# {ROOMS[page][0]}\n"]).append(section(path))
+    return {page: "\n".join(parts) for page, parts in pages.items()}
+
+
+def section(path: Path) -> str:
+    """One module's part of a page."""
+    name = module_name(path)
+    return f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+
+
+def table() -> str:
+    """Every file with what it holds and the tests that open it."""
+    lines = ["| file | what it holds | tests |", "|---|---|---|"]
+    for path in files():
+        tests = ", ".join(f"`{test.relative_to(ROOT).as_posix()}`" for test in tests_of(path))
+        text = summary(path).replace("|", "\\|").replace("``", "`")
+        lines.append(f"| `{path.relative_to(ROOT).as_posix()}` | {text} | {tests} |")
+    return "\n".join(lines) + "\n"
