@@ -1,6 +1,7 @@
 """Losses: pure functions of logits and labels, and the frozen dataclasses by which a task names them.
 
-A loss returns values and counts, per pixel or per image, and reduces nothing over the batch: the task sums.
+A loss returns values and counts, per pixel or, where it compares whole masks, per image, and reduces nothing over the
+batch: the task sums both, so that every placement and every cutting into batches gives the same loss.
 """
 
 from jaxseg.losses.class_weights import inverse_log, median_frequency
@@ -11,13 +12,29 @@ from jaxseg.losses.cross_entropy import (
     labelled,
     softmax_cross_entropy,
 )
+from jaxseg.losses.dice import Dice, binary_dice, softmax_dice
+from jaxseg.losses.focal import Focal, sigmoid_focal, softmax_focal
+from jaxseg.losses.lovasz import Lovasz, lovasz_hinge, lovasz_softmax
+from jaxseg.losses.ohem import Ohem, hard_pixels, kth_largest
 
 __all__ = [
     "CrossEntropy",
+    "Dice",
+    "Focal",
+    "Lovasz",
+    "Ohem",
     "binary_cross_entropy",
+    "binary_dice",
     "class_weight",
+    "hard_pixels",
     "inverse_log",
+    "kth_largest",
     "labelled",
+    "lovasz_hinge",
+    "lovasz_softmax",
     "median_frequency",
+    "sigmoid_focal",
     "softmax_cross_entropy",
+    "softmax_dice",
+    "softmax_focal",
 ]
