@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- zoo:begin (make catalogue) -->", "<!-- zoo:end -->"
-FIELDS = ("Paper", "Published", "Ours", "Hardware", "Departures")
+FIELDS = ("Paper", "Published", "Ours", "Hardware", "Command", "Departures")
 """What the docstring of every recipe says, each at the beginning of a line, followed by a colon."""
 
 

@@ -1,6 +1,6 @@
 """Sphinx's settings. Pages that follow from the code are written anew at every build, into docs/_generated."""
 
-import inspect
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from sphinx.util import logging
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import catalogue
 import reference
@@ -21,7 +22,7 @@ copyright = author
 release = version = jaxseg.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_generated/*.md"]  # the latter are included by other pages
 html_theme = "furo"
 html_title = f"jaxseg {release}"
 html_static_path: list[str] = []
@@ -29,7 +30,7 @@ html_static_path: list[str] = []
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
-autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": False}
+autodoc_default_options = {"undoc-members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -39,11 +40,9 @@ napoleon_use_rtype = False
 # Links within jaxseg must resolve. Annotations name classes of libraries whose own reference is not consulted here.
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!jaxseg\.).*")]
+nitpick_ignore = [("py:class", "jaxseg.registry.Builder")]  # a type variable
 
 log = logging.getLogger("jaxseg.docs")
-
-FLAX = {"parent", "name", "scope"}
-"""Fields that Flax adds to every module."""
 
 
 def write_pages(app: Sphinx) -> None:
@@ -60,20 +59,11 @@ def write_pages(app: Sphinx) -> None:
 
 def complain(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """A public name without a docstring is a warning, and so an error in ``make check``."""
-    own = name.startswith("jaxseg.") and (what != "attribute" or isinstance(obj, property))
-    if own and not any(line.strip() for line in lines):
+    if not any(line.strip() for line in lines):
         log.warning("%s is public and has no docstring", name, type="jaxseg", subtype="undocumented")
-
-
-def skip(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
-    """Leave out what Flax and dataclasses add, and fields: the class's own docstring explains those."""
-    if name in FLAX or (what == "class" and not inspect.isroutine(obj) and not isinstance(obj, property | type)):
-        return True
-    return None
 
 
 def setup(app: Sphinx) -> None:
     """Connect the above."""
     app.connect("builder-inited", write_pages)
     app.connect("autodoc-process-docstring", complain)
-    app.connect("autodoc-skip-member", skip)

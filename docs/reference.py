@@ -1,6 +1,7 @@
 """Pages that follow from the tree: the API reference, one page per room, and the list of every file with its test."""
 
 import ast
+import itertools
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,6 +18,7 @@ ROOMS = {
     "tasks": ("Tasks", ["tasks"]),
     "data": ("Data", ["data"]),
     "train": ("Training", ["train"]),
+    "weights": ("Weights", ["weights"]),
     "viz": ("Pictures", ["viz"]),
     "cli": ("Command line", ["cli"]),
 }
@@ -83,9 +85,31 @@ def api_pages() -> dict[str, str]:
 
 
 def section(path: Path) -> str:
-    """One module's part of a page."""
+    """One module's part of a page: its docstring, then what it defines, in the order of the file."""
     name = module_name(path)
-    return f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+    lines = [f"## {name}", "", "```{eval-rst}", f".. automodule:: {name}", "   :no-members:", ""]
+    for kind, member, methods in members(path):
+        lines += [f".. auto{kind}:: {name}.{member}"]
+        lines += [f"   :members: {', '.join(methods)}"] if methods else ["   :no-members:"] if kind == "class" else []
+        lines += [""]
+    return "\n".join([*lines, "```", ""])
+
+
+def members(path: Path) -> list[tuple[str, str, list[str]]]:
+    """Public functions and classes (with their public methods), and those constants that have a docstring."""
+    found: list[tuple[str, str, list[str]]] = []
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    for node, after in itertools.zip_longest(body, body[1:]):
+        match node:
+            case ast.FunctionDef(name=name):
+                found.append(("function", name, []))
+            case ast.ClassDef(name=name, body=inner):
+                methods = [n.name for n in inner if isinstance(n, ast.FunctionDef)]
+                found.append(("class", name, [method for method in methods if not method.startswith("_")]))
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                    found.append(("data", name, []))
+    return [entry for entry in found if not entry[1].startswith("_")]
 
 
 def table() -> str:
