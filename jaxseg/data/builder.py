@@ -1,5 +1,6 @@
 """The TFDS builder that the data sets derive from, and the one way to run it: offline, without TensorFlow, atomic."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -48,7 +49,8 @@ def generate(builder: tfds.core.DatasetBuilder, source: str | os.PathLike[str] |
         manual_dir=None if source is None else os.fspath(Path(source).absolute()), try_download_gcs=False
     )
     try:
-        builder.download_and_prepare(download_config=config, download_dir=os.fspath(Path(builder.data_dir).parent))
+        with contextlib.redirect_stdout(sys.stderr):  # where TFDS's notes belong: results go to standard output
+            builder.download_and_prepare(download_config=config, download_dir=os.fspath(Path(builder.data_dir).parent))
     except OSError:
         if not is_complete(builder):  # else another process has finished the same preparation meanwhile
             raise

@@ -156,7 +156,10 @@ class Examples:
     @functools.cached_property
     def _records(self) -> Sequence[Record]:
         source = self.source
-        return sets.open_split(source.dataset, source.split, data_dir=self.data_dir, options=source.options)
+        wanted = _wanted(self.keys)
+        return sets.open_split(
+            source.dataset, source.split, keys=wanted, data_dir=self.data_dir, options=source.options
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_records"}
@@ -244,6 +247,19 @@ def _prefetched(dataset: Any, workers: int, ahead: int) -> Any:
         flags.FLAGS.mark_as_parsed()
     quiet = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     return quiet.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(ahead, 1)))
+
+
+def _wanted(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """What must be read so that ``keys`` can be filled: masks with their maps, ids with boxes, labels for weights."""
+    wanted = {"image", *keys}
+    if "weight" in keys:
+        wanted.add("label")
+    for name in ("depth", "normal"):
+        if name in keys or f"{name}_valid" in keys:
+            wanted |= {name, f"{name}_valid"}
+    if wanted & {*records.OBJECT_KEYS, "instance_ids"}:
+        wanted |= {"boxes", "valid", "crowd", "instance_ids"}
+    return tuple(sorted(wanted))
 
 
 def _mark_real(total: int, position: int, record: Record) -> Record:

@@ -1,8 +1,8 @@
 """Which data sets exist, where they lie, and how they are prepared and opened: one file per data set beside this one.
 
 A data set's file offers ``FACTS`` (a :class:`~jaxseg.data.facts.Facts`), ``Builder`` (a TFDS ``GeneratorBasedBuilder``
-that writes array_record files and hands images over as encoded bytes), ``to_record`` (what the builder stored -> a
-record) and ``EMBEDDED`` (whether it makes itself, or needs a source folder). TFDS is imported when a data set is first
+that writes array_record files, features named as the keys of a record, images handed over as encoded bytes), ``ENCODED`` (which
+features are images), ``to_record`` (what was read, images still encoded -> a record) and ``EMBEDDED`` (whether it makes itself, or needs a source folder). TFDS is imported when a data set is first
 asked for; neither preparing nor reading imports TensorFlow, JAX or torch.
 """
 
@@ -91,9 +91,16 @@ def prepare(
 
 
 def open_split(
-    name: str, split: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()
+    name: str,
+    split: str,
+    *,
+    keys: tuple[str, ...] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    options: Options = (),
 ) -> "Records":
-    """The records of one split (or of a slice of one, ``"train[:20]"``), as a sequence. Embedded sets prepare themselves.
+    """The records of a split, or of a slice of one (``"train[:20]"``), as a sequence. Embedded sets prepare themselves.
+
+    ``keys`` names what is wanted of a record, so that the rest need not be decoded; None is everything.
 
     Raises:
       BadInput: the data set is not prepared (the command that prepares it is given), or has no such split.
@@ -116,25 +123,28 @@ def open_split(
             f"data set {name!r} has no split {split!r} as it was prepared; there are: {', '.join(sorted(splits))}. "
             f"To add one, complete the source folder, remove {builder.data_dir} and prepare again"
         )
-    return Records(builder, split, module)
+    return Records(builder, split, module, keys)
 
 
 class Records(Sequence[Record]):
-    """The records of one split, read and decoded when asked for. ``select`` names the keys wanted: others are skipped."""
+    """The records of one split, read and decoded when asked for."""
 
-    def __init__(self, builder: Any, split: str, module: ModuleType, select: tuple[str, ...] | None = None):
+    def __init__(self, builder: Any, split: str, module: ModuleType, keys: tuple[str, ...] | None = None):
         import tensorflow_datasets as tfds
 
+        stored = set(builder.info.features) & set(module.FACTS.keys)
+        wanted = stored if keys is None else stored & set(keys)
+        self._skip = {key: tfds.decode.SkipDecoding() for key in wanted & set(module.ENCODED)}
+        self._features = tfds.features.FeaturesDict({key: builder.info.features[key] for key in sorted(wanted)})
         self._to_record = module.to_record
-        self._select = select
-        skip = {key: tfds.decode.SkipDecoding() for key in module.ENCODED}
-        self._examples = builder.as_data_source(split=split, decoders=skip)
+        self._examples = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
 
     def __len__(self) -> int:
         return len(self._examples)
 
     def __getitem__(self, index: Any) -> Record:
-        return self._to_record(self._examples[index])
+        example = self._features.deserialize_example_np(self._examples[index], decoders=self._skip)
+        return self._to_record(example)
 
 
 def _builder(name: str, data_dir: str | os.PathLike[str] | None, options: Options) -> Any:

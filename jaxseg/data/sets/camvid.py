@@ -86,13 +86,8 @@ Builder = Camvid
 
 
 def to_record(example: Mapping[str, Any]) -> Record:
-    """What the builder stored -> image and label."""
-    record: Record = {}
-    if "image" in example:
-        record["image"] = decode_image(example["image"])
-    if "label" in example:
-        record["label"] = decode_image(example["label"])
-    return record
+    """Image and label, whichever were read."""
+    return {key: decode_image(data) for key, data in example.items()}
 
 
 def _is_there(folder: Path, split: str) -> bool:
