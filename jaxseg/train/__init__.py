@@ -1,0 +1,1 @@
+"""Training: optimizers, steps, placements, checkpoints, and ``fit``, which reads as their story."""

@@ -1,0 +1,218 @@
+"""Checkpoints: Orbax directories that appear whole or not at all.
+
+A checkpoint holds the state (NumPy arrays by path, so that any placement restores it) and a small JSON part: the
+recipe, the position of each process's data stream, and the metrics since the last line of the log. Saving copies the
+state and writes it in the background.
+"""
+
+import base64
+import contextlib
+import errno
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxseg.train.optim import path_of
+from jaxseg.types import BadInput, FailedRun
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint read back: the step, the state as a nested dict by path, and what was noted beside it."""
+
+    step: int
+    state: dict[str, Any]
+    notes: dict[str, Any]
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables to judge and ship: the moving averages where there are any, else the network's own."""
+        if self.state.get("ema"):
+            return self.state["ema"]
+        return {"params": self.state["params"], **self.state.get("model_state", {})}
+
+
+class Checkpoints:
+    """The checkpoints in one folder, of which the ``keep`` latest stay."""
+
+    def __init__(self, folder: Path, *, keep: int):
+        self.folder = Path(folder).absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
+        with _one_line(self.folder):
+            _remove_torn(self.folder)
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "notes"))
+
+    def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
+        """Begin to write ``state`` (a host tree that nobody changes) as the checkpoint of ``step``.
+
+        Raises:
+          FailedRun: this or the save before it could not be written; what was kept before is intact.
+        """
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(by_path(state)), notes=ocp.args.JsonSave({**notes, "step": step})
+        )
+        with _one_line(self.folder):
+            self._manager.wait_until_finished()
+            self._manager.save(step, args=arguments, force=True)
+
+    def wait(self) -> None:
+        """Return when all is written.
+
+        Raises:
+          FailedRun: it could not be.
+        """
+        with _one_line(self.folder):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait and let go of the folder."""
+        self.wait()
+        self._manager.close()
+
+    def latest(self) -> int | None:
+        """The step of the last whole checkpoint."""
+        return latest_step(self.folder)
+
+
+def latest_step(folder: Path) -> int | None:
+    """The step of the last whole checkpoint in a folder, None if there is none."""
+    steps = [int(entry.name) for entry in _entries(folder) if entry.name.isdigit() and _whole(entry)]
+    return max(steps, default=None)
+
+
+def read(folder: Path, step: int | None = None) -> Saved:
+    """The last checkpoint in a folder, or that of ``step``, whatever model and placement it is of.
+
+    Raises:
+      BadInput: there is none, or its files are damaged.
+    """
+    found = latest_step(folder) if step is None else step
+    if found is None or not _whole(Path(folder) / str(found)):
+        raise BadInput(f"there is no checkpoint in {folder}")
+    place = Path(folder).absolute() / str(found)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            stored = checkpointer.metadata(place / "state").item_metadata
+            target = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), dict(stored.tree))
+            state = checkpointer.restore(place / "state", target)
+        return Saved(found, state, read_notes(folder, found))
+    except Exception as error:
+        raise BadInput(f"checkpoint {place} cannot be read ({_first_line(error)}); remove that folder") from error
+
+
+def read_notes(folder: Path, step: int) -> dict[str, Any]:
+    """What was noted beside the state of a checkpoint."""
+    return json.loads((Path(folder) / str(step) / "notes" / "metadata").read_text())
+
+
+def fit_into(state: Any, saved: Saved, *, what: str) -> Any:
+    """``state`` with every leaf replaced by the saved one of the same path.
+
+    Raises:
+      BadInput: paths, shapes or dtypes differ; the first that do are named.
+    """
+    wanted = flatten_dict(by_path(state), sep="/")
+    found = flatten_dict(saved.state, sep="/")
+    faults = [f"{path} {_form(wanted[path])} is missing" for path in wanted if path not in found]
+    faults += [f"{path} {_form(found[path])} has no place" for path in found if path not in wanted]
+    faults += [
+        f"{path} is {_form(found[path])}, not {_form(wanted[path])}"
+        for path in wanted
+        if path in found and _form(found[path]) != _form(wanted[path])
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise BadInput(f"the checkpoint in {what} is of another model: {'; '.join(faults[:3])}{more}")
+    return jax.tree_util.tree_map_with_path(lambda path, _: found[path_of(path)], state)
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of any tree as a nested dict whose keys spell their paths."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return unflatten_dict({tuple(path_of(path).split("/")): leaf for path, leaf in leaves})
+
+
+def pack(position: Any) -> Any:
+    """A data stream's position as JSON."""
+    return {"base64": base64.b64encode(position).decode()} if isinstance(position, bytes) else position
+
+
+def from_all_processes(form: Any) -> list[Any]:
+    """One small JSON value of each process, in their order, on every process."""
+    if jax.process_count() == 1:
+        return [form]
+    from jax.experimental import multihost_utils
+
+    text = np.frombuffer(json.dumps(form).encode(), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.asarray(text.size))).reshape(-1)
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: text.size] = text
+    gathered = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(sizes), -1)
+    return [json.loads(row[:size].tobytes()) for row, size in zip(gathered, sizes, strict=True)]
+
+
+def unpack(form: Any) -> Any:
+    """What ``pack`` packed."""
+    return base64.b64decode(form["base64"]) if isinstance(form, dict) and form.keys() == {"base64"} else form
+
+
+@contextlib.contextmanager
+def _one_line(folder: Path) -> Iterator[None]:
+    """Whatever goes wrong while saving becomes one line; half-written files give their room back."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            _remove_torn(folder)
+        last = latest_step(folder)
+        intact = "there is none before it" if last is None else f"that of step {last} is intact"
+        if is_full(error):
+            reason = f"no space left on the device of {folder}: free some and give the same command again"
+        else:
+            reason = f"{folder}: {_first_line(error)}"
+        raise FailedRun(f"a checkpoint could not be saved; {intact}; {reason}") from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, or one of those that caused it, says that a disk is full."""
+    seen: BaseException | None = error
+    while seen is not None:
+        full = isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left" in str(seen) or "ENOSPC" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []
+
+
+def _whole(place: Path) -> bool:
+    """Whether a checkpoint's folder was written to its end: Orbax's own mark, and the parts that it must hold."""
+    parts = ("_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt", "notes/metadata")
+    return all((place / part).is_file() for part in parts)
+
+
+def _remove_torn(folder: Path) -> None:
+    if jax.process_index() == 0:
+        for entry in _entries(folder):
+            if entry.is_dir() and (not entry.name.isdigit() or not _whole(entry)):
+                shutil.rmtree(entry)
+
+
+def _form(value: Any) -> str:
+    return f"{np.dtype(value.dtype).name}[{','.join(map(str, np.shape(value)))}]"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {text}"[:300]

@@ -1,0 +1,153 @@
+"""One training step and one evaluation step, as pure functions; ``placement`` puts them on devices."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxseg.train.state import State
+
+STREAMS = ("dropout", "sample")
+"""The random streams that a network may draw from in training."""
+
+
+def make_train_step(
+    model: Any,
+    task: Any,
+    tx: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+    ema: float | None = None,
+    rate: Callable[[Any], Any] | None = None,
+    axis_name: str | None = None,
+) -> Callable[[State, Any], tuple[State, dict[str, Any]]]:
+    """``step(state, batch) -> (state, metrics)``.
+
+    The loss is the sum over the task's terms of ``weight * sum / max(count, 1)``, where sums and counts run over all
+    microbatches and, with ``axis_name``, over all devices: so its gradient does not depend on how the batch was cut,
+    except through batch normalisation, whose statistics are each microbatch's own.
+
+    Args:
+      model: a linen module.
+      task: gives the inputs and the loss.
+      tx: the optimizer's chain.
+      accumulate: microbatches; number ``m`` takes rows ``m, m + accumulate, ...`` (so that each has its share of every
+        device's rows). The counts of all of them are needed before the first gradient: where they do not depend on the
+        network's outputs, the compiler drops the network from that first pass.
+      ema: decay of the moving averages; early on it is at most ``(1 + step) / (10 + step)``, so that the initial
+        weights are soon forgotten.
+      rate: learning rate by step, reported in the metrics.
+      axis_name: the mapped axis over which the batch is spread, if it is.
+
+    The metrics are scalars of the step just made: ``loss``, ``loss/<term>`` (unweighted means), ``grad_norm`` (before
+    clipping) and ``learning_rate``.
+    """
+
+    def forward(params: Any, model_state: Any, key: Any, batch: Any) -> tuple[dict[str, Any], Any]:
+        rngs = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
+        inputs = task.inputs(batch, train=True)
+        outputs, changed = model.apply(
+            {"params": params, **model_state}, **inputs, train=True, mutable=list(model_state), rngs=rngs
+        )
+        return task.loss(outputs, batch), {**model_state, **changed}
+
+    def counts(params: Any, model_state: Any, key: Any, batch: Any) -> dict[str, Any]:
+        def of(m: Any, micro: Any) -> dict[str, Any]:
+            terms, _ = forward(params, model_state, jax.random.fold_in(key, m), micro)
+            return {name: _scalar(term.count) for name, term in terms.items()}
+
+        _, found = jax.lax.scan(lambda c, x: (c, of(*x)), None, (jnp.arange(accumulate), batch))
+        return jax.tree.map(lambda c: _over(c.sum(), axis_name), found)
+
+    def gradient(params: Any, model_state: Any, key: Any, batch: Any, known: dict[str, Any] | None) -> Any:
+        def loss(p: Any) -> tuple[Any, Any]:
+            terms, changed = forward(p, model_state, key, batch)
+            total = known
+            if total is None:
+                total = {name: _over(_scalar(term.count), axis_name) for name, term in terms.items()}
+            divisors = {name: jnp.maximum(jax.lax.stop_gradient(count), 1.0) for name, count in total.items()}
+            means = {name: _scalar(t.sum) / divisors[name] for name, t in terms.items()}
+            value = sum((means[name] * t.weight for name, t in terms.items()), jnp.zeros((), jnp.float32))
+            return value, (changed, {"loss": value, **{f"loss/{name}": mean for name, mean in means.items()}})
+
+        grads, (changed, means) = jax.grad(loss, has_aux=True)(params)
+        return grads, changed, means
+
+    def accumulated(params: Any, model_state: Any, key: Any, batch: Any) -> Any:
+        if accumulate == 1:
+            return gradient(params, model_state, jax.random.fold_in(key, 0), batch, None)
+        micro = jax.tree.map(lambda x: _microbatches(x, accumulate), batch)
+        known = counts(params, model_state, key, micro)
+
+        def add(carry: Any, x: Any) -> Any:
+            total, kept = carry
+            grads, changed, means = gradient(params, kept, jax.random.fold_in(key, x[0]), x[1], known)
+            return (jax.tree.map(jnp.add, total, grads), changed), means
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        (grads, changed), means = jax.lax.scan(add, (zeros, model_state), (jnp.arange(accumulate), micro))
+        return grads, changed, jax.tree.map(lambda x: x.sum(0), means)
+
+    def step(state: State, batch: Any) -> tuple[State, dict[str, Any]]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        grads, model_state, means = accumulated(state.params, state.model_state, key, batch)
+        grads, means = _over((grads, means), axis_name)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        averages = state.ema
+        if ema is not None:
+            averages = _average(averages, {"params": params, **model_state}, ema, state.step)
+        metrics = {**means, "grad_norm": _norm(grads)}
+        if rate is not None:
+            metrics["learning_rate"] = rate(state.step)
+        new = state.replace(
+            step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, ema=averages
+        )
+        return new, metrics
+
+    return step
+
+
+def make_eval_step(model: Any, task: Any) -> Callable[[Any, Any], dict[str, Any]]:
+    """``observe(variables, batch)``: each metric's observation of the network's predictions, by the metric's name."""
+    metrics = task.metrics()
+
+    def observe(variables: Any, batch: Any) -> dict[str, Any]:
+        predictions = predict(model, task, variables, batch)
+        return {name: metric.observe(predictions, batch) for name, metric in metrics.items()}
+
+    return observe
+
+
+def predict(model: Any, task: Any, variables: Any, batch: Any) -> dict[str, Any]:
+    """What the task makes of the network's outputs for a batch."""
+    outputs = model.apply(variables, **task.inputs(batch, train=False), train=False)
+    return dict(task.predict(outputs, batch))
+
+
+def _average(averages: Any, values: Any, decay: float, step: Any) -> Any:
+    t = step.astype(jnp.float32)
+    keep = jnp.minimum(decay, (1.0 + t) / (10.0 + t))
+
+    def mix(old: Any, new: Any) -> Any:
+        return keep * old + (1.0 - keep) * new if jnp.issubdtype(new.dtype, jnp.floating) else new
+
+    return jax.tree.map(mix, averages, values)
+
+
+def _microbatches(x: Any, number: int) -> Any:
+    return jnp.moveaxis(x.reshape(x.shape[0] // number, number, *x.shape[1:]), 1, 0)
+
+
+def _norm(tree: Any) -> Any:
+    return jnp.sqrt(sum((jnp.sum(jnp.square(_scalar(x))) for x in jax.tree.leaves(tree)), jnp.zeros(())))
+
+
+def _scalar(x: Any) -> Any:
+    return jnp.asarray(x).astype(jnp.float32)
+
+
+def _over(tree: Any, axis_name: str | None) -> Any:
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
