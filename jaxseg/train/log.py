@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jaxseg.types import FailedRun
 
 MEASURED = ("seconds", "examples_per_second")
-"""Fields of metrics.jsonl that differ between two runs of one recipe; all others are the same on a CPU."""
+"""Fields of metrics.jsonl that differ between two runs of one recipe: seconds per step, and its examples' rate."""
 
 PLACE = ("kind", "stage", "step", "split")
 """Fields of metrics.jsonl that say where a row belongs."""

@@ -94,7 +94,7 @@ class Adam:
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
         """The optax chain for a training of ``total_steps`` updates."""
-        return _chain(self, total_steps, _decay(self), optax.scale_by_adam(self.b1, self.b2, self.epsilon))
+        return _chain(self, total_steps, _decay(self), _adam(self))
 
     def curve(self, total_steps: int) -> Curve:
         """The learning rate of update 0, 1, ..., before the multipliers."""
@@ -119,7 +119,7 @@ class AdamW:
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
         """The optax chain for a training of ``total_steps`` updates."""
-        return _chain(self, total_steps, optax.scale_by_adam(self.b1, self.b2, self.epsilon), _decay(self))
+        return _chain(self, total_steps, _adam(self), _decay(self))
 
     def curve(self, total_steps: int) -> Curve:
         """The learning rate of update 0, 1, ..., before the multipliers."""
@@ -264,6 +264,16 @@ def _chain(optimizer: Any, total_steps: int, *core: optax.GradientTransformation
     clip = optax.identity() if optimizer.clip is None else optax.clip_by_global_norm(optimizer.clip)
     rate = optax.scale_by_learning_rate(_curve(optimizer.learning_rate, total_steps))
     return optax.chain(clip, *core, rate, _multiply(optimizer.rates))
+
+
+def _adam(optimizer: Any) -> optax.GradientTransformation:
+    adam = optax.scale_by_adam(optimizer.b1, optimizer.b2, optimizer.epsilon)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+            return adam.update(updates, state, params)
+
+    return optax.GradientTransformation(adam.init, update)
 
 
 def _decay(optimizer: Any) -> optax.GradientTransformation:

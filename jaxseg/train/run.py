@@ -80,6 +80,10 @@ class Run:
         state, seen = self._train_step(state, batch)
         self.step += 1
         self._window.add(self.step, seen)
+        self._timed += 1
+        if self._timed == 0:  # the first step compiles: time is counted from its end
+            jax.block_until_ready(seen)
+            self._watch.lap()
         self._console.move(self.step)
         return state
 
@@ -89,22 +93,24 @@ class Run:
 
     def log(self) -> None:
         """One row of training metrics: their means since the last row."""
-        rows, means = self._seen(close=True)
-        seconds = self._watch.lap()
-        rate = len(rows) * self.stage.batch_size / seconds
-        self._journal.write("train", self._label, self.step, {**means, "seconds": seconds, "examples_per_second": rate})
-        left = clock((self.stage.steps - self.step) * seconds / max(len(rows), 1))
-        note = f"loss {means['loss']:.4g}  {self._headline()}{rate:.3g} examples/s"
+        means = self._seen(close=True)
+        seconds, timed, self._timed = self._watch.lap(), self._timed, 0
+        speed: dict[str, float] = {}
+        note, left = f"loss {means['loss']:.4g}  {self._headline()}lr {means['learning_rate']:.3g}", ""
+        if timed:
+            speed = {"seconds": seconds / timed, "examples_per_second": timed * self.stage.batch_size / seconds}
+            note += f"  {speed['examples_per_second']:.3g} examples/s"
+            left = f"  {clock((self.stage.steps - self.step) * speed['seconds'])} left"
+        self._journal.write("train", self._label, self.step, {**means, **speed})
         self._console.move(self.step, note)
         if self._console.plain:
-            lr = f"  lr {means['learning_rate']:.3g}" if "learning_rate" in means else ""
-            self._console.line(f"{self._label}  step {self.step}/{self.stage.steps}  {note}{lr}  {left} left")
+            self._console.line(f"{self._label}  step {self.step}/{self.stage.steps}  {note}{left}")
 
     def save(self, state: Any) -> None:
         """Begin to write a checkpoint, unless a loss since the last one was not finite."""
-        window, _ = self._seen(close=False)
+        self._seen(close=False)
         self._watch.pause()
-        self._checkpoints.save(self.step, self._placement.fetch(state), self._notes(window))
+        self._checkpoints.save(self.step, self._placement.fetch(state), self._notes())
         self._watch.go()
 
     def evaluate(self, state: Any) -> None:
@@ -188,6 +194,7 @@ class Run:
             pictures.cut(self._workdir / "overlays", self._start + self.step)
         self._window = Window(self._placement.fetch, window)
         self._watch = Stopwatch()
+        self._timed = -1
         self._console.begin(self._label, self.stage.steps, self.step)
         self._open.callback(self._console.end)
 
@@ -205,17 +212,19 @@ class Run:
             raise BadInput(f"the run was left by {len(positions)} processes: go on with as many, not with {count}")
         return checkpoint.unpack(positions[index])
 
-    def _seen(self, *, close: bool) -> tuple[list[dict[str, float]], dict[str, float]]:
+    def _seen(self, *, close: bool) -> dict[str, float]:
+        """The window's means if it closes, and in any case proof that all is finite so far."""
         try:
-            rows = self._window.fetch()
-            return rows, self._window.close() if close else {}
+            self._window.fetch()
+            return self._window.close() if close else {}
         except FailedRun as error:
             last = self._checkpoints.latest()
             kept = "no checkpoint was saved before" if last is None else f"the checkpoint of step {last} is kept"
             raise FailedRun(f"{error}; {kept}; try a smaller learning rate, clip, or a warm-up") from None
 
-    def _notes(self, window: list[dict[str, float]]) -> dict[str, Any]:
+    def _notes(self) -> dict[str, Any]:
         positions = checkpoint.from_all_processes(checkpoint.pack(self._batches.get_state()))
+        window = self._window.fetch()
         return {"recipe": dump(self._recipe), "stage": self._index, "positions": positions, "window": window}
 
     def _eval_batches(self, rows: int) -> Any:
@@ -235,7 +244,7 @@ class Run:
         last = self._best.latest()
         best = None if last is None else checkpoint.read_notes(self._best.folder, last)["metrics"].get(name)
         if best is None or self.metrics[name] > best:
-            notes = {**self._notes([]), "metrics": self.metrics}
+            notes = {**self._notes(), "metrics": self.metrics}
             self._best.save(self.step, self._placement.fetch(state), notes)
 
     def _draw(self, variables: Any) -> None:

@@ -52,8 +52,8 @@ def create(
     """
     init_key, step_key = jax.random.split(key)
     row = {name: np.zeros_like(np.asarray(value)[:1]) for name, value in batch.items()}
-    collections = dict(jax.jit(lambda k: model.init(k, **task.inputs(row, train=False), train=False))(init_key))
-    return start(collections, tx, step_key, ema=ema)
+    init = jax.jit(lambda k, x: model.init(k, **task.inputs(x, train=False), train=False))
+    return start(dict(init(init_key, row)), tx, step_key, ema=ema)
 
 
 def start(collections: dict[str, Any], tx: optax.GradientTransformation, key: jax.Array, *, ema: bool) -> State:
