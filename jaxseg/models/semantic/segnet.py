@@ -39,7 +39,7 @@ class SegNetBasic(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size: each unpooling restores the size before its pool."""
         x, encoder = _encode(self, image, train=train)
         for level in (4, 3, 2, 1):
@@ -67,7 +67,7 @@ class FCNBasic(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         x, encoder = _encode(self, image, train=train)
         score = Conv(self.num_classes, 1, dtype=self.dtype, name="score4")(x)

@@ -43,7 +43,7 @@ class UNetOriginal(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h-184 w-184 k]}`` of raw RGB: the scores of the image's central part.
 
         Raises:
@@ -129,7 +129,7 @@ class UNet(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         h, w = image.shape[1:3]
         multiple = 1 << self.depth
