@@ -1,5 +1,6 @@
 """Figures of merit over whole splits: ``init`` and ``fold`` and ``result`` on the host, ``observe`` on the device."""
 
+from jaxseg.metrics.boundary import BoundaryF1, boundary_counts
 from jaxseg.metrics.confusion import Confusion, confusion_matrix
 
-__all__ = ["Confusion", "confusion_matrix"]
+__all__ = ["BoundaryF1", "Confusion", "boundary_counts", "confusion_matrix"]
