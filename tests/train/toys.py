@@ -55,7 +55,11 @@ class Toy:
         made = [np.random.default_rng((seed, int(i))) for i in numbers]
         image = np.stack([r.integers(0, 256, (self.size, self.size, 3), dtype=np.uint8) for r in made])
         label = image.argmax(-1).astype(np.int32)
-        label[np.stack([r.random((self.size, self.size)) < 0.1 + 0.5 * (i % 2) for i, r in enumerate(made)])] = 255
+        label[
+            np.stack(
+                [r.random((self.size, self.size)) < 0.1 + 0.5 * (i % 2) for i, r in zip(numbers, made, strict=True)]
+            )
+        ] = 255
         return {"image": image, "label": label, "real": np.ones(len(numbers), bool)}
 
     def train_batches(
