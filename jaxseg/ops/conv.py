@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,9 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Int
 
-from jaxseg.ops.window import Padding, Pads, Size, explicit_pads, pair, reach
+from jaxseg.ops import cpu
+from jaxseg.ops.window import Padding, Pads, Size, Slide, explicit_pads, pair, reach
 from jaxseg.types import BadInput
-
-LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def conv(
@@ -49,7 +49,7 @@ def conv(
     for size, span, sides in zip(x.shape[1:3], reach(window, dilation), pads, strict=True):
         if size + sum(sides) < span:
             raise BadInput(f"a window that reaches {span} pixels does not fit {size} pixels padded by {sides}")
-    return plain_conv(x, kernel, stride, pads, dilation, groups)
+    return _conv(x, kernel, Slide(stride, pads, dilation, groups))
 
 
 def conv_transpose(
@@ -84,52 +84,79 @@ def conv_transpose(
     window = (kernel.shape[0], kernel.shape[1])
     pads = _transposed_pads(padding, reach(window, dilation), stride)
     _check(x, kernel, kernel.shape[2], kernel.shape[3] * groups, groups)
+    size = []
     for n, span, s, sides, e in zip(x.shape[1:3], reach(window, dilation), stride, pads, extra, strict=True):
-        if (n - 1) * s + span - sum(sides) + e < 1:
+        size.append((n - 1) * s + span - sum(sides) + e)
+        if size[-1] < 1:
             raise BadInput(f"padding {sides} leaves nothing of {(n - 1) * s + span} rows or columns")
-    return plain_conv_transpose(x, kernel, stride, pads, extra, dilation, groups)
+    return _conv_transpose(x, kernel, (size[0], size[1]), Slide(stride, pads, dilation, groups))
 
 
-def plain_conv(
-    x: Array, kernel: Array, stride: tuple[int, int], pads: Pads, dilation: tuple[int, int], groups: int
-) -> Array:
-    """The reference: one call of XLA's convolution."""
-    return lax.conv_general_dilated(
-        x,
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x: Array, kernel: Array, slide: Slide) -> Array:
+    forms = {"cpu": partial(cpu.conv, slide=slide), "default": partial(cpu.dense, slide=slide)}
+    return lax.platform_dependent(x, kernel, **forms)
+
+
+def _conv_forward(x: Array, kernel: Array, slide: Slide) -> tuple[Array, tuple[Array, Array]]:
+    return _conv(x, kernel, slide), (x, kernel)
+
+
+def _conv_backward(slide: Slide, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    dx = lax.platform_dependent(
+        dy,
         kernel,
-        window_strides=stride,
-        padding=pads,
-        rhs_dilation=dilation,
-        dimension_numbers=LAYOUT,
-        feature_group_count=groups,
+        cpu=partial(cpu.conv_input_gradient, x_shape=x.shape, slide=slide),
+        default=partial(cpu.dense_input_gradient, x_shape=x.shape, slide=slide),
+    )
+    return dx, _kernel_gradient(x, dy, kernel.shape, slide)
+
+
+def _kernel_gradient(x: Array, dy: Array, kernel_shape: tuple[int, ...], slide: Slide) -> Array:
+    return lax.platform_dependent(
+        x,
+        dy,
+        cpu=partial(cpu.conv_kernel_gradient, kernel_shape=kernel_shape, slide=slide),
+        default=partial(cpu.dense_kernel_gradient, kernel_shape=kernel_shape, slide=slide),
     )
 
 
-def plain_conv_transpose(
-    x: Array,
-    kernel: Array,
-    stride: tuple[int, int],
-    pads: Pads,
-    extra: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Array:
-    """The reference: one call of XLA's convolution over the map with zeros between its pixels."""
-    kh, kw, c, o = kernel.shape
-    kernel = kernel[::-1, ::-1].reshape(kh, kw, groups, c // groups, o)
-    kernel = jnp.moveaxis(kernel, 2, 3).reshape(kh, kw, c // groups, groups * o)
-    spans = reach((kh, kw), dilation)
-    around = [(span - 1 - lo, span - 1 - hi + e) for span, (lo, hi), e in zip(spans, pads, extra, strict=True)]
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(1, 1),
-        padding=around,
-        lhs_dilation=stride,
-        rhs_dilation=dilation,
-        dimension_numbers=LAYOUT,
-        feature_group_count=groups,
-    )
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv_transpose(x: Array, kernel: Array, size: tuple[int, int], slide: Slide) -> Array:
+    forms = {
+        "cpu": partial(cpu.conv_transpose, size=size, slide=slide),
+        "default": partial(cpu.dense_transpose, size=size, slide=slide),
+    }
+    return lax.platform_dependent(x, kernel, **forms)
+
+
+def _transpose_forward(
+    x: Array, kernel: Array, size: tuple[int, int], slide: Slide
+) -> tuple[Array, tuple[Array, Array]]:
+    return _conv_transpose(x, kernel, size, slide), (x, kernel)
+
+
+def _transpose_backward(
+    size: tuple[int, int], slide: Slide, kept: tuple[Array, Array], dy: Array
+) -> tuple[Array, Array]:
+    # The gradient of a transposed convolution is the strided convolution that it transposes, whose own kernel
+    # gradient is the kernel's. XLA's transposes of the zero-stuffed call are up to 100 times slower on CPU.
+    x, kernel = kept
+    spans = reach((kernel.shape[0], kernel.shape[1]), slide.dilation)
+    ends = [
+        (lo, (n - 1) * s + span - lo - out)
+        for n, s, span, (lo, _), out in zip(x.shape[1:3], slide.stride, spans, slide.pads, size, strict=True)
+    ]
+    strided = slide._replace(pads=(ends[0], ends[1]))
+    swapped = kernel.swapaxes(2, 3)
+    return _conv(dy, swapped, strided), _kernel_gradient(dy, x, swapped.shape, strided).swapaxes(2, 3)
+
+
+_conv_transpose.defvjp(_transpose_forward, _transpose_backward)
 
 
 def bilinear_kernel(size: int, channels: int, *, grouped: bool = False) -> Float[Array, "size size i o"]:

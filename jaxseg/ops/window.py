@@ -1,6 +1,6 @@
 """How a window slides over a map: sizes, paddings and output sizes, all known before anything runs."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jaxseg.types import BadInput
 
@@ -78,3 +78,12 @@ def pool_size(size: int, window: int, stride: int, pads: tuple[int, int], *, cei
         return max(span // stride + 1, 0)
     count = max(-(-span // stride) + 1, 0)
     return count - 1 if (count - 1) * stride >= size + pads[0] else count
+
+
+class Slide(NamedTuple):
+    """How a convolution slides: stride, padding (below zero: crops), step between taps, groups of channels."""
+
+    stride: tuple[int, int]
+    pads: Pads
+    dilation: tuple[int, int]
+    groups: int
