@@ -21,9 +21,8 @@ def say_json(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, right: int = 0) -> None:
     """A table whose last ``right`` columns are aligned to the right."""
-    console = Console(file=click.get_text_stream("stdout"), highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(file=click.get_text_stream("stdout"), highlight=False, width=200)
+    stdout = click.get_text_stream("stdout")
+    console = Console(file=stdout, highlight=False, width=None if stdout.isatty() else 200)
     drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(columns):
         drawn.add_column(name, justify="right" if position >= len(columns) - right else "left", overflow="fold")

@@ -1,6 +1,7 @@
 """What the command line, and never the library, sets for the whole process: allocator and compilation cache."""
 
 import ctypes
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ def prepare_runtime() -> None:
     """
     import jax
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain tell of things that nobody can act upon
     folder = cache_dir()
-    if folder is not None and jax.config.jax_compilation_cache_dir is None:
+    if folder is not None and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     if jax.default_backend() == "cpu":
         keep_freed_memory()

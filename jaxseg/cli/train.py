@@ -30,7 +30,7 @@ def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placeme
     value = recipes.load_file(recipes.find_file(recipe))
     for change in changes:
         value = recipes.override_text(value, change)
-    workdir = workdir or Path("runs") / value.name
+    folder = Path("runs") / value.name if workdir is None else workdir
 
     from jaxseg.cli.runtime import prepare_runtime
 
@@ -40,9 +40,9 @@ def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placeme
     from jaxseg.train.placement import by_name
 
     report.say(f"recipe {value.name}: {recipes.find_file(recipe)}")
-    report.say(f"work directory: {workdir}")
-    metrics = fit(value, workdir, placement=by_name(placement), data_dir=data_dir)
+    report.say(f"work directory: {folder}")
+    metrics = fit(value, folder, placement=by_name(placement), data_dir=data_dir)
     facts = value.stages[-1].data.facts()
     report.metrics_table(metrics, facts.classes, title=f"{facts.name}, validation")
-    report.say(f"overlays: {workdir / 'overlays'}")
-    report.say(f"curves: {workdir / 'curves.png'}")
+    report.say(f"overlays: {folder / 'overlays'}")
+    report.say(f"curves: {folder / 'curves.png'}")

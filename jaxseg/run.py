@@ -1,0 +1,293 @@
+"""A trained model in hand: ``load`` a work directory or a checkpoint, ``predict`` images of any size.
+
+Large images are cut into windows on a grid that keeps the network's own alignment; each window decides only the pixels
+that lie ``margin`` or more from its cut edges. Where the margin covers the receptive field, the result is that of the
+whole image at once. Networks of valid convolutions are given their windows with the image mirrored at its border
+(U-Net's overlap-tile).
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxseg.data import Facts
+from jaxseg.recipe import Recipe
+from jaxseg.recipe import load as load_form
+from jaxseg.train import checkpoint
+from jaxseg.train.optim import path_of
+from jaxseg.types import BadInput
+
+ALIGN = 32
+"""Windows begin at multiples of this, which every network's output stride divides."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model with its variables and what it was trained for.
+
+    Attributes:
+      model: the linen module.
+      variables: its collections; the moving average of the parameters where the run kept one.
+      task: what its outputs mean.
+      recipe: what was run.
+      checkpoint: the folder that the variables come from.
+      step: how many updates they have seen.
+    """
+
+    model: Any
+    variables: Any
+    task: Any
+    recipe: Recipe
+    checkpoint: Path
+    step: int
+
+    @property
+    def facts(self) -> Facts:
+        """The data set's facts: class names and palette."""
+        return self.recipe.stages[-1].data.facts()
+
+
+def load(path: str | os.PathLike[str], *, best: bool = True) -> Run:
+    """The run in a work directory, or exactly the checkpoint in a checkpoint's own folder.
+
+    Of a work directory the last stage that has a checkpoint counts, and of it the best checkpoint where one was kept.
+
+    Args:
+      path: a work directory, a folder of checkpoints or one checkpoint.
+      best: False takes the latest checkpoint of a work directory.
+
+    Raises:
+      BadInput: there is no checkpoint, or it is damaged, or of a model that this jaxseg cannot build.
+    """
+    folder, step = find_checkpoint(Path(path), best=best)
+    saved = checkpoint.read(folder, step)
+    recipe = load_form(saved.notes["recipe"])
+    stage = recipe.stages[saved.notes["stage"]]
+    check_variables(stage.model, saved.variables, what=str(folder / str(saved.step)))
+    return Run(stage.model, saved.variables, stage.task, recipe, folder / str(saved.step), saved.step)
+
+
+def find_checkpoint(path: Path, *, best: bool = True) -> tuple[Path, int]:
+    """The folder of checkpoints and the step that ``path`` stands for; see ``load``.
+
+    Raises:
+      BadInput: there is none.
+    """
+    if not path.exists():
+        raise BadInput(f"there is no work directory or checkpoint {str(path)!r}")
+    if path.name.isdigit() and checkpoint.latest_step(path.parent) is not None and path.is_dir():
+        return path.parent, int(path.name)
+    stages = sorted((path / "stages").glob("*-*"), key=lambda stage: int(stage.name.split("-")[0]), reverse=True)
+    kinds = ("best", "checkpoints") if best else ("checkpoints",)
+    for folder in (path, *(stage / kind for stage in stages for kind in kinds)):
+        step = checkpoint.latest_step(folder)
+        if step is not None:
+            return folder, step
+    raise BadInput(
+        f"{str(path)!r} holds no checkpoint: it is neither a work directory of jaxseg train nor a checkpoint"
+    )
+
+
+def check_variables(model: Any, variables: Any, *, what: str) -> None:
+    """Refuse variables that are not the model's.
+
+    Raises:
+      BadInput: paths or shapes differ; the first that do are named.
+    """
+    image = jax.ShapeDtypeStruct((1, *smallest_size(model), 3), np.uint8)
+    wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0), image))
+    found = _shapes(variables)
+    faults = [f"{path} {wanted[path]} is missing" for path in wanted if path not in found]
+    faults += [f"{path} {found[path]} has no place" for path in found if path not in wanted]
+    faults += [f"{p} is {found[p]}, not {wanted[p]}" for p in wanted if p in found and found[p] != wanted[p]]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise BadInput(f"{what} is a checkpoint of another model: {'; '.join(faults[:3])}{more}")
+
+
+def smallest_size(model: Any) -> tuple[int, int]:
+    """Height and width of a small image that the model takes."""
+    return model.input_size(4, 4) if hasattr(model, "input_size") else (64, 64)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def predict(
+    run: Run,
+    image: Any,
+    *,
+    tile: int = 1024,
+    margin: int = 128,
+    keys: tuple[str, ...] = ("label", "probability"),
+    on_tile: Callable[[], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """What the task says of an image of any size.
+
+    Args:
+      run: see ``load``.
+      image: uint8 RGB [h w 3], or several of one size [b h w 3].
+      tile: an image of more rows or columns is cut into windows of at most so many (see the module's docstring).
+      margin: pixels around a window's own that it sees but does not decide; rounded up to a multiple of 32.
+      keys: which of the task's predictions to return; a large image's probabilities take much memory.
+      on_tile: called after each window.
+
+    Returns:
+      The predictions by name, each at the image's size: ``label`` i32[h w], ``probability`` f32[h w k].
+
+    Raises:
+      BadInput: no uint8 RGB image, or the tile is too small.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
+        raise BadInput(f"predict takes uint8 RGB [h w 3] or [b h w 3], not {image.dtype}{list(image.shape)}")
+    batch = image if image.ndim == 4 else image[None]
+    windows = plan(run.model, batch.shape[1], batch.shape[2], tile=tile, margin=margin)
+    forward = _forward(run.model, run.task, keys)
+    whole: dict[str, np.ndarray] = {}
+    for window in windows:
+        found = jax.device_get(forward(run.variables, window.cut(batch)))
+        for name, value in found.items():
+            if name not in whole:
+                whole[name] = np.zeros((*batch.shape[:3], *value.shape[3:]), value.dtype)
+            whole[name][:, window.rows, window.columns] = value[:, window.inner_rows, window.inner_columns]
+        if on_tile is not None:
+            on_tile()
+    return whole if image.ndim == 4 else {name: value[0] for name, value in whole.items()}
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a window: what it reads (``begin``, ``length``), and what of its output lands where.
+
+    Attributes:
+      begin: first pixel that is read; below 0 or beyond the end the image is mirrored.
+      length: pixels that are read.
+      out: the pixels of the image that the window decides.
+      inner: the same in the window's output.
+    """
+
+    begin: int
+    length: int
+    out: slice
+    inner: slice
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window: one span down, one across."""
+
+    vertical: Span
+    horizontal: Span
+
+    @property
+    def rows(self) -> slice:
+        """Rows of the image that it decides."""
+        return self.vertical.out
+
+    @property
+    def columns(self) -> slice:
+        """Columns of the image that it decides."""
+        return self.horizontal.out
+
+    @property
+    def inner_rows(self) -> slice:
+        """Those rows in the window's output."""
+        return self.vertical.inner
+
+    @property
+    def inner_columns(self) -> slice:
+        """Those columns in the window's output."""
+        return self.horizontal.inner
+
+    def cut(self, batch: np.ndarray) -> np.ndarray:
+        """The window's pixels out of [b h w c], mirrored beyond the border."""
+        rows = _mirrored(self.vertical, batch.shape[1])
+        columns = _mirrored(self.horizontal, batch.shape[2])
+        return batch[:, rows[:, None], columns[None, :]]
+
+
+def plan(model: Any, height: int, width: int, *, tile: int, margin: int) -> list[Window]:
+    """The windows that cover an image, row by row. One window where the image fits into a tile.
+
+    Raises:
+      BadInput: the tile is too small for the margin or for the network.
+    """
+    if hasattr(model, "input_size"):
+        vertical, horizontal = (_valid_spans(model, length, tile) for length in (height, width))
+    else:
+        vertical, horizontal = (_same_spans(length, tile, margin) for length in (height, width))
+    return [Window(v, h) for v in vertical for h in horizontal]
+
+
+def _same_spans(length: int, tile: int, margin: int) -> list[Span]:
+    """Windows that begin on the grid of ``ALIGN`` pixels and end with the image."""
+    if length <= tile:
+        return [Span(0, length, slice(0, length), slice(0, length))]
+    tile, margin = tile // ALIGN * ALIGN, -(-margin // ALIGN) * ALIGN
+    step = tile - 2 * margin
+    if step < ALIGN:
+        raise BadInput(f"a tile of {tile} leaves nothing between margins of {margin}; at least {2 * margin + ALIGN}")
+    spans = []
+    for begin in range(0, length, step):
+        end = min(begin + tile, length)
+        first = begin + margin if begin else 0
+        last = end - margin if end < length else length
+        spans.append(Span(begin, end - begin, slice(first, last), slice(first - begin, last - begin)))
+        if end == length:
+            return spans
+    raise AssertionError("the last window ends with the image")
+
+
+def _valid_spans(model: Any, length: int, tile: int) -> list[Span]:
+    """Windows of one size whose outputs lie side by side; the border that a network eats is mirrored image."""
+    size = model.input_size(length, length)[0]
+    if size > tile:
+        smallest = model.input_size(1, 1)[0]
+        size = next((n for n in range(tile, smallest - 1, -1) if _fits(model, n)), 0)
+        if not size:
+            raise BadInput(f"a tile of {tile} is too small for this network; the smallest is {smallest}")
+    out = model.valid_size(size, size)[0]
+    border = (size - out) // 2
+    return [
+        Span(begin - border, size, slice(begin, min(begin + out, length)), slice(0, min(out, length - begin)))
+        for begin in range(0, length, out)
+    ]
+
+
+def _fits(model: Any, length: int) -> bool:
+    try:
+        return bool(model.valid_size(length, length))
+    except BadInput:
+        return False
+
+
+def _mirrored(span: Span, length: int) -> np.ndarray:
+    """The pixels that a span reads, those outside the image reflected about its first and last one."""
+    index = np.arange(span.begin, span.begin + span.length)
+    period = max(2 * (length - 1), 1)
+    index = np.abs(index) % period
+    return np.minimum(index, period - index) if length > 1 else np.zeros_like(index)
+
+
+@functools.lru_cache(maxsize=8)
+def _forward(model: Any, task: Any, keys: tuple[str, ...]) -> Callable[[Any, Any], dict[str, jax.Array]]:
+    """The compiled step from variables and images to the predictions asked for."""
+
+    def forward(variables: Any, image: jax.Array) -> dict[str, jax.Array]:
+        batch = {"image": image}
+        found = task.predict(model.apply(variables, **task.inputs(batch, train=False), train=False), batch)
+        return {name: found[name] for name in keys if name in found}
+
+    return jax.jit(forward)
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {path_of(path): f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}" for path, leaf in leaves}
