@@ -25,18 +25,16 @@ VGG11, VGG13, VGG16, VGG19 = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), 
 class VGG(nn.Module):
     """The convolutional part.
 
-        Attributes:
-          blocks: convolutions per block: Map = Float[Array, "b _ _ _"]
-
-    VGG11, VGG13, VGG16 or VGG19.
-          width: channels of the first block; they double until eight times that.
-          norm: "none" as published, "batch" for the later variants with BatchNorm.
-          output_stride: 32; 16 leaves out pool 5; 8 leaves out pools 4 and 5 and dilates block 5 by two.
-          padding: of every convolution but the first, in units of its dilation; 0 gives the valid front-end.
-          first_padding: of conv1_1; FCN has 100 there.
-          ceil_mode: whether pools keep the ragged last row and column, as Caffe does and torchvision does not.
-          standardize: statistics of the input.
-          dtype: compute dtype.
+    Attributes:
+      blocks: convolutions per block: VGG11, VGG13, VGG16 or VGG19.
+      width: channels of the first block; they double until eight times that.
+      norm: "none" as published, "batch" for the later variants with BatchNorm.
+      output_stride: 32; 16 leaves out pool 5; 8 leaves out pools 4 and 5 and dilates block 5 by two.
+      padding: of every convolution but the first, in units of its dilation; 0 gives the valid front-end.
+      first_padding: of conv1_1; FCN has 100 there.
+      ceil_mode: whether pools keep the ragged last row and column, as Caffe does and torchvision does not.
+      standardize: statistics of the input.
+      dtype: compute dtype.
     """
 
     blocks: tuple[int, ...] = VGG16
