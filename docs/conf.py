@@ -48,13 +48,30 @@ log = logging.getLogger("jaxseg.docs")
 def write_pages(app: Sphinx) -> None:
     """Write the pages that follow from the code, leaving alone those that have not changed."""
     found = catalogue.rows()
-    pages = {"catalogue.md": catalogue.page(found), "files.md": reference.table()}
+    pages = {
+        "catalogue.md": catalogue.page(found),
+        "papers.md": papers(found),
+        "files.md": reference.table(),
+    }
     pages |= {f"api/{page}.md": text for page, text in reference.api_pages().items()}
     for name, text in pages.items():
         path = HERE / "_generated" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
+
+
+def papers(found: list[catalogue.Row]) -> str:
+    """The map's table of papers: page, networks, file, recipes and the tests that open the file."""
+    lines = ["| paper | networks | file | recipes | tests |", "|---|---|---|---|---|"]
+    for source in sorted({row.source for row in found}):
+        rows = [row for row in found if row.source == source]
+        pages = " ".join(f"[{page}](papers/{page}.md)" for page in sorted({row.page for row in rows if row.page}))
+        names = ", ".join(f"`{row.name}`" for row in rows)
+        recipes = ", ".join(sorted({f"`experiments/{r.name}.py`" for row in rows for r in row.recipes}))
+        tests = reference.places(reference.tests_of(HERE.parent / source))
+        lines.append(f"| {pages} | {names} | `{source}` | {recipes} | {tests} |")
+    return "\n".join(lines) + "\n"
 
 
 def complain(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:

@@ -59,6 +59,11 @@ def tests_of(path: Path) -> list[Path]:
     return found
 
 
+def places(paths: list[Path]) -> str:
+    """Paths from the root, for a table's cell."""
+    return ", ".join(f"`{path.relative_to(ROOT).as_posix()}`" for path in paths)
+
+
 def room_of(path: Path) -> str | None:
     """The page that documents the module, None for the face of the package itself."""
     inner = module_name(path).split(".")[1:]
@@ -116,7 +121,6 @@ def table() -> str:
     """Every file with what it holds and the tests that open it."""
     lines = ["| file | what it holds | tests |", "|---|---|---|"]
     for path in files():
-        tests = ", ".join(f"`{test.relative_to(ROOT).as_posix()}`" for test in tests_of(path))
         text = summary(path).replace("|", "\\|").replace("``", "`")
-        lines.append(f"| `{path.relative_to(ROOT).as_posix()}` | {text} | {tests} |")
+        lines.append(f"| `{path.relative_to(ROOT).as_posix()}` | {text} | {places(tests_of(path))} |")
     return "\n".join(lines) + "\n"
