@@ -1,39 +1,65 @@
 """The TFDS builder that the data sets derive from, and the one way to run it: offline, without TensorFlow, atomic."""
 
 import contextlib
+import io
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
+from jaxseg.data.facts import Facts
+
+Examples = tuple[int, Iterable[dict[str, Any]]]
+"""How many examples a split has, and what makes them."""
+
 
 class LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A builder whose ``_split_generators`` returns finished iterators of (key, example), from files or out of itself.
+    """A builder that finds its splits in a source folder, or makes them.
 
-    Examples keep their order. Images are handed over as encoded bytes in a file object: TFDS stores those as they
-    are, and needs TensorFlow to encode anything else.
+    A data set gives ``FACTS``, ``FEATURES`` (or overrides ``features``) and ``splits``. Examples keep their order.
+    Images are handed over as encoded bytes in a file object: TFDS stores those as they are, and needs TensorFlow to
+    encode anything else.
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = None
+    FACTS: Facts
     # TFDS looks beside the code for checksums of downloads; there are none, and the search needs a package (the
     # backport importlib_resources) that TFDS does not install.
     code_path = None
 
+    def features(self) -> dict[str, Any]:
+        """What an example holds: feature names are the keys of a record."""
+        raise NotImplementedError
+
+    def splits(self, source: Path | None) -> dict[str, Examples]:
+        """The splits to write, out of the source folder if there is one."""
+        raise NotImplementedError
+
+    def _info(self) -> Any:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.FACTS.summary,
+            homepage=self.FACTS.url or None,
+            citation=self.FACTS.citation,
+            features=tfds.features.FeaturesDict(self.features()),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        splits = self.splits(self._source)
+        return {split: enumerate(_shown(f"{self.name}/{split}", *found)) for split, found in splits.items()}
+
     def _generate_examples(self, **kwargs: Any) -> Iterable[Any]:
         raise NotImplementedError("the splits are iterators already")
 
-    def _described(self, features: dict[str, Any], *, summary: str, url: str, citation: str) -> Any:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=summary,
-            homepage=url or None,
-            citation=citation,
-            features=tfds.features.FeaturesDict(features),
-            disable_shuffling=True,
-        )
+    def _create_builder_config(self, builder_config: Any, version: Any) -> Any:
+        return builder_config  # as it is: TFDS would warn of every configuration that is not in a list
+
+    _source: Path | None = None
 
 
 def is_complete(builder: tfds.core.DatasetBuilder) -> bool:
@@ -41,16 +67,29 @@ def is_complete(builder: tfds.core.DatasetBuilder) -> bool:
     return (Path(builder.data_dir) / "dataset_info.json").is_file()
 
 
-def generate(builder: tfds.core.DatasetBuilder, source: str | os.PathLike[str] | None) -> None:
-    """Prepare; a progress bar is shown in a terminal. The folder appears under its name only when it is complete."""
-    show = tfds.enable_progress_bar if sys.stderr.isatty() else tfds.disable_progress_bar
-    show()
-    config = tfds.download.DownloadConfig(
-        manual_dir=None if source is None else os.fspath(Path(source).absolute()), try_download_gcs=False
-    )
+def generate(builder: LocalBuilder, source: str | os.PathLike[str] | None) -> None:
+    """Prepare: with a progress bar in a terminal, one line elsewhere.
+
+    TFDS writes into a folder of another name and renames it at the end, so a killed run leaves nothing that looks done.
+    """
+    builder._source = None if source is None else Path(source).absolute()
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    if not sys.stderr.isatty():
+        print(f"preparing data set {builder.name} in {builder.data_dir}", file=sys.stderr, flush=True)
+    tfds.disable_progress_bar()  # ours knows how many examples there will be
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where TFDS's notes belong: results go to standard output
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads here, of which there are none
             builder.download_and_prepare(download_config=config, download_dir=os.fspath(Path(builder.data_dir).parent))
     except OSError:
         if not is_complete(builder):  # else another process has finished the same preparation meanwhile
             raise
+
+
+def _shown(name: str, total: int, examples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    if not sys.stderr.isatty():
+        yield from examples
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(examples, description=name, total=total, console=Console(stderr=True))

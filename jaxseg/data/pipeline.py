@@ -257,6 +257,8 @@ def _wanted(keys: tuple[str, ...]) -> tuple[str, ...]:
     for name in ("depth", "normal"):
         if name in keys or f"{name}_valid" in keys:
             wanted |= {name, f"{name}_valid"}
+    if "panoptic" in keys:
+        wanted |= {"label", "instance_ids"}
     if wanted & {*records.OBJECT_KEYS, "instance_ids"}:
         wanted |= {"boxes", "valid", "crowd", "instance_ids"}
     return tuple(sorted(wanted))

@@ -1,9 +1,15 @@
 """Which data sets exist, where they lie, and how they are prepared and opened: one file per data set beside this one.
 
-A data set's file offers ``FACTS`` (a :class:`~jaxseg.data.facts.Facts`), ``Builder`` (a TFDS ``GeneratorBasedBuilder``
-that writes array_record files, features named as the keys of a record, images handed over as encoded bytes), ``ENCODED`` (which
-features are images), ``to_record`` (what was read, images still encoded -> a record) and ``EMBEDDED`` (whether it makes itself, or needs a source folder). TFDS is imported when a data set is first
-asked for; neither preparing nor reading imports TensorFlow, JAX or torch.
+A data set's file offers
+
+* ``FACTS``, a :class:`~jaxseg.data.facts.Facts`;
+* ``Builder``, a TFDS builder (see :mod:`jaxseg.data.builder`) whose features are named as the keys of a record;
+* ``ENCODED``, which of the features are images, and ``to_record``, which makes a record of what was read, images still
+  encoded;
+* ``EMBEDDED``, whether it makes itself on first use or needs a source folder;
+* ``config(options)``, the TFDS configuration, if ``FACTS.options`` names any.
+
+TFDS is imported when a data set is first asked for; neither preparing nor reading imports TensorFlow, JAX or torch.
 """
 
 import importlib
@@ -154,5 +160,5 @@ def _builder(name: str, data_dir: str | os.PathLike[str] | None, options: Option
         if option not in known:
             raise BadInput(f"data set {name!r} has no option {option!r}{nearest(option, known)}")
     root = Path(data_dir) if data_dir is not None else default_data_dir()
-    given = {"config": module.config(**{**known, **dict(options)})} if known else {}
+    given = {"config": module.config({**known, **dict(options)})} if known else {}
     return module.Builder(data_dir=os.fspath(root.expanduser().absolute()), file_format="array_record", **given)

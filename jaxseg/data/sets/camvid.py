@@ -6,7 +6,7 @@ ids or that repository's pairs of paths. Labels hold 0..10 and 11 for void, whic
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, UnidentifiedImageError
 
-from jaxseg.data.builder import LocalBuilder
+from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record, decode_image, encode_png
 from jaxseg.types import VOID, BadInput
@@ -64,21 +64,26 @@ FACTS = Facts(
 class Camvid(LocalBuilder):
     """Writes the splits that the source folder holds, in the order of its lists."""
 
-    MANUAL_DOWNLOAD_INSTRUCTIONS = FACTS.source
+    FACTS = FACTS
 
-    def _info(self) -> Any:
-        features = {
+    def features(self) -> dict[str, Any]:
+        """Image as it was published, label as PNG, and the frame's id."""
+        return {
             "image": tfds.features.Image(shape=(None, None, 3)),
             "label": tfds.features.Image(shape=(None, None, 1)),
             "id": tfds.features.Text(),
         }
-        return self._described(features, summary=FACTS.summary, url=FACTS.url, citation=FACTS.citation)
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        folder = Path(dl_manager.manual_dir)
-        splits = {split: _examples(folder, split) for split in FACTS.splits if _is_there(folder, split)}
+    def splits(self, source: Path | None) -> dict[str, Examples]:
+        """Those of train, val and test that are there.
+
+        Raises:
+          BadInput: a split is there in part, or none is there at all.
+        """
+        assert source is not None
+        splits = {split: _examples(source, split) for split in self.FACTS.splits if _is_there(source, split)}
         if not splits:
-            raise BadInput(f"{folder} holds none of train.txt, val.txt, test.txt with their folders; {FACTS.source}")
+            raise BadInput(f"{source} holds none of train.txt, val.txt, test.txt with their folders; {FACTS.source}")
         return splits
 
 
@@ -101,16 +106,19 @@ def _is_there(folder: Path, split: str) -> bool:
     return not absent
 
 
-def _examples(folder: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _examples(folder: Path, split: str) -> Examples:
     names = [Path(line.split()[0]).stem for line in (folder / f"{split}.txt").read_text().splitlines() if line.strip()]
-    for index, name in enumerate(names):
-        image_path = _one_of(folder / split, name, (".png", ".jpg", ".jpeg"))
-        label = _read_label(_one_of(folder / f"{split}annot", name, (".png",)))
-        image = image_path.read_bytes()
-        size = _size(image, image_path)
-        if size != label.shape[::-1]:
-            raise BadInput(f"{image_path} is {size[0]}x{size[1]} but its label is {label.shape[1]}x{label.shape[0]}")
-        yield index, {"image": io.BytesIO(image), "label": io.BytesIO(encode_png(label)), "id": name}
+    return len(names), (_example(folder, split, name) for name in names)
+
+
+def _example(folder: Path, split: str, name: str) -> dict[str, Any]:
+    image_path = _one_of(folder / split, name, (".png", ".jpg", ".jpeg"))
+    label = _read_label(_one_of(folder / f"{split}annot", name, (".png",)))
+    image = image_path.read_bytes()
+    size = _size(image, image_path)
+    if size != label.shape[::-1]:
+        raise BadInput(f"{image_path} is {size[0]}x{size[1]} but its label is {label.shape[1]}x{label.shape[0]}")
+    return {"image": io.BytesIO(image), "label": io.BytesIO(encode_png(label)), "id": name}
 
 
 def _one_of(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:

@@ -7,7 +7,7 @@ may be there in whole or in part. Slices are taken in the order of their numbers
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, UnidentifiedImageError
 
-from jaxseg.data.builder import LocalBuilder
+from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record, decode_image, encode_png
 from jaxseg.types import VOID, BadInput
@@ -40,30 +40,30 @@ FACTS = Facts(
 
 
 class IsbiEm(LocalBuilder):
-    """Writes train and val out of the labelled slices, and test, all in the order of their numbers."""
+    """Writes train and val out of the labelled slices, and test if it is there, in the order of their numbers."""
 
-    MANUAL_DOWNLOAD_INSTRUCTIONS = FACTS.source
+    FACTS = FACTS
 
-    def _info(self) -> Any:
-        features = {
-            "image": tfds.features.Image(shape=(None, None, 1)),
-            "label": tfds.features.Image(shape=(None, None, 1)),
-            "id": tfds.features.Text(),
-        }
-        return self._described(features, summary=FACTS.summary, url=FACTS.url, citation=FACTS.citation)
+    def features(self) -> dict[str, Any]:
+        """Image and label as grey PNG, and the slice's number."""
+        grey = tfds.features.Image(shape=(None, None, 1))
+        return {"image": grey, "label": grey, "id": tfds.features.Text()}
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        folder = Path(dl_manager.manual_dir)
-        labelled = _slices(folder / "train" / "image")
+    def splits(self, source: Path | None) -> dict[str, Examples]:
+        """Train, val, and test where its folder is there.
+
+        Raises:
+          BadInput: there are no labelled slices, or too few.
+        """
+        assert source is not None
+        labelled = _slices(source / "train" / "image")
         if len(labelled) <= _VAL:
-            raise BadInput(f"{folder}/train/image holds {len(labelled)} images; train and val need more than {_VAL}")
-        splits = {
-            "train": _examples(labelled[:-_VAL], folder / "train" / "label"),
-            "val": _examples(labelled[-_VAL:], folder / "train" / "label"),
-        }
-        if (folder / "test" / "image").is_dir():
-            splits["test"] = _examples(_slices(folder / "test" / "image"), None)
-        return splits
+            raise BadInput(f"{source}/train/image holds {len(labelled)} images; train and val need more than {_VAL}")
+        found = {"train": labelled[:-_VAL], "val": labelled[-_VAL:]}
+        if (source / "test" / "image").is_dir():
+            found["test"] = _slices(source / "test" / "image")
+        labels = source / "train" / "label"
+        return {split: _examples(paths, None if split == "test" else labels) for split, paths in found.items()}
 
 
 Builder = IsbiEm
@@ -86,17 +86,16 @@ def _slices(folder: Path) -> list[Path]:
         raise BadInput(f"the files of {folder} should be named by number: 00.png, 01.png, ...") from None
 
 
-def _examples(images: list[Path], labels: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    for index, path in enumerate(images):
-        image = _read(path)
-        if labels is None:
-            label = np.full(image.shape, VOID, np.uint8)
-        else:
-            label = _read_label(labels / path.name)
-            if label.shape != image.shape:
-                raise BadInput(f"{path} is {image.shape[1]}x{image.shape[0]}, its label another size")
-        stored = {"image": io.BytesIO(encode_png(image)), "label": io.BytesIO(encode_png(label))}
-        yield index, {**stored, "id": path.stem}
+def _examples(images: list[Path], labels: Path | None) -> Examples:
+    return len(images), (_example(path, None if labels is None else labels / path.name) for path in images)
+
+
+def _example(path: Path, label_path: Path | None) -> dict[str, Any]:
+    image = _read(path)
+    label = np.full(image.shape, VOID, np.uint8) if label_path is None else _read_label(label_path)
+    if label.shape != image.shape:
+        raise BadInput(f"{path} is {image.shape[1]}x{image.shape[0]}, its label {label.shape[1]}x{label.shape[0]}")
+    return {"image": io.BytesIO(encode_png(image)), "label": io.BytesIO(encode_png(label)), "id": path.stem}
 
 
 def _read(path: Path) -> np.ndarray:
@@ -111,8 +110,8 @@ def _read(path: Path) -> np.ndarray:
 
 def _read_label(path: Path) -> np.ndarray:
     label = _read(path)  # a 1-bit file reads as 0 and 255
-    values = np.unique(label)
-    if not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
-        wrong = int(values[~np.isin(values, (0, 1, 255))][0]) if not np.isin(values, (0, 1, 255)).all() else 1
-        raise BadInput(f"{path}: label value {wrong} is neither 0 (membrane) nor 1 or 255 (cell)")
+    top = max(int(label.max()), 1)
+    wrong = label[(label != 0) & (label != top)] if top in (1, 255) else label[label == top]
+    if wrong.size:
+        raise BadInput(f"{path}: label value {wrong[0]} is neither 0 (membrane) nor 1 or 255 (cell)")
     return (label > 0).astype(np.uint8)

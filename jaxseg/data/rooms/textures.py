@@ -1,0 +1,97 @@
+"""Patterns for surfaces: what fraction of the second of two colours stands at a place. Coordinates in metres."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+PATTERNS = ("plain", "checker", "stripes", "bricks", "dots", "noise", "wood")
+
+_CELLS, _FINE = 64, 16
+
+
+@dataclass(frozen=True, eq=False)
+class Texture:
+    """A pattern in two colours.
+
+    Attributes:
+      pattern: one of ``PATTERNS``.
+      colours: f32[2 3], linear RGB in 0..1.
+      period: metres.
+      angle: of the pattern on the surface, radians.
+      origin: where on the pattern the surface's origin lies, in periods.
+    """
+
+    pattern: str
+    colours: np.ndarray
+    period: float
+    angle: float
+    origin: tuple[float, float]
+
+
+def paint(texture: Texture, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The colour at surface coordinates f32[n]: f32[3 n], linear RGB."""
+    first, second = texture.colours.astype(np.float32)[..., None]
+    if texture.pattern == "plain":
+        return np.broadcast_to(first, (3, len(u)))
+    cos, sin = np.float32(np.cos(texture.angle)), np.float32(np.sin(texture.angle))
+    scale = np.float32(1 / texture.period)
+    s = (cos * u + sin * v) * scale + np.float32(texture.origin[0])
+    t = (cos * v - sin * u) * scale + np.float32(texture.origin[1])
+    share = _share(texture, s, t).astype(np.float32)
+    return first + (second - first) * share
+
+
+def random_texture(
+    rng: np.random.Generator, *, saturation: tuple[float, float], value: tuple[float, float], contrast: float
+) -> Texture:
+    """A texture in two colours of any hue, the second a share ``contrast`` (0..1) of the way from the first to another."""
+    base = _rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
+    other = _rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
+    if rng.random() < 0.5:  # a darker or lighter shade of the same colour
+        other = base * (rng.uniform(0.3, 0.6) if base.mean() > 0.4 else rng.uniform(1.5, 2.2))
+    other = base + contrast * (other - base)
+    pattern = PATTERNS[rng.choice(len(PATTERNS), p=(0.25, 0.12, 0.13, 0.11, 0.1, 0.15, 0.14))]
+    origin = (rng.uniform(0, _CELLS), rng.uniform(0, _CELLS))
+    linear = np.clip(np.stack([base, other]), 0, 1) ** 2.2
+    return Texture(pattern, linear.astype(np.float32), rng.uniform(0.15, 0.45), rng.uniform(0, np.pi), origin)
+
+
+def _share(texture: Texture, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    if texture.pattern == "checker":
+        return (np.floor(s) + np.floor(t)) % 2
+    if texture.pattern == "stripes":
+        return np.floor(2 * s) % 2
+    if texture.pattern == "dots":
+        return (s % 1 - 0.5) ** 2 + (t % 1 - 0.5) ** 2 < 0.09
+    if texture.pattern == "bricks":
+        row = np.floor(2 * t)
+        across = (s + 0.5 * (row % 2)) % 1
+        return (across < 0.06) | ((2 * t) % 1 < 0.12)
+    if texture.pattern == "noise":
+        return np.clip(1.6 * (_noise(2 * s, 2 * t) - 0.5) + 0.5, 0, 1)
+    rings = s + 0.5 * _noise(0.7 * s, 0.15 * t)
+    return 0.5 + 0.5 * np.sin(2 * np.pi * 2 * rings)
+
+
+def _noise(s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Two octaves of smooth noise in 0..1, one bump per unit, repeating after 64."""
+    cloud = _cloud()
+    i, j = (np.floor(c * _FINE).astype(np.int32) % len(cloud) for c in (s, t))
+    return cloud[i, j]
+
+
+@functools.cache
+def _cloud() -> np.ndarray:
+    rng = np.random.default_rng(2015)
+    cloud = np.zeros((_CELLS * _FINE, _CELLS * _FINE), np.float32)
+    for octave, share in ((1, 2 / 3), (2, 1 / 3)):
+        table = rng.random((_CELLS * octave, _CELLS * octave), np.float32)
+        cloud += share * ndimage.zoom(table, _FINE // octave, order=3, mode="grid-wrap", grid_mode=True)
+    return np.clip(cloud, 0, 1)
+
+
+def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
+    channel = np.abs((hue * 6 + np.asarray([0, 4, 2])) % 6 - 3) - 1
+    return value * (1 - saturation * (1 - np.clip(channel, 0, 1)))

@@ -1,0 +1,141 @@
+"""Rooms of spheres, boxes, cylinders and cones, ray-cast here: the data set that needs no download and no folder.
+
+Every scene is made from its split and number alone, so that anybody's scenes are the same; see :mod:`jaxseg.data.rooms`
+for what is in them. All ground truth is exact: semantic classes, instances with occlusion, boxes of the visible parts,
+keypoints (top, bottom and middle of each object), panoptic, depth, normals, boundaries, saliency. Colours and patterns
+are drawn alike for all shapes and tell nothing of the class.
+
+Instances are kept as one map of ids in 16 bits, not as masks relative to boxes: objects never overlap in an image, a
+map is smaller than a mask per object, decodes in one go, and moves exactly under any transform.
+"""
+
+import io
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jaxseg.data.builder import Examples, LocalBuilder
+from jaxseg.data.facts import Facts
+from jaxseg.data.records import Record, decode_image, encode_png
+from jaxseg.data.rooms import CLASSES, JOINTS, random_room, render
+from jaxseg.types import BadInput
+
+EMBEDDED = True
+ENCODED = ("image", "label", "instance_ids", "boundary", "saliency")
+
+FACTS = Facts(
+    name="scenes",
+    summary="ray-cast rooms with exact ground truth for every task, made on first use, 128x128 unless told otherwise",
+    classes=CLASSES,
+    palette=(
+        (150, 150, 160),
+        (120, 90, 60),
+        (225, 225, 240),
+        (220, 60, 60),
+        (60, 160, 60),
+        (60, 80, 220),
+        (235, 190, 40),
+    ),
+    splits={"train": 1000, "val": 200},
+    keys=(
+        *("image", "label", "boxes", "classes", "instance_ids", "keypoints", "panoptic"),
+        *("depth", "normal", "boundary", "saliency"),
+    ),
+    licence="Apache-2.0, as jaxseg",
+    source="made by jaxseg itself",
+    joints=JOINTS,
+    options={"size": 128, "train": 1000, "val": 200},
+)
+
+
+@dataclass(eq=False)
+class ScenesConfig(tfds.core.BuilderConfig):
+    """How large the scenes are, and how many of them each split has."""
+
+    height: int = 128
+    width: int = 128
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+def config(options: Mapping[str, Any]) -> ScenesConfig:
+    """The TFDS configuration of these options: ``size`` (a side, or height and width), ``train`` and ``val`` (how many).
+
+    Raises:
+      BadInput: an option is not a positive whole number.
+    """
+    size = options["size"]
+    height, width = size if isinstance(size, (tuple, list)) and len(size) == 2 else (size, size)
+    for name, value in (("size", height), ("size", width), ("train", options["train"]), ("val", options["val"])):
+        if not isinstance(value, int) or value < 1:
+            raise BadInput(f"option {name!r} of data set 'scenes' is {value!r}, not a positive whole number")
+    train, val = options["train"], options["val"]
+    return ScenesConfig(
+        name=f"{height}x{width}_train{train}_val{val}",
+        height=height,
+        width=width,
+        counts=(("train", train), ("val", val)),
+    )
+
+
+class Scenes(LocalBuilder):
+    """Makes the scenes and writes them: maps as PNG, depth and normals as compressed numbers."""
+
+    FACTS = FACTS
+
+    def features(self) -> dict[str, Any]:
+        """Everything but ``panoptic``, which follows from label and ids."""
+        height, width = self.builder_config.height, self.builder_config.width
+        grey = tfds.features.Image(shape=(height, width, 1))
+        numbers = {"dtype": np.float32, "encoding": tfds.features.Encoding.ZLIB}
+        return {
+            "image": tfds.features.Image(shape=(height, width, 3)),
+            "label": grey,
+            "instance_ids": tfds.features.Image(shape=(height, width, 1), dtype=np.uint16),
+            "boundary": grey,
+            "saliency": grey,
+            "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
+            "classes": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+            "keypoints": tfds.features.Tensor(shape=(None, len(JOINTS), 3), dtype=np.float32),
+            "depth": tfds.features.Tensor(shape=(height, width), **numbers),
+            "normal": tfds.features.Tensor(shape=(height, width, 3), **numbers),
+        }
+
+    def splits(self, source: Path | None) -> dict[str, Examples]:
+        """Train and val, made on the spot."""
+        return {split: _examples(self.builder_config, split, count) for split, count in self.builder_config.counts}
+
+
+Builder = Scenes
+
+
+def scene(split: str, index: int, height: int, width: int) -> Record:
+    """Scene number ``index`` of a split; the same room at every size."""
+    rng = np.random.default_rng((zlib.crc32(split.encode()), index))
+    return render(random_room(rng), height, width, rng)
+
+
+def to_record(example: Mapping[str, Any]) -> Record:
+    """Whatever was read, decoded; ``panoptic`` where label and ids were."""
+    record = {key: decode_image(data) if key in ENCODED else data for key, data in example.items()}
+    for key in ("boundary", "saliency"):
+        if key in record:
+            record[key] = record[key] > 0
+    if "label" in record and "instance_ids" in record:
+        record["panoptic"] = np.stack([record["label"], record["instance_ids"]], -1, dtype=np.int32)
+    return record
+
+
+def _examples(config: ScenesConfig, split: str, count: int) -> Examples:
+    return count, (_example(scene(split, index, config.height, config.width)) for index in range(count))
+
+
+def _example(record: Record) -> dict[str, Any]:
+    del record["panoptic"]
+    for key in ("boundary", "saliency"):
+        record[key] = record[key].astype(np.uint8)
+    return {key: io.BytesIO(encode_png(value)) if key in ENCODED else value for key, value in record.items()}
