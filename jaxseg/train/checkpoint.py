@@ -9,6 +9,7 @@ import base64
 import contextlib
 import errno
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.train.optim import path_of
 from jaxseg.types import BadInput, FailedRun
+
+# Orbax tells each failure twice: as an exception, which becomes one line here, and as a traceback in absl's log.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,11 @@ class Checkpoints:
         """
         with _one_line(self.folder):
             self._manager.wait_until_finished()
+
+    def remove(self, step: int) -> None:
+        """Give up one checkpoint."""
+        self.wait()
+        self._manager.delete(step)
 
     def close(self) -> None:
         """Wait and let go of the folder."""
@@ -205,7 +214,8 @@ def _whole(place: Path) -> bool:
 def _remove_torn(folder: Path) -> None:
     if jax.process_index() == 0:
         for entry in _entries(folder):
-            if entry.is_dir() and (not entry.name.isdigit() or not _whole(entry)):
+            torn = entry.name.isdigit() and not _whole(entry)
+            if entry.is_dir() and (torn or ".orbax-checkpoint-tmp" in entry.name):
                 shutil.rmtree(entry)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from jaxseg.train.evaluate import evaluate
 from jaxseg.train.log import Console
 from jaxseg.train.placement import Placement, single
-from jaxseg.train.run import Run, claim, guarded
+from jaxseg.train.run import StageRun, claim, guarded
 
 __all__ = ["evaluate", "fit"]
 
@@ -46,7 +46,7 @@ def fit(
     with guarded(workdir, log):
         claim(workdir, recipe)
         for index, stage in enumerate(recipe.stages):
-            with Run(recipe, index, workdir, placement, data_dir, log) as run:
+            with StageRun(recipe, index, workdir, placement, data_dir, log) as run:
                 state = run.restore_or_start()
                 while run.step < stage.steps:
                     state = run.update(state, run.next_batch())

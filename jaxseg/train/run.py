@@ -19,7 +19,7 @@ from jaxseg.train.placement import Placement
 from jaxseg.types import BadInput, FailedRun
 
 
-class Run:
+class StageRun:
     """A stage between its first update and its last; ``step`` counts the updates made."""
 
     def __init__(self, recipe: Any, index: int, workdir: Path, placement: Placement, data_dir: Any, console: Console):
@@ -34,7 +34,7 @@ class Run:
         self._folder = workdir / "stages" / self._label
         self._open = contextlib.ExitStack()
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> "StageRun":
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -244,6 +244,8 @@ class Run:
         last = self._best.latest()
         best = None if last is None else checkpoint.read_notes(self._best.folder, last)["metrics"].get(name)
         if best is None or self.metrics[name] > best:
+            if last is not None and last >= self.step:  # kept before the run was set back, by other roundings
+                self._best.remove(last)
             notes = {**self._notes(), "metrics": self.metrics}
             self._best.save(self.step, self._placement.fetch(state), notes)
 
