@@ -11,6 +11,9 @@ from jaxtyping import Bool, Float, Int
 from jaxseg.losses.cross_entropy import labelled
 from jaxseg.losses.dice import has_label, mean_over_present
 
+STEPS = 32768
+"""Into how many steps errors are sorted on CPU."""
+
 
 def lovasz_slope(errors: Float[Array, "b n"], truth: Bool[Array, "b n"]) -> Float[Array, "b n"]:
     """What each error weighs in the Lovász extension of the Jaccard loss (alg. 1), in the order of the errors given.
@@ -21,19 +24,46 @@ def lovasz_slope(errors: Float[Array, "b n"], truth: Bool[Array, "b n"]) -> Floa
       errors: not negative; an error of 0 weighs nothing in the sum wherever it stands.
       truth: which of them belong to the object.
     """
-    n = errors.shape[-1]
+    fixed = jax.lax.stop_gradient(errors).astype(jnp.float32)
+    return jax.lax.platform_dependent(fixed, truth, cpu=_slope_by_counting, default=_slope_by_sorting)
+
+
+def _slope_by_sorting(errors: Array, truth: Array) -> Array:
+    """Exactly; equal errors in the order of their places."""
     # The bits of floats that are not negative sort as integers do, and integers sort faster than floats.
-    key = ~jax.lax.bitcast_convert_type(jax.lax.stop_gradient(errors).astype(jnp.float32) + 0.0, jnp.uint32)
+    key = ~jax.lax.bitcast_convert_type(errors + 0.0, jnp.uint32)
     place = jax.lax.broadcasted_iota(jnp.int32, key.shape, 1)
     order = jax.lax.sort((key, place), dimension=1, num_keys=1)[1]
-    hit = jnp.take_along_axis(truth, order, axis=1).astype(jnp.float32)
-    size = jnp.sum(hit, axis=1, keepdims=True)
-    missed = jnp.cumsum(hit, axis=1)
-    # Intersection size - missed, union size + false positives so far.
-    jaccard = 1.0 - (size - missed) / jnp.maximum(size + jnp.arange(1, n + 1, dtype=jnp.float32)[None] - missed, 1.0)
-    slope = jnp.diff(jaccard, axis=1, prepend=jnp.zeros_like(size))
+    hit = jnp.take_along_axis(truth, order, axis=1).astype(jnp.int32)
+    slope = _rise(hit, 1 - hit)
     row = jnp.broadcast_to(jnp.arange(key.shape[0])[:, None], order.shape)
     return jnp.zeros_like(slope).at[row, order].set(slope, unique_indices=True)
+
+
+def _slope_by_counting(errors: Array, truth: Array) -> Array:
+    """As if errors within one of 32768 equal steps up to the largest were equal; the loss moves by less than a step.
+
+    On CPU 29 times as fast as sorting (4 rows of 360 x 480).
+    """
+    b = errors.shape[0]
+    largest = jnp.maximum(jnp.max(errors, axis=1, keepdims=True), 1e-30)
+    step = ((1.0 - errors / largest) * (STEPS - 1)).astype(jnp.int32)
+    group = 2 * step + (~truth).astype(jnp.int32)
+    row = jnp.arange(b, dtype=jnp.int32)[:, None]
+    count = jnp.bincount((group + row * (2 * STEPS)).reshape(-1), length=b * 2 * STEPS).reshape(b, 2 * STEPS)
+    hits = jnp.arange(2 * STEPS)[None] % 2 == 0
+    rise = _rise(jnp.where(hits, count, 0), jnp.where(hits, 0, count))
+    slope = jax.lax.optimization_barrier(rise / jnp.maximum(count, 1).astype(jnp.float32))
+    return jnp.take_along_axis(slope, group, axis=1)
+
+
+def _rise(hits: Array, others: Array) -> Array:
+    """By how much the Jaccard loss grows with each group of pixels that joins the mispredicted ones, int32 [b n]."""
+    missed, false = jnp.cumsum(hits, axis=1), jnp.cumsum(others, axis=1)
+    size = missed[:, -1:]
+    union = (size + false).astype(jnp.float32)
+    loss = jnp.where(union > 0, 1.0 - (size - missed).astype(jnp.float32) / jnp.maximum(union, 1.0), 0.0)
+    return jnp.diff(loss, axis=1, prepend=jnp.zeros_like(loss[:, :1]))
 
 
 def lovasz_softmax(logits: Float[Array, "b h w k"], label: Int[Array, "b h w"]) -> Float[Array, " b"]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxseg.losses import CrossEntropy
-from jaxseg.metrics import Confusion
+from jaxseg.metrics import BoundaryF1, Confusion
 from jaxseg.ops.crop import centre_crop
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
 from jaxseg.types import BadInput
@@ -81,8 +81,11 @@ class Semantic:
         }
 
     def metrics(self) -> dict[str, Metric]:
-        """The confusion matrix's figures."""
-        return {"confusion": Confusion(self.num_classes, self.classes)}
+        """What follows from the confusion matrix of the split, and the boundary F1."""
+        return {
+            "confusion": Confusion(self.num_classes, self.classes),
+            "boundary": BoundaryF1(self.num_classes),
+        }
 
     def _term(self, loss: Loss, logits: Array, batch: Batch) -> Term:
         """Sum and count over the real rows."""

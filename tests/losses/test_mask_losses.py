@@ -23,7 +23,7 @@ from jaxseg.losses import (
     softmax_dice,
     softmax_focal,
 )
-from jaxseg.losses.lovasz import lovasz_slope
+from jaxseg.losses.lovasz import STEPS, _slope_by_counting, _slope_by_sorting, lovasz_slope
 from jaxseg.types import VOID, BadInput
 
 K = 4
@@ -104,6 +104,18 @@ def test_lovasz_equals_one_minus_iou_on_every_hard_mask():
         errors = jnp.asarray(wrong, jnp.float32)[None]
         value = jnp.sum(errors * lovasz_slope(errors, jnp.asarray(truth)[None]))
         np.testing.assert_allclose(value, jaccard_loss(truth, wrong), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_counting_and_sorting_give_the_same_loss(scale):
+    rng = np.random.default_rng(0)
+    errors = jnp.asarray(rng.beta(0.3, 2, (3, 500)) * scale, jnp.float32)
+    truth = jnp.asarray(rng.random((3, 500)) < [[0.1], [0.9], [0.0]])
+    sorting, counting = _slope_by_sorting(errors, truth), _slope_by_counting(errors, truth)
+    np.testing.assert_allclose((errors * counting).sum(1), (errors * sorting).sum(1), atol=scale / STEPS)
+    np.testing.assert_array_equal(lovasz_slope(errors, truth), counting)
+    zeros = jnp.zeros((1, 4)), jnp.ones((1, 4), bool)
+    assert np.isfinite(_slope_by_counting(*zeros)).all()
 
 
 def test_lovasz_hinge_is_the_extension_of_the_hinge():
