@@ -53,10 +53,10 @@ def create(
     init_key, step_key = jax.random.split(key)
     row = {name: np.zeros_like(np.asarray(value)[:1]) for name, value in batch.items()}
     init = jax.jit(lambda k, x: model.init(k, **task.inputs(x, train=False), train=False))
-    return start(dict(init(init_key, row)), tx, step_key, ema=ema)
+    return start(step_key, dict(init(init_key, row)), tx, ema=ema)
 
 
-def start(collections: dict[str, Any], tx: optax.GradientTransformation, key: jax.Array, *, ema: bool) -> State:
+def start(key: jax.Array, collections: dict[str, Any], tx: optax.GradientTransformation, *, ema: bool) -> State:
     """A training at step 0 from the variables of a network."""
     params = collections["params"]
     return State(
