@@ -40,7 +40,7 @@ def recipe() -> Recipe:
             ema=0.998,
             log_every=20,
             save_every=100,
-            eval_every=300,
+            eval_every=500,
             eval_batch_size=8,
             **lengths,
         )
@@ -48,7 +48,7 @@ def recipe() -> Recipe:
     return Recipe(
         name="enet_camvid",
         stages=(
-            stage("crops", crops, Adam(OneCycle(3e-3), weight_decay=2e-5), steps=1800, batch_size=10),
-            stage("whole", whole, Adam(Poly(1e-3), weight_decay=2e-5), steps=1200, batch_size=8, init="previous"),
+            stage("crops", crops, Adam(OneCycle(2.5e-3), weight_decay=2e-5), steps=2000, batch_size=6),
+            stage("whole", whole, Adam(Poly(8e-4), weight_decay=2e-5), steps=1000, batch_size=5, init="previous"),
         ),
     )
