@@ -30,32 +30,36 @@ class MultiTask:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self):
-        pairs = tuple(self.tasks.items()) if isinstance(self.tasks, Mapping) else tuple(self.tasks)
-        object.__setattr__(self, "tasks", pairs)
-        names = [name for name, _ in pairs]
+        object.__setattr__(self, "tasks", self.pairs)
+        names = [name for name, _ in self.pairs]
         if not names or len(set(names)) < len(names) or not all(names) or any("/" in name for name in names):
             raise BadInput(f"tasks have names of their own without a slash, not {names}")
         if self.weights and len(self.weights) != len(names):
             raise BadInput(f"{len(self.weights)} weights for {len(names)} tasks: give one each or none")
 
+    @property
+    def pairs(self) -> tuple[tuple[str, Task], ...]:
+        """Names and tasks."""
+        return tuple(self.tasks.items()) if isinstance(self.tasks, Mapping) else self.tasks
+
     def inputs(self, batch: Batch, *, train: bool) -> dict[str, Any]:
         """What any of the tasks wants the network to see."""
         merged: dict[str, Any] = {}
-        for name, task in self.tasks:
+        for name, task in self.pairs:
             merged.update(task.inputs(view(name, batch), train=train))
         return merged
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
         """All terms, under ``name/term``."""
         terms = {}
-        for (name, task), weight in zip(self.tasks, self.weights or (1.0,) * len(self.tasks), strict=True):
+        for (name, task), weight in zip(self.pairs, self.weights or (1.0,) * len(self.pairs), strict=True):
             for key, term in task.loss(view(name, outputs), view(name, batch)).items():
                 terms[f"{name}/{key}"] = term._replace(weight=term.weight * weight)
         return terms
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
         """All predictions: under their own key where only one task gives it, else under ``name/key``."""
-        found = {name: task.predict(view(name, outputs), view(name, batch)) for name, task in self.tasks}
+        found = {name: task.predict(view(name, outputs), view(name, batch)) for name, task in self.pairs}
         uses = Counter(key for predictions in found.values() for key in predictions)
         return {
             key if uses[key] == 1 else f"{name}/{key}": value
@@ -66,7 +70,7 @@ class MultiTask:
     def metrics(self) -> dict[str, Metric]:
         """All metrics, their results under ``name/...``."""
         return {
-            f"{name}/{key}": OfTask(name, metric) for name, task in self.tasks for key, metric in task.metrics().items()
+            f"{name}/{key}": OfTask(name, metric) for name, task in self.pairs for key, metric in task.metrics().items()
         }
 
 
@@ -95,7 +99,7 @@ class OfTask:
 
 
 def view(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the task of that name sees: ``name/key`` as ``key``, no other task's keys, rows without labels as not real."""
+    """What the task of that name sees: ``name/key`` as ``key``, no other task's keys, rows without labels not real."""
     own = {key.removeprefix(f"{name}/"): value for key, value in values.items() if key.startswith(f"{name}/")}
     seen = {**{key: value for key, value in values.items() if "/" not in key}, **own}
     present = seen.pop("present", None)

@@ -1,7 +1,7 @@
 """Semantic segmentation: one class for every pixel."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,8 @@ from jaxseg.types import BadInput
 class Loss(Protocol):
     """A loss as the task names it: a frozen dataclass with a name and a factor, called on logits and labels."""
 
-    @property
-    def name(self) -> str:
-        """Under which it is logged."""
-        ...
+    name: ClassVar[str]
+    """Under which it is logged."""
 
     @property
     def scale(self) -> float:
