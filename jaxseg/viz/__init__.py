@@ -4,8 +4,22 @@ Nothing here needs a display, and matplotlib is imported only when a curve is dr
 """
 
 from jaxseg.viz.curves import curves
+from jaxseg.viz.geometry import colorize_depth, colorize_normal
 from jaxseg.viz.labels import colorize, label_png, overlay
+from jaxseg.viz.objects import draw_boxes, draw_instances
 from jaxseg.viz.palettes import distinct_palette, voc_palette
 from jaxseg.viz.panels import panel
 
-__all__ = ["colorize", "curves", "distinct_palette", "label_png", "overlay", "panel", "voc_palette"]
+__all__ = [
+    "colorize",
+    "colorize_depth",
+    "colorize_normal",
+    "curves",
+    "distinct_palette",
+    "draw_boxes",
+    "draw_instances",
+    "label_png",
+    "overlay",
+    "panel",
+    "voc_palette",
+]

@@ -102,28 +102,35 @@ def _draw_training(axes: Any, lines: list[dict[str, Any]]) -> None:
     """The loss, faint as logged and strong smoothed, with the learning rate on an axis of its own."""
     axes.set_title("training loss", fontsize=11, color="#222222")
     axes.set_xlabel("step")
-    x, y = _series(lines, "loss")
-    if x.size:
+    low, high = math.inf, 0.0
+    for of_stage in _by_stage(lines):
+        x, y = _series(of_stage, "loss")
+        if not x.size:
+            continue
+        smooth = _smooth(y)
         axes.plot(x, y, color="#1f77b4", alpha=0.3, lw=1)
-        axes.plot(x, _smooth(y), color="#1f77b4", lw=2)
+        axes.plot(x, smooth, color="#1f77b4", lw=2)
         axes.annotate(
-            f"{_smooth(y)[-1]:.3g}",
-            (x[-1], _smooth(y)[-1]),
-            xytext=(-4, 8),
+            f"{smooth[-1]:.3g}",
+            (x[-1], smooth[-1]),
+            xytext=(-2, 14),
             textcoords="offset points",
             ha="right",
             fontsize=9,
             color="#1f77b4",
         )
-        if y.min() > 0 and y.max() / y.min() > 30:
-            axes.set_yscale("log")
-    x, y = _series(lines, "learning_rate")
-    if x.size:
+        low, high = min(low, y.min()), max(high, y.max())
+    if low > 0 and high / low > 30:
+        axes.set_yscale("log")
+    rates = [_series(of_stage, "learning_rate") for of_stage in _by_stage(lines)]
+    if any(x.size for x, _ in rates):
         twin = axes.twinx()
-        twin.plot(x, y, color="#999999", lw=1, ls="--")
+        for x, y in rates:
+            twin.plot(x, y, color="#999999", lw=1, ls="--")
         twin.set_ylabel("learning rate (dashed)", color="#999999", fontsize=9)
         twin.tick_params(colors="#999999", labelsize=8)
         twin.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+        twin.yaxis.get_offset_text().set_color("#999999")
         twin.set_ylim(0, None)
         for side in ("top", "left", "bottom"):
             twin.spines[side].set_visible(False)
@@ -138,53 +145,54 @@ def _draw_evaluation(axes: Any, lines: list[dict[str, Any]]) -> None:
     others = sorted(k for k in numbers if "/" not in k and k not in BESIDES and k != "x")
     names = [k for k in HEADLINES if k in numbers] or others[:5]
     splits = list(dict.fromkeys(x.get("split", "") for x in lines))
+    best = (-math.inf, 0)
     for s, split in enumerate(splits):
-        of_split = [x for x in lines if x.get("split", "") == split]
         for c, name in enumerate(names):
-            x, y = _series(of_split, name)
-            if not x.size:
-                continue
             text = name.replace("_", " ") + (f" ({split})" if len(splits) > 1 else "")
-            first = c == 0 and s == 0
-            axes.plot(
-                x,
-                y,
-                color=f"C{c}",
-                ls=("-", "--", ":")[s % 3],
-                lw=2.4 if c == 0 else 1.3,
-                marker="o",
-                ms=4 if c == 0 else 2.5,
-                label=text,
-                zorder=3 if c == 0 else 2,
-            )
-            if first:
-                best = int(np.argmax(y))
-                axes.annotate(
-                    f"best {y[best]:.3f}",
-                    (x[best], y[best]),
-                    xytext=(0, 9),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=9,
+            for i, of_stage in enumerate(_by_stage([x for x in lines if x.get("split", "") == split])):
+                x, y = _series(of_stage, name)
+                axes.plot(
+                    x,
+                    y,
                     color=f"C{c}",
+                    ls=("-", "--", ":")[s % 3],
+                    lw=2.4 if c == 0 else 1.3,
+                    marker="o",
+                    ms=4 if c == 0 else 2.5,
+                    label=text if i == 0 else None,
+                    zorder=3 if c == 0 else 2,
                 )
-    if axes.lines:
+                if c == 0 and s == 0 and x.size:
+                    best = max(best, (float(y.max()), -int(x[y.argmax()])))
+    if math.isfinite(best[0]):
+        value, at = best[0], -best[1]
+        axes.annotate(
+            f"{value:.3f}", (at, value), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=10, color="C0"
+        )
+        axes.set_title(f"evaluation: best {names[0].replace('_', ' ')} {value:.3f} at step {at:,}", fontsize=11)
+    drawn = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    values = np.concatenate([*drawn, np.zeros(0)])
+    if values.size:
         axes.legend(fontsize=9, frameon=False, loc="best")
-        low = min(float(np.min(line.get_ydata())) for line in axes.lines)
-        high = max(float(np.max(line.get_ydata())) for line in axes.lines)
-        if low >= 0 and high <= 1:
+        if values.min() >= 0 and values.max() <= 1:
             axes.set_ylim(0, 1)
 
 
+def _by_stage(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The lines of each stage, in order."""
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        stages.setdefault(str(line.get("stage", "")), []).append(line)
+    return list(stages.values())
+
+
 def _smooth(y: np.ndarray) -> np.ndarray:
-    """A running mean over about a twentieth of the curve that shortens towards the ends."""
+    """A running mean over about a twentieth of the curve, one-sided at its ends."""
     half = len(y) // 40
-    if not half:
-        return y
     total = np.concatenate([[0.0], np.cumsum(y)])
     i = np.arange(len(y))
-    reach = np.minimum(half, np.minimum(i, len(y) - 1 - i))
-    return (total[i + reach + 1] - total[i - reach]) / (2 * reach + 1)
+    low, high = np.maximum(i - half, 0), np.minimum(i + half, len(y) - 1) + 1
+    return (total[high] - total[low]) / (high - low)
 
 
 def _frame(axes: Any) -> None:

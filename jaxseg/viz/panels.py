@@ -133,7 +133,9 @@ def _grid(rows: list[list[Image.Image]], heads: Sequence[str], title: str) -> Im
 
 def _legend(occurring: np.ndarray, palette: Palette, classes: Sequence[str], width: int) -> Image.Image:
     """A swatch and a name for each class that occurs, in as many lines as it takes."""
-    items = [(tuple(palette[c]), classes[c]) for c in occurring.tolist() if 0 <= c < min(len(palette), len(classes))]
+    items: list[tuple[tuple[int, ...], str]] = [
+        (tuple(palette[c]), classes[c]) for c in map(int, occurring) if 0 <= c < min(len(palette), len(classes))
+    ]
     if (occurring == VOID).any():
         items.append(((0, 0, 0), "void"))
     font = _font(15)

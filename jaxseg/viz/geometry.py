@@ -1,0 +1,57 @@
+"""Depth and surface normals as colour."""
+
+from typing import Any
+
+import numpy as np
+
+# Google's Turbo (Mikhailov 2019), polynomial approximation: near is warm, far is cold after reversal.
+TURBO = np.asarray(
+    [
+        [0.13572138, 4.61539260, -42.66032258, 132.13108234, -152.94239396, 59.28637943],
+        [0.09140261, 2.19418839, 4.84296658, -14.18503333, 4.27729857, 2.82956604],
+        [0.10667330, 12.64194608, -60.58204836, 110.36276771, -89.90310912, 27.34824973],
+    ]
+)
+
+
+def colorize_depth(depth: Any, valid: Any = None, *, near: float | None = None, far: float | None = None) -> np.ndarray:
+    """Depth as colour, uint8 [h w 3]: warm is near, cold is far, black is unknown.
+
+    The scale is that of disparity, ``1 / depth``, so that what is near keeps its detail.
+
+    Args:
+      depth: metres [h w].
+      valid: where it is known, bool [h w]; None for wherever it is positive and finite.
+      near: depth of the warmest colour; None for the 2nd percentile of what is known.
+      far: depth of the coldest; None for the 98th.
+    """
+    depth = np.asarray(depth, np.float64)
+    known = np.isfinite(depth) & (depth > 0)
+    if valid is not None:
+        known &= np.asarray(valid, bool)
+    if not known.any():
+        return np.zeros((*depth.shape, 3), np.uint8)
+    near = float(np.percentile(depth[known], 2)) if near is None else near
+    far = float(np.percentile(depth[known], 98)) if far is None else far
+    disparity = 1 / np.where(known, depth, far)
+    span = max(1 / near - 1 / far, 1e-9)
+    t = np.clip((disparity - 1 / far) / span, 0, 1)
+    powers = np.stack([t**i for i in range(TURBO.shape[1])], axis=-1)
+    color = np.clip(np.rint(255 * powers @ TURBO.T), 0, 255).astype(np.uint8)
+    return np.where(known[..., None], color, np.uint8(0))
+
+
+def colorize_normal(normal: Any, valid: Any = None) -> np.ndarray:
+    """Unit normals as colour, uint8 [h w 3], black where unknown.
+
+    The usual colours: red grows to the right, green upwards, blue towards the viewer. With our axes (x right, y down, z
+    into the scene) that is ``(x, -y, -z)`` from -1..1 to 0..255.
+
+    Args:
+      normal: unit vectors [h w 3].
+      valid: where they are known, bool [h w]; None for everywhere but zero vectors.
+    """
+    normal = np.asarray(normal, np.float64)
+    known = (np.abs(normal).sum(-1) > 0) if valid is None else np.asarray(valid, bool)
+    color = np.clip(np.rint((normal * [1, -1, -1] + 1) * 127.5), 0, 255).astype(np.uint8)
+    return np.where(known[..., None], color, np.uint8(0))
