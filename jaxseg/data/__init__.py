@@ -1,4 +1,4 @@
-"""Data: records, joint transforms, the pipeline, and the data sets. Nothing here imports JAX, so that workers stay light.
+"""Data: records, joint transforms, the pipeline, and the data sets. Nothing here imports JAX: workers stay light.
 
 ``Data(train=Source("camvid", "train", transforms=(...)), val=Source("camvid", "val"))`` is what a recipe holds;
 ``sets`` prepares and describes data sets; ``transforms`` is the door to everything that moves a record.

@@ -1,6 +1,7 @@
 """Targets computed from a record's label. Reached through ``transforms``."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -38,7 +39,7 @@ class SeparationWeights:
         return {**record, "weight": np.where(void, 0, weight).astype(np.float32)}
 
     def _separation(self, cells: np.ndarray) -> np.ndarray:
-        numbered, count = ndimage.label(cells)
+        numbered, count = cast(tuple[np.ndarray, int], ndimage.label(cells))
         if count < 2:
             return np.zeros(cells.shape, np.float32)
         first, second = two_nearest(numbered, count)
@@ -50,7 +51,7 @@ def two_nearest(numbered: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarra
     first = np.full(numbered.shape, np.inf)
     second = np.full(numbered.shape, np.inf)
     for cell in range(1, count + 1):
-        distance = ndimage.distance_transform_edt(numbered != cell)
+        distance = cast(np.ndarray, ndimage.distance_transform_edt(numbered != cell))
         second = np.minimum(second, np.maximum(first, distance))
         first = np.minimum(first, distance)
     return first, second

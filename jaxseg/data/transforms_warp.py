@@ -109,7 +109,7 @@ def warp(record: Record, y: np.ndarray, x: np.ndarray, forward: Points, *, mirro
 
 @functools.lru_cache(maxsize=64)
 def spline_basis(knots: int, length: int) -> np.ndarray:
-    """f64[length knots]: rows interpolate ``knots`` values, spread from the first pixel to the last, by a cubic spline."""
+    """f64[length knots]: rows interpolate values spread from the first pixel to the last, by a natural cubic spline."""
     spline = CubicSpline(np.arange(knots), np.eye(knots), bc_type="natural")
     return spline(np.linspace(0, knots - 1, length))
 
@@ -137,7 +137,7 @@ def _reflect(position: np.ndarray, length: int) -> np.ndarray:
 
 
 def _inverse_by_search(y: np.ndarray, x: np.ndarray) -> Points:
-    """Where source points appear in the result of a warp known by its inverse: a few rounds of fixed-point iteration."""
+    """Where source points appear in the result of a warp known by its inverse: fixed-point iteration."""
     height, width = y.shape
 
     def forward(px: np.ndarray, py: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -59,21 +59,20 @@ def _unshadowed(
     room: Room, lamp: Light, points: np.ndarray, way: np.ndarray, distance: np.ndarray, facing: np.ndarray
 ) -> np.ndarray:
     """Which share of the lamp is seen from each point: f32[n]."""
-    samples = np.float32(len(_SPREAD))
     blocked = np.zeros((len(_SPREAD), points.shape[1]), bool)
+    towards_lamp, squared = (points * way).sum(0), (points * points).sum(0)
+    corners = lamp.place[:, None] + lamp.side * np.stack([_SPREAD[:, 0], 0 * _SPREAD[:, 0], _SPREAD[:, 1]])
     for solid in room.solids:
         # Only what lies in the shadow of the solid's ball, turned to the lamp, needs rays.
-        reach = np.float32(solid.bound + lamp.side)
-        towards = solid.centre[:, None] - points
-        along = (towards * way).sum(0)
-        aside = (towards * towards).sum(0) - along * along
+        reach = np.float32(1.01 * (solid.bound + lamp.side))
+        along = solid.centre @ way - towards_lamp
+        aside = squared - (2 * solid.centre) @ points + solid.centre @ solid.centre - along * along
         maybe = np.flatnonzero((aside < reach * reach) & (along > -reach) & (along < distance + reach) & (facing > 0))
         if len(maybe):
             start = points[:, maybe] + np.float32(2e-3) * way[:, maybe]
-            for sample, (right, back) in enumerate(_SPREAD):
-                place = lamp.place + lamp.side * np.asarray([right, 0, back], np.float32)
-                blocked[sample, maybe] |= hit(solid, start, place[:, None] - start) < 1
-    return 1 - blocked.sum(0, dtype=np.float32) / samples
+            for sample, corner in enumerate(corners.T):
+                blocked[sample, maybe] |= hit(solid, start, corner[:, None] - start) < 1
+    return 1 - blocked.mean(0, dtype=np.float32)
 
 
 def _is_even(surface: np.ndarray) -> np.ndarray:
@@ -82,7 +81,7 @@ def _is_even(surface: np.ndarray) -> np.ndarray:
 
 
 def _smoothed(clear: np.ndarray, even: np.ndarray) -> np.ndarray:
-    """The grid's part averaged over 3 x 3 pixels inside surfaces, so that four samples of a lamp make smooth shadows."""
+    """The grid's part averaged over 3 x 3 pixels inside faces: thus four samples of a lamp make smooth shadows."""
     grid = clear[: even.size].reshape(even.shape)
     smooth = np.where(even, ndimage.uniform_filter(grid, 3, mode="nearest"), grid)
     return np.concatenate([smooth.ravel(), clear[even.size :]])

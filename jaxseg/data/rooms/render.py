@@ -7,13 +7,14 @@ import numpy as np
 from jaxseg.data.records import Record
 from jaxseg.data.rooms.layout import Room
 from jaxseg.data.rooms.lighting import illuminate
-from jaxseg.data.rooms.solids import SHAPES, Solid, hit, hit_room, skin
+from jaxseg.data.rooms.solids import ROOM_NORMALS, SHAPES, Solid, hit, hit_room, skin
 from jaxseg.data.rooms.textures import paint
 
 CLASSES = ("wall", "floor", "ceiling", *SHAPES)
 JOINTS = ("top", "bottom", "middle")
 
 _WALL, _FLOOR, _CEILING = 0, 1, 2
+_ROOM_CLASSES = np.asarray([_WALL, _WALL, _CEILING, _FLOOR, _WALL, _WALL], np.uint8)
 
 
 def render(room: Room, height: int, width: int, rng: np.random.Generator) -> Record:
@@ -92,7 +93,7 @@ def _look(room: Room, size: tuple[int, int], per_side: int) -> Seen:
     rows, columns = size[0] * per_side, size[1] * per_side
     direction = _rays(room, *size, per_side)
     camera = np.zeros((3, 1), np.float32)
-    depth, axis = hit_room(room.low, room.high, camera, direction)
+    depth, face = hit_room(room.low, room.high, camera, direction)
     owner = np.zeros(depth.shape, np.int32)
     grid, depths, owners = (
         direction.reshape(3, rows, columns),
@@ -108,14 +109,13 @@ def _look(room: Room, size: tuple[int, int], per_side: int) -> Seen:
             depths[window][nearer] = t[nearer]
             owners[window][nearer] = number
     points = direction * depth
-    label = np.where(axis == 1, np.where(direction[1] > 0, _FLOOR, _CEILING), _WALL).astype(np.uint8)
-    normal = np.where(np.arange(3)[:, None] == axis, -np.sign(direction), np.float32(0))
-    face = 2 * axis.astype(np.int32) + (normal.sum(0) > 0)
+    label = _ROOM_CLASSES[face]
+    normal = np.take(ROOM_NORMALS, face, 1)
     colour = np.empty(points.shape, np.float32)
     for kind, texture in enumerate(room.walls):
         here = np.flatnonzero((owner == 0) & (label == kind))
         x, y, z = points[:, here]
-        u = np.where(axis[here] == 0, z, x) if kind == _WALL else x
+        u = np.where(face[here] < 2, z, x) if kind == _WALL else x
         colour[:, here] = paint(texture, u, y if kind == _WALL else z)
     for number, (solid, texture) in enumerate(zip(room.solids, room.textures, strict=True), 1):
         here = np.flatnonzero(owner == number)

@@ -100,14 +100,24 @@ def skin(solid: Solid, points: np.ndarray) -> Skin:
     return Skin(solid.rotation @ own, np.where(cap, x, around), np.where(cap, z, y), face)
 
 
+ROOM_NORMALS = np.asarray([[1, -1, 0, 0, 0, 0], [0, 0, 1, -1, 0, 0], [0, 0, 0, 0, 1, -1]], np.float32)
+"""Inward normals of the room's faces, one per column: at low x, high x, low y (the ceiling), high y (the floor), low z, high z."""
+
+
 def hit_room(
     low: np.ndarray, high: np.ndarray, origin: np.ndarray, direction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays that start inside the box ``low..high`` leave it: f32[n] distance, and the wall's axis (0, 1 or 2)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        far = (np.where(direction > 0, high[:, None], low[:, None]) - origin) / direction
-    far = np.where(direction == 0, FAR, far)
-    return far.min(0), far.argmin(0)
+    """Where rays that start inside the box ``low..high`` leave it: f32[n] distance, i32[n] face (``ROOM_NORMALS``)."""
+    distance = np.full(direction.shape[1], FAR)
+    face = np.zeros(direction.shape[1], np.int32)
+    for axis in range(3):
+        up = direction[axis] > 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            far = np.where(up, high[axis] - origin[axis], low[axis] - origin[axis]) / direction[axis]
+        nearer = (far < distance) & (direction[axis] != 0)
+        distance = np.where(nearer, far, distance)
+        face = np.where(nearer, up + np.int32(2 * axis), face)
+    return distance, face
 
 
 def _hit_sphere(half: np.ndarray, o: np.ndarray, d: np.ndarray) -> np.ndarray:

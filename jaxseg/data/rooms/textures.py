@@ -46,7 +46,7 @@ def paint(texture: Texture, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def random_texture(
     rng: np.random.Generator, *, saturation: tuple[float, float], value: tuple[float, float], contrast: float
 ) -> Texture:
-    """A texture in two colours of any hue, the second a share ``contrast`` (0..1) of the way from the first to another."""
+    """A texture in two colours of any hue, the second ``contrast`` (0..1) of the way from the first to another one."""
     base = _rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
     other = _rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
     if rng.random() < 0.5:  # a darker or lighter shade of the same colour
@@ -85,11 +85,11 @@ def _noise(s: np.ndarray, t: np.ndarray) -> np.ndarray:
 @functools.cache
 def _cloud() -> np.ndarray:
     rng = np.random.default_rng(2015)
-    cloud = np.zeros((_CELLS * _FINE, _CELLS * _FINE), np.float32)
-    for octave, share in ((1, 2 / 3), (2, 1 / 3)):
+    octaves = []
+    for octave in (1, 2):
         table = rng.random((_CELLS * octave, _CELLS * octave), np.float32)
-        cloud += share * ndimage.zoom(table, _FINE // octave, order=3, mode="grid-wrap", grid_mode=True)
-    return np.clip(cloud, 0, 1)
+        octaves.append(ndimage.zoom(table, _FINE // octave, order=3, mode="grid-wrap", grid_mode=True))
+    return np.clip((2 * octaves[0] + octaves[1]) / 3, 0, 1)
 
 
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:

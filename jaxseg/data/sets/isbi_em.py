@@ -94,8 +94,12 @@ def _example(path: Path, label_path: Path | None) -> dict[str, Any]:
     image = _read(path)
     label = np.full(image.shape, VOID, np.uint8) if label_path is None else _read_label(label_path)
     if label.shape != image.shape:
-        raise BadInput(f"{path} is {image.shape[1]}x{image.shape[0]}, its label {label.shape[1]}x{label.shape[0]}")
+        raise BadInput(f"{path} is {_size(image)}, its label {_size(label)}")
     return {"image": io.BytesIO(encode_png(image)), "label": io.BytesIO(encode_png(label)), "id": path.stem}
+
+
+def _size(image: np.ndarray) -> str:
+    return "x".join(str(side) for side in image.shape[::-1])
 
 
 def _read(path: Path) -> np.ndarray:
@@ -110,8 +114,8 @@ def _read(path: Path) -> np.ndarray:
 
 def _read_label(path: Path) -> np.ndarray:
     label = _read(path)  # a 1-bit file reads as 0 and 255
-    top = max(int(label.max()), 1)
-    wrong = label[(label != 0) & (label != top)] if top in (1, 255) else label[label == top]
-    if wrong.size:
+    top = int(label.max())
+    wrong = [value for value in np.unique(label).tolist() if value not in ((0, 1) if top == 1 else (0, 255))]
+    if wrong:
         raise BadInput(f"{path}: label value {wrong[0]} is neither 0 (membrane) nor 1 or 255 (cell)")
     return (label > 0).astype(np.uint8)

@@ -10,8 +10,10 @@ map is smaller than a mask per object, decodes in one go, and moves exactly unde
 """
 
 import io
+import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from jaxseg.types import BadInput
 
 EMBEDDED = True
 ENCODED = ("image", "label", "instance_ids", "boundary", "saliency")
+
+_AT_ONCE = 64
 
 FACTS = Facts(
     name="scenes",
@@ -63,13 +67,13 @@ class ScenesConfig(tfds.core.BuilderConfig):
 
 
 def config(options: Mapping[str, Any]) -> ScenesConfig:
-    """The TFDS configuration of these options: ``size`` (a side, or height and width), ``train`` and ``val`` (how many).
+    """The TFDS configuration of these options: ``size`` (a side, or height and width), ``train`` and ``val`` (numbers).
 
     Raises:
       BadInput: an option is not a positive whole number.
     """
     size = options["size"]
-    height, width = size if isinstance(size, (tuple, list)) and len(size) == 2 else (size, size)
+    height, width = (size[0], size[1]) if isinstance(size, tuple) and len(size) == 2 else (size, size)
     for name, value in (("size", height), ("size", width), ("train", options["train"]), ("val", options["val"])):
         if not isinstance(value, int) or value < 1:
             raise BadInput(f"option {name!r} of data set 'scenes' is {value!r}, not a positive whole number")
@@ -86,6 +90,7 @@ class Scenes(LocalBuilder):
     """Makes the scenes and writes them: maps as PNG, depth and normals as compressed numbers."""
 
     FACTS = FACTS
+    builder_config: ScenesConfig
 
     def features(self) -> dict[str, Any]:
         """Everything but ``panoptic``, which follows from label and ids."""
@@ -131,7 +136,15 @@ def to_record(example: Mapping[str, Any]) -> Record:
 
 
 def _examples(config: ScenesConfig, split: str, count: int) -> Examples:
-    return count, (_example(scene(split, index, config.height, config.width)) for index in range(count))
+    def make(index: int) -> dict[str, Any]:
+        return _example(scene(split, index, config.height, config.width))
+
+    def made() -> Iterator[dict[str, Any]]:
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # NumPy releases the interpreter on large arrays
+            for start in range(0, count, _AT_ONCE):
+                yield from pool.map(make, range(start, min(start + _AT_ONCE, count)))
+
+    return count, made()
 
 
 def _example(record: Record) -> dict[str, Any]:

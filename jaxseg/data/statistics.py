@@ -1,0 +1,65 @@
+"""Class frequencies of a labelled split, and the class weights that are made of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxseg.data.records import Record
+from jaxseg.types import VOID
+
+
+@dataclass(frozen=True, eq=False)
+class ClassCounts:
+    """Pixels of a split by class.
+
+    Attributes:
+      pixels: i64[k], pixels of each class.
+      void: pixels of no class.
+      images: i64[k], number of images that contain the class.
+      around: i64[k], pixels, void included, of the images that contain the class.
+    """
+
+    pixels: np.ndarray
+    void: int
+    images: np.ndarray
+    around: np.ndarray
+
+    @property
+    def fractions(self) -> np.ndarray:
+        """f64[k], share of each class among all pixels, void included in the total."""
+        return self.pixels / (self.pixels.sum() + self.void)
+
+
+def count_classes(records: Iterable[Record], num_classes: int) -> ClassCounts:
+    """Go through the labels of a split once."""
+    pixels = np.zeros(num_classes, np.int64)
+    images, around, void = np.zeros_like(pixels), np.zeros_like(pixels), 0
+    for record in records:
+        found = np.bincount(record["label"].ravel(), minlength=VOID + 1)
+        present = found[:num_classes] > 0
+        pixels += found[:num_classes]
+        images += present
+        around += present * record["label"].size
+        void += int(found[VOID])
+    return ClassCounts(pixels, void, images, around)
+
+
+def median_frequency(counts: ClassCounts) -> tuple[float, ...]:
+    """Median over the classes of freq / freq(c), freq(c) = pixels of c / pixels of the images that contain c.
+
+    The usual reading of median frequency balancing (Eigen and Fergus 2015, section 6.3.2).
+    """
+    return _balanced(counts.pixels / np.maximum(counts.around, 1))
+
+
+def median_frequency_all(counts: ClassCounts) -> tuple[float, ...]:
+    """Likewise with freq(c) = pixels of c / all pixels, as SegNet words it (Badrinarayanan et al. 2017, section 4.1)."""
+    return _balanced(counts.fractions)
+
+
+def _balanced(frequency: np.ndarray) -> tuple[float, ...]:
+    seen = frequency > 0  # a class that never occurs weighs nothing and has no part in the median
+    weights = np.zeros_like(frequency)
+    weights[seen] = np.median(frequency[seen]) / frequency[seen]
+    return tuple(weights.tolist())
