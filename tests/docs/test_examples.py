@@ -5,6 +5,8 @@ A block behind the line ``<!-- not run: why -->`` is left alone.
 """
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -33,11 +35,12 @@ def reader(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if blocks(path)], ids=name_of)
-def test_the_examples_run(path, reader):
-    names = {"__name__": "example"}
+def test_the_examples_run(path, reader, monkeypatch):
+    module = types.ModuleType("example")  # a real one, so that classes defined in it can be named in recipes
+    monkeypatch.setitem(sys.modules, "example", module)
     for line, code in blocks(path):
-        exec(compile("\n" * line + code, str(path), "exec"), names)
-    for name, function in list(names.items()):
+        exec(compile("\n" * line + code, str(path), "exec"), vars(module))
+    for name, function in list(vars(module).items()):
         if name.startswith("test_"):
             function()
 
