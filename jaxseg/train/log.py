@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from rich.console import Console as Rich
@@ -25,7 +25,7 @@ PLACE = ("kind", "stage", "step", "split")
 class Console:
     """A progress bar on a terminal, plain lines elsewhere, nothing if ``quiet``."""
 
-    def __init__(self, file: TextIO | None = None, *, quiet: bool = False):
+    def __init__(self, file: Any = None, *, quiet: bool = False):
         self._rich = Rich(file=file or sys.stderr, highlight=False, soft_wrap=True, quiet=quiet)
         self._bar: Progress | None = None
 
@@ -52,7 +52,8 @@ class Console:
     def move(self, done: int, note: str | None = None) -> None:
         """``done`` units of the last bar are done; ``note`` stands beside it until the next."""
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[-1], completed=done, **({} if note is None else {"note": note}))
+            last = self._bar.tasks[-1]
+            self._bar.update(last.id, completed=done, note=last.fields["note"] if note is None else note)
 
     def end(self) -> None:
         """Take the last bar away."""

@@ -238,7 +238,7 @@ class StageRun:
         if name not in self.metrics:
             known = ", ".join(n for n in self.metrics if "/" not in n)
             self._console.line(
-                f"keep_best: there is no metric {name!r}, so no best checkpoint is kept; there are {known}"
+                f"keep_best: no best checkpoint is kept, as no metric is called {name!r}; there are {known}"
             )
             return
         last = self._best.latest()
@@ -309,7 +309,7 @@ def guarded(workdir: Path, console: Console) -> Iterator[None]:
     except OSError as error:
         if checkpoint.is_full(error):
             raise FailedRun(
-                f"no space left on the device of {workdir}: free some, give the same command again"
+                f"no space left on the device of {workdir}: free some and give the same command again"
             ) from error
         raise
     finally:

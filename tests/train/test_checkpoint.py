@@ -158,6 +158,7 @@ def test_a_full_disk_is_told_in_one_line_and_costs_nothing(tmp_path, monkeypatch
     assert [p.name for p in tmp_path.iterdir()] == ["1"]
     assert checkpoint.read(tmp_path).state["params"]["kernel"][0, 0] == 1
     save_and_wait(checkpoints, 3, small(3))
+    checkpoints.close()
     assert kept(tmp_path) == [3]
 
 
