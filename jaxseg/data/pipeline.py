@@ -9,6 +9,7 @@ needs nothing but k. Batches run across the end of an epoch, so that every train
 import functools
 import itertools
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -245,7 +246,11 @@ def _prefetched(dataset: Any, workers: int, ahead: int) -> Any:
 
     if not flags.FLAGS.is_parsed():  # Grain reads one of its flags before it starts workers
         flags.FLAGS.mark_as_parsed()
+    # Batches come through pipes: shared memory is often limited to 64 MB (containers) and is left behind by what is
+    # made ahead but never taken.
+    options = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
     quiet = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    quiet = grain.experimental.WithOptionsIterDataset(quiet, options)
     return quiet.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(ahead, 1)))
 
 

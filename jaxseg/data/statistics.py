@@ -54,7 +54,7 @@ def median_frequency(counts: ClassCounts) -> tuple[float, ...]:
 
 
 def median_frequency_all(counts: ClassCounts) -> tuple[float, ...]:
-    """Likewise with freq(c) = pixels of c / all pixels, as SegNet words it (Badrinarayanan et al. 2017, section 4.1)."""
+    """Likewise with freq(c) = pixels of c / all pixels, as SegNet words it (Badrinarayanan et al. 2017)."""
     return _balanced(counts.fractions)
 
 

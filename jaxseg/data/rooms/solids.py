@@ -101,7 +101,7 @@ def skin(solid: Solid, points: np.ndarray) -> Skin:
 
 
 ROOM_NORMALS = np.asarray([[1, -1, 0, 0, 0, 0], [0, 0, 1, -1, 0, 0], [0, 0, 0, 0, 1, -1]], np.float32)
-"""Inward normals of the room's faces, one per column: at low x, high x, low y (the ceiling), high y (the floor), low z, high z."""
+"""Inward normals of the room's faces, one per column: low x, high x, low y (ceiling), high y (floor), low z, high z."""
 
 
 def hit_room(

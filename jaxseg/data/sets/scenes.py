@@ -73,17 +73,21 @@ def config(options: Mapping[str, Any]) -> ScenesConfig:
       BadInput: an option is not a positive whole number.
     """
     size = options["size"]
-    height, width = (size[0], size[1]) if isinstance(size, tuple) and len(size) == 2 else (size, size)
-    for name, value in (("size", height), ("size", width), ("train", options["train"]), ("val", options["val"])):
-        if not isinstance(value, int) or value < 1:
-            raise BadInput(f"option {name!r} of data set 'scenes' is {value!r}, not a positive whole number")
-    train, val = options["train"], options["val"]
+    sides = size if isinstance(size, tuple) and len(size) == 2 else (size, size)
+    height, width = (_whole("size", side) for side in sides)
+    train, val = _whole("train", options["train"]), _whole("val", options["val"])
     return ScenesConfig(
         name=f"{height}x{width}_train{train}_val{val}",
         height=height,
         width=width,
         counts=(("train", train), ("val", val)),
     )
+
+
+def _whole(name: str, value: Any) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise BadInput(f"option {name!r} of data set 'scenes' is {value!r}, not a positive whole number")
+    return value
 
 
 class Scenes(LocalBuilder):
