@@ -1,0 +1,56 @@
+"""U-Net on ISBI 2012: cells and membranes in electron microscopy, trained on 20 slices, judged on 4.
+
+Paper: Ronneberger et al. 2015, arXiv:1505.04597, Table 1 (ISBI test set, 30 training slices)
+Published: warping error 0.000353, Rand error 0.0382 on the test volume
+Ours: not run yet (4 held-out slices, IoU)
+Hardware and time: not run yet
+Command: jaxseg train experiments/unet_isbi.py, after jaxseg data prepare isbi_em --source DIR
+Departures: 20 training slices instead of 30; Adam instead of SGD with momentum 0.99; a schedule of our own, since the
+  paper states none; one prediction, not the mean of seven rotated ones.
+"""
+
+from jaxseg.data import Data, Source
+from jaxseg.data.transforms import (
+    Elastic,
+    MirrorPad,
+    Photometric,
+    RandomCrop,
+    RandomFlip,
+    RandomRotate90,
+    SeparationWeights,
+)
+from jaxseg.models.semantic.unet import unet_original
+from jaxseg.recipe import Recipe, Stage
+from jaxseg.tasks.semantic import Semantic
+from jaxseg.train.optim import Adam, OneCycle
+
+BORDER = 92
+"""Pixels that the valid convolutions eat on each side."""
+
+
+def recipe() -> Recipe:
+    """One tile of 572 pixels a step, as in the paper, out of the mirrored slice; validation sees
+    whole slices, mirrored to the 700 pixels that the network takes."""
+    balance = SeparationWeights(class_weights=(2.2, 0.65))
+    turns = (RandomFlip(), RandomRotate90(), Elastic(), Photometric(brightness=0.2, contrast=0.2))
+    augment = (balance, *turns, MirrorPad(BORDER), RandomCrop(572, 572))
+    data = Data(
+        train=Source("isbi_em", "train", augment),
+        val=Source("isbi_em", "val", (MirrorPad(BORDER + 2),)),
+        keys=("image", "label", "weight"),
+        workers=1,
+    )
+    classes = data.facts().classes
+    stage = Stage(
+        model=unet_original(num_classes=len(classes)),
+        task=Semantic(num_classes=len(classes), classes=classes),
+        data=data,
+        optimizer=Adam(OneCycle(2e-4)),
+        steps=6000,
+        batch_size=1,
+        ema=0.999,
+        log_every=20,
+        eval_every=500,
+        save_every=250,
+    )
+    return Recipe(stages=(stage,), name="unet_isbi")

@@ -1,0 +1,27 @@
+"""``jaxseg list``: the catalogue."""
+
+import click
+
+
+@click.command("list", short_help="The models of the zoo.")
+@click.argument("pattern", default="*")
+@click.option("--task", help="Only models of one task, such as semantic.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(pattern: str, task: str | None, as_json: bool) -> None:
+    """The models whose names match a shell PATTERN, such as 'fcn*'."""
+    from jaxseg import registry
+    from jaxseg.cli import report
+    from jaxseg.types import BadInput, nearest
+
+    entries = registry.entries()
+    tasks = {entry.task for entry in entries.values()}
+    if task is not None and task not in tasks:
+        raise BadInput(f"no model is of task {task!r}{nearest(task, tasks)}")
+    found = [entries[name] for name in registry.list_models(pattern, task)]
+    if not found:
+        raise BadInput(f"no model matches {pattern!r}{nearest(pattern, entries)}")
+    if as_json:
+        fields = ("name", "task", "paper", "params", "summary")
+        return report.say_json([{field: getattr(entry, field) for field in fields} for entry in found])
+    rows = [[e.name, e.task, e.paper, "" if e.params is None else f"{e.params:,}", e.summary] for e in found]
+    report.table(["name", "task", "paper", "parameters", "what"], rows, right=0)

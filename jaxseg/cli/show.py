@@ -1,0 +1,58 @@
+"""``jaxseg show``: one model."""
+
+from typing import Any
+
+import click
+
+
+@click.command("show", short_help="One model.")
+@click.argument("name")
+@click.option("--size", type=click.IntRange(1), default=256, show_default=True, help="Side of the image for GFLOPs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(name: str, size: int, as_json: bool) -> None:
+    """Paper, parameters, GFLOPs, receptive field, output stride and fields of model NAME."""
+    from jaxseg import registry
+    from jaxseg.cli import anatomy, report
+
+    entry = registry.find(name)
+    model = entry.build()
+    height, width = anatomy.fitting_size(model, size)
+    stride, field = anatomy.reach(model)
+    facts: dict[str, Any] = {
+        "name": name,
+        "summary": entry.summary,
+        "task": entry.task,
+        "paper": entry.paper,
+        "parameters": anatomy.parameters(model),
+        "parameters_in_paper": entry.params,
+        "image": [height, width],
+        "gflops": round(anatomy.gflops(model, height, width), 3),
+        "receptive_field": field,
+        "output_stride": stride,
+        "module": f"{entry.build.__module__}.{entry.build.__name__}",
+        "fields": {key: _plain(value) for key, value in entry.fields.items()},
+        "recipes": anatomy.recipes_of(name),
+    }
+    if as_json:
+        return report.say_json(facts)
+    paper = "" if entry.params is None else f" (paper: {entry.params:,})"
+    seen = f"{field} pixels" if field is not None else "the whole image"
+    rows = [
+        ["summary", entry.summary],
+        ["task", entry.task],
+        ["paper", entry.paper],
+        ["parameters", f"{facts['parameters']:,}{paper}"],
+        ["GFLOPs", f"{facts['gflops']:,.2f} for one image of {height}x{width} (a multiply-add counts as two)"],
+        ["receptive field", seen],
+        ["output stride", str(stride)],
+        ["fields", ", ".join(f"{key}={value}" for key, value in facts["fields"].items())],
+        ["recipes", ", ".join(facts["recipes"]) or "none"],
+        ["file", entry.build.__module__],
+    ]
+    report.table([name, ""], rows)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return value.__name__ if isinstance(value, type) else str(value)
