@@ -1,0 +1,1 @@
+"""Weights from elsewhere: names and layouts of other frameworks turned into ours."""

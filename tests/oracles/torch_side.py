@@ -1,0 +1,94 @@
+"""What the oracles in torch share: our variables as torch tensors, numbers that exercise every layer, one measure."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+torch = pytest.importorskip("torch", reason="the oracle is PyTorch (extra 'parity')")
+F = torch.nn.functional
+
+
+class Reader:
+    """The layers of one module of ours as torch calls, by name: kernels HWIO -> OIHW."""
+
+    def __init__(self, variables):
+        self.variables = {c: tree for c, tree in variables.items() if tree}
+
+    def __getitem__(self, name):
+        return Reader({c: tree.get(name, {}) for c, tree in self.variables.items()})
+
+    def tensor(self, name, leaf, collection="params"):
+        return torch.from_numpy(np.array(self.variables[collection][name][leaf]))
+
+    def conv(self, name, x, **options):
+        kernel = self.tensor(name, "kernel").permute(3, 2, 0, 1)
+        bias = self.tensor(name, "bias") if "bias" in self.variables["params"][name] else None
+        return F.conv2d(x, kernel, bias, **options)
+
+    def transposed(self, name, x, **options):
+        kernel = self.tensor(name, "kernel").permute(2, 3, 0, 1)
+        bias = self.tensor(name, "bias") if "bias" in self.variables["params"][name] else None
+        return F.conv_transpose2d(x, kernel, bias, **options)
+
+    def norm(self, name, x, eps=1e-5):
+        mean, var = (self.tensor(name, leaf, "batch_stats") for leaf in ("mean", "var"))
+        return F.batch_norm(x, mean, var, self.tensor(name, "scale"), self.tensor(name, "bias"), eps=eps)
+
+
+def random_variables(model, image, **call):
+    """Variables of the model with every leaf random, also those that start at zero or one."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, **call))
+    rng = np.random.default_rng(0)
+    draw = {
+        "kernel": lambda s: rng.normal(size=s) * (2 / np.prod(s[:-1])) ** 0.5,
+        "bias": lambda s: rng.normal(size=s) * 0.1,
+        "scale": lambda s: rng.uniform(0.5, 1.5, s),
+        "mean": lambda s: rng.normal(size=s) * 0.1,
+        "var": lambda s: rng.uniform(0.5, 1.5, s),
+        "alpha": lambda s: rng.uniform(0.1, 0.4, s),
+    }
+    flat = traverse_util.flatten_dict(shapes)
+    return traverse_util.unflatten_dict({k: jnp.asarray(draw[k[-1]](v.shape), v.dtype) for k, v in flat.items()})
+
+
+def initial_params(model, image):
+    """What the model's own initialisers draw, from a generator that compiles fast."""
+    return jax.jit(model.init)(jax.random.key(0, impl="rbg"), image)["params"]
+
+
+def randomise(module):
+    """The torch module with random BatchNorm statistics and affine parameters, in evaluation mode."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.weight.data.uniform_(0.5, 1.5, generator=generator)
+            layer.bias.data.normal_(0, 0.1, generator=generator)
+            layer.running_mean.normal_(0, 0.1, generator=generator)
+            layer.running_var.uniform_(0.5, 1.5, generator=generator)
+    return module.eval()
+
+
+def state(module):
+    """The module's state dict as NumPy arrays."""
+    return {name: value.numpy() for name, value in module.state_dict().items()}
+
+
+def random_image(height, width, batch=1, seed=0):
+    """u8[b h w 3]."""
+    return jnp.asarray(np.random.default_rng(seed).integers(0, 256, (batch, height, width, 3), dtype=np.uint8))
+
+
+def to_torch(x):
+    """NHWC array -> NCHW float tensor."""
+    return torch.from_numpy(np.array(x, np.float32)).permute(0, 3, 1, 2)
+
+
+def assert_agree(ours, theirs, tolerance=1e-4):
+    """The largest difference is at most that share of the largest reference value, which is not nothing."""
+    reference = theirs.detach().permute(0, 2, 3, 1).numpy()
+    assert ours.shape == reference.shape
+    peak = np.abs(reference).max()
+    assert peak > 0
+    assert np.abs(np.asarray(ours) - reference).max() / peak <= tolerance

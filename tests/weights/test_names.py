@@ -1,0 +1,90 @@
+"""The rename engine: layouts, and every way in which a file may not fit."""
+
+import numpy as np
+import pytest
+
+from jaxseg.types import BadInput
+from jaxseg.weights.names import convert, rename
+
+RULES = (
+    (r"layer(\d)\.conv\.weight", r"layer\1/conv/kernel"),
+    (r"layer(\d)\.bn\.running_(mean|var)", r"layer\1/norm/\2"),
+    (r"fc\.weight", "fc/kernel"),
+    (r".*\.num_batches_tracked", None),
+)
+
+
+def target():
+    return {
+        "params": {
+            "layer1": {"conv": {"kernel": np.zeros((3, 5, 2, 4), np.float32)}},
+            "fc": {"kernel": np.zeros((6, 7), np.float32)},
+        },
+        "batch_stats": {"layer1": {"norm": {"mean": np.zeros(4, np.float32), "var": np.zeros(4, np.float32)}}},
+    }
+
+
+def source():
+    rng = np.random.default_rng(0)
+    return {
+        "layer1.conv.weight": rng.normal(size=(4, 2, 3, 5)),
+        "layer1.bn.running_mean": rng.normal(size=4),
+        "layer1.bn.running_var": rng.normal(size=4),
+        "layer1.bn.num_batches_tracked": np.array(7),
+        "fc.weight": rng.normal(size=(7, 6)),
+    }
+
+
+def test_layouts():
+    theirs = source()
+    ours = convert(theirs, target(), RULES)
+    kernel = ours["params"]["layer1"]["conv"]["kernel"]
+    assert kernel.dtype == np.float32
+    assert kernel[2, 4, 1, 3] == np.float32(theirs["layer1.conv.weight"][3, 1, 2, 4])
+    np.testing.assert_array_equal(ours["params"]["fc"]["kernel"], theirs["fc.weight"].T.astype(np.float32))
+    np.testing.assert_array_equal(ours["batch_stats"]["layer1"]["norm"]["var"], theirs["layer1.bn.running_var"])
+
+
+def test_dense_weights_read_as_a_window():
+    """A fully connected layer over flattened C H W is a convolution with its whole window (FCN section 3.1)."""
+    weight = np.random.default_rng(0).normal(size=(4, 2 * 3 * 5))
+    kernel = convert({"layer1.conv.weight": weight}, {"params": {"layer1": target()["params"]["layer1"]}}, RULES)
+    kernel = kernel["params"]["layer1"]["conv"]["kernel"]
+    image = np.random.default_rng(1).normal(size=(2, 3, 5))
+    expected = weight @ image.ravel()
+    np.testing.assert_allclose(np.einsum("chw,hwco->o", image, kernel), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("fc.weight"), "fc/kernel: nothing in the file fills it"),
+        (lambda s: s.update({"head.weight": np.zeros(3)}), "head.weight: no rule knows this name"),
+        (lambda s: s.update({"layer2.conv.weight": np.zeros(3)}), "the model has no layer2/conv/kernel"),
+        (lambda s: s.update({"fc.weight": np.zeros((6, 7))}), r"shape \(6, 7\) does not fit fc/kernel of \(6, 7\)"),
+        (lambda s: s.update({"layer1.conv.weight": np.zeros((4, 2, 5, 3))}), r"\(4, 2, 5, 3\) does not fit"),
+    ],
+)
+def test_faults_are_named(change, message):
+    changed = source()
+    change(changed)
+    with pytest.raises(BadInput, match=message):
+        convert(changed, target(), RULES)
+
+
+def test_all_faults_at_once():
+    with pytest.raises(BadInput, match="4 weights do not fit the model") as error:
+        convert({}, target(), RULES)
+    assert str(error.value).count("nothing in the file fills it") == 4
+
+
+def test_two_sources_for_one_leaf():
+    rules = ((r"also\.fc", "fc/kernel"), *RULES)
+    with pytest.raises(BadInput, match="was already filled by fc.weight"):
+        convert({**source(), "also.fc": np.zeros((7, 6))}, target(), rules)
+
+
+def test_the_first_rule_decides():
+    assert rename("layer3.conv.weight", RULES) == "layer3/conv/kernel"
+    assert rename("xlayer3.conv.weight", RULES) == ""
+    assert rename("a.num_batches_tracked", RULES) is None
