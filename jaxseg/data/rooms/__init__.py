@@ -1,10 +1,10 @@
 """Rooms of spheres, boxes, cylinders and cones, ray-cast: ``render(random_room(rng), height, width, rng)`` is a record.
 
-``layout`` says what there is, ``solids`` how rays meet it, ``textures`` and ``lighting`` how it looks, ``render`` makes
+``layout`` says what there is, ``solids`` how rays meet it, ``textures`` and ``lighting`` how it looks, ``picture`` makes
 the picture and the ground truth.
 """
 
 from jaxseg.data.rooms.layout import random_room
-from jaxseg.data.rooms.render import CLASSES, JOINTS, render
+from jaxseg.data.rooms.picture import CLASSES, JOINTS, render
 
 __all__ = ["CLASSES", "JOINTS", "random_room", "render"]

@@ -157,14 +157,14 @@ def _hit_cone(half: np.ndarray, o: np.ndarray, d: np.ndarray) -> np.ndarray:
     return _first(o, d, _sides(a, b, c, oy, dy, height) + _caps(o, d, (height,), radius))
 
 
-def _sides(a: np.ndarray, b: np.ndarray, c: np.ndarray, oy: np.ndarray, dy: np.ndarray, height: float) -> list:
+def _sides(a: np.ndarray, b: np.ndarray, c: np.ndarray, oy: np.ndarray, dy: np.ndarray, height: np.floating) -> list:
     """Both roots of a t^2 + 2 b t + c, with where they lie between the ends."""
     root = np.sqrt(b * b - a * c)
     roots = ((-b - root) / a, (-b + root) / a)
     return [(t, np.abs(oy + t * dy) <= height) for t in roots]
 
 
-def _caps(o: np.ndarray, d: np.ndarray, heights: tuple[float, ...], radius: float) -> list:
+def _caps(o: np.ndarray, d: np.ndarray, heights: tuple[np.floating, ...], radius: np.floating) -> list:
     found = []
     for height in heights:
         t = (height - o[1]) / d[1]

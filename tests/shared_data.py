@@ -1,0 +1,13 @@
+"""Real data that lie beside the checkout, when they do: not part of the project."""
+
+from pathlib import Path
+
+import pytest
+
+
+def shared_data(name: str) -> Path:
+    """The folder ``../shared/data/NAME`` beside the checkout, or a skip that says that it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / name
+    if not folder.is_dir():
+        pytest.skip(f"the real data {folder} are not on this machine")
+    return folder
