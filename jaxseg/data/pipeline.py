@@ -8,8 +8,10 @@ needs nothing but k. Batches run across the end of an epoch, so that every train
 
 import functools
 import itertools
+import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -251,7 +253,20 @@ def _prefetched(dataset: Any, workers: int, ahead: int) -> Any:
     options = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
     quiet = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     quiet = grain.experimental.WithOptionsIterDataset(quiet, options)
-    return quiet.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(ahead, 1)))
+    processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(ahead, 1))
+    return quiet.mp_prefetch(processes, worker_init_fn=_end_with_parent)
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """A worker ends when its run does, even where that was killed and could tell nobody."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _wanted(keys: tuple[str, ...]) -> tuple[str, ...]:

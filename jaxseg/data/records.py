@@ -59,21 +59,40 @@ def size(record: Record) -> tuple[int, int]:
 def finish(record: Record, *, keys: tuple[str, ...], slots: int, where: str = "a record") -> Record:
     """The record as it goes into a batch: the keys asked for, their final types, objects padded to ``slots``.
 
+    What may be padded or unknown comes with its mask, asked for or not: ``valid`` with objects, ``depth_valid`` with
+    depth, ``normal_valid`` with normals, ``proposal_valid`` with proposals. A mask that the record lacks is all true.
+
     Raises:
       BadInput: a key is absent, or there are more objects than slots.
     """
     done: Record = {}
-    for key in keys:
-        if key == "valid" and key not in record and "boxes" in record:
-            record = {**record, "valid": np.ones(len(record["boxes"]), bool)}
-        if key == "crowd" and key not in record and "boxes" in record:
-            record = {**record, "crowd": np.zeros(len(record["boxes"]), bool)}
+    record = _with_masks(record)
+    for key in dict.fromkeys((*keys, *(_MASK_OF[key] for key in keys if key in _MASK_OF))):
         if key not in record:
             raise BadInput(f"{where} has no {key!r}; it has: {', '.join(record)}")
         array = record[key]
         if key in OBJECT_KEYS:
             array = _pad_slots(array, slots, where)
         done[key] = np.ascontiguousarray(array, dtype=np.dtype(BATCH[key].dtype))
+    return done
+
+
+_MASK_OF = {
+    **dict.fromkeys(("boxes", "classes", "crowd", "keypoints"), "valid"),
+    "depth": "depth_valid",
+    "normal": "normal_valid",
+    "proposals": "proposal_valid",
+}
+
+
+def _with_masks(record: Record) -> Record:
+    done = dict(record)
+    for key, mask in _MASK_OF.items():
+        if key in record and mask not in record:
+            axes = len(BATCH[mask].axes.split()) - 1
+            done[mask] = np.ones(record[key].shape[:axes], bool)
+    if "boxes" in record and "crowd" not in record:
+        done["crowd"] = np.zeros(len(record["boxes"]), bool)
     return done
 
 

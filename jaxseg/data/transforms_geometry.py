@@ -20,7 +20,7 @@ class RandomFlip:
     ``swap`` names the pairs of keypoints that change places (left eye, right eye), as pairs of joint numbers.
     """
 
-    p: float = 0.5
+    p: float | int = 0.5
     swap: tuple[tuple[int, int], ...] = ()
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
@@ -45,8 +45,8 @@ class RandomRotate90:
 class RandomScale:
     """Scale both sides by one factor, uniform in [low, high]; sizes are rounded."""
 
-    low: float = 0.5
-    high: float = 2.0
+    low: float | int = 0.5
+    high: float | int = 2.0
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         """The record, larger or smaller."""

@@ -20,10 +20,10 @@ class Photometric:
     affine map of RGB, applied once and clipped once, in the order brightness, contrast, saturation, hue.
     """
 
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
+    brightness: float | int = 0.0
+    contrast: float | int = 0.0
+    saturation: float | int = 0.0
+    hue: float | int = 0.0
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         """The record with its image recoloured."""
@@ -61,5 +61,5 @@ def saturation_matrix(factor: float) -> np.ndarray:
 def hue_matrix(angle: float) -> np.ndarray:
     """[3 3]: rotation of RGB around the grey axis (Rodrigues' formula); greys stay."""
     axis = np.full(3, 1 / np.sqrt(3))
-    cross = np.cross(np.eye(3), -axis)
+    cross = np.cross(np.eye(3), -axis).T
     return np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * np.outer(axis, axis)

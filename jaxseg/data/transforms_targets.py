@@ -20,10 +20,10 @@ class SeparationWeights:
     needs two cells. w_c is the weight of the class in ``class_weights`` (1 where that is empty). Void weighs 0.
     """
 
-    w0: float = 10.0
-    sigma: float = 5.0
+    w0: float | int = 10.0
+    sigma: float | int = 5.0
     cell: int = 1
-    class_weights: tuple[float, ...] = ()
+    class_weights: tuple[float | int, ...] = ()
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         """The record with ``weight`` f32[h w]."""

@@ -21,7 +21,7 @@ class RandomRotate:
     outside is black, void and invalid.
     """
 
-    degrees: float
+    degrees: float | int
     mirror: bool = False
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
@@ -35,11 +35,12 @@ class Elastic:
 
     Displacements, Gaussian with ``std`` pixels in each axis, stand on a coarse ``grid`` x ``grid`` that spans the image
     from border to border; bicubic (natural cubic spline) interpolation gives every pixel's. Normals and depth keep
-    their values at the displaced places.
+    their values at the displaced places. ``mirror`` as in :class:`RandomRotate`: for label maps; an object near the
+    border may then be seen twice, and its box holds both.
     """
 
     grid: int = 3
-    std: float = 10.0
+    std: float | int = 10.0
     mirror: bool = True
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
@@ -53,7 +54,7 @@ class Elastic:
         return warp(record, y, x, _inverse_by_search(y, x), mirror=self.mirror)
 
 
-def rotate(record: Record, degrees: float, *, mirror: bool = False) -> Record:
+def rotate(record: Record, degrees: float | int, *, mirror: bool = False) -> Record:
     """The record turned counter-clockwise about the centre of the image; normals turn with it."""
     height, width = size(record)
     # Exact at quarter turns: cos and sin there are 0 and +-1 to the last bit only after rounding.

@@ -1,0 +1,98 @@
+"""What a record must be, and what is said when it is not."""
+
+import numpy as np
+import pytest
+
+from jaxseg.data import records
+from jaxseg.types import BATCH, BadInput
+
+
+def record() -> records.Record:
+    return {
+        "image": np.zeros((4, 6, 3), np.uint8),
+        "label": np.ones((4, 6), np.int32),
+        "boxes": np.asarray([[0, 1, 3, 4]], np.float32),
+        "classes": np.asarray([2], np.int32),
+        "valid": np.asarray([True]),
+        "instance_ids": np.eye(4, 6, dtype=np.uint16),
+        "keypoints": np.asarray([[[1, 2, 2], [0, 0, 0]]], np.float32),
+        "normal": np.broadcast_to(np.asarray([0, 0, -1], np.float32), (4, 6, 3)),
+        "depth": np.ones((4, 6), np.float32),
+    }
+
+
+def test_a_good_record_passes():
+    records.check(record(), where="x", num_classes=3)
+
+
+FAULTS = {
+    "range": ("label", np.full((4, 6), 7, np.int32), "value 7 is neither a class (0..2) nor void (255)"),
+    "dtype": ("label", np.zeros((4, 6), np.int64), "int32 belongs there"),
+    "axes": ("image", np.zeros((4, 6), np.uint8), "its axes are [h w 3]"),
+    "channels": ("image", np.zeros((4, 6, 1), np.uint8), "axis '3' should be 3"),
+    "size": ("label", np.zeros((4, 5), np.int32), "axis 'w' should be 6"),
+    "box": ("boxes", np.asarray([[3, 1, 3, 4]], np.float32), "x0 < x1"),
+    "outside": ("boxes", np.asarray([[0, 1, 7, 4]], np.float32), "4 high and 6 wide"),
+    "class": ("classes", np.asarray([3], np.int32), "classes are 0..2"),
+    "visibility": ("keypoints", np.asarray([[[1, 2, 3], [0, 0, 0]]], np.float32), "visibility"),
+    "unit": ("normal", np.ones((4, 6, 3), np.float32), "unit length"),
+    "negative": ("depth", -np.ones((4, 6), np.float32), "negative"),
+    "nan": ("depth", np.full((4, 6), np.nan, np.float32), "finite"),
+    "id": ("instance_ids", np.full((4, 6), 2, np.uint16), "1 object slots"),
+    "key": ("colour", np.zeros(3), "not a key of a batch"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named_with_example_key_and_rule(fault):
+    key, array, rule = FAULTS[fault]
+    with pytest.raises(BadInput) as caught:
+        records.check({**record(), key: array}, where="camvid/train[17]", num_classes=3)
+    message = str(caught.value)
+    assert message.startswith("camvid/train[17]: ")
+    assert repr(key) in message
+    assert rule in message
+    assert "\n" not in message
+
+
+def test_the_message_shows_dtype_shape_and_range():
+    with pytest.raises(BadInput, match=r"'label' is int32\[4 6\], 1\.\.7"):
+        label = np.ones((4, 6), np.int32)
+        label[0, 0] = 7
+        records.check({"label": label}, where="x", num_classes=3)
+
+
+def test_void_is_a_label_and_normals_may_be_unknown():
+    fine = record() | {"label": np.full((4, 6), 255, np.int32), "normal": np.zeros((4, 6, 3), np.float32)}
+    records.check(fine | {"normal_valid": np.zeros((4, 6), bool)}, where="x", num_classes=3)
+
+
+def test_finish_selects_casts_and_pads_to_slots():
+    raw = record() | {"label": np.ones((4, 6), np.uint8)}
+    del raw["valid"]
+    done = records.finish(raw, keys=("image", "label", "boxes", "valid", "crowd", "keypoints"), slots=3)
+    assert list(done) == ["image", "label", "boxes", "valid", "crowd", "keypoints"]
+    assert all(array.dtype == np.dtype(BATCH[key].dtype) for key, array in done.items())
+    assert done["boxes"].tolist() == [[0, 1, 3, 4], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert done["valid"].tolist() == [True, False, False]
+    assert done["crowd"].tolist() == [False, False, False]
+    assert done["keypoints"].shape == (3, 2, 3)
+    records.check(done, where="x")
+
+
+def test_finish_names_what_is_absent_and_how_many_slots_are_needed():
+    with pytest.raises(BadInput, match="a record has no 'saliency'"):
+        records.finish(record(), keys=("saliency",), slots=3)
+    with pytest.raises(BadInput, match=r"has 1 objects but slots=0; set Data\.slots to 1"):
+        records.finish(record(), keys=("boxes",), slots=0)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_png_keeps_every_value(shape, dtype):
+    if dtype == np.uint16 and len(shape) == 3:
+        pytest.skip("no 16-bit RGB in this format")
+    array = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, endpoint=True).astype(dtype)
+    back = records.decode_image(records.encode_png(array))
+    assert back.dtype == dtype
+    assert np.array_equal(back, array)
