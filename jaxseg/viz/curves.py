@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-HEADLINES = ("miou", "pixel_accuracy", "mean_accuracy", "boundary_f1")
+HEADLINES = {
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "boundary_f1": "boundary F1",
+}
 """Metrics that are drawn where they exist; of other tasks the first few."""
 
 BESIDES = ("stage", "step", "kind", "split", "time", "seconds")
@@ -39,6 +44,7 @@ def curves(metrics: str | Path, out: str | Path, *, title: str = "") -> None:
     _draw_evaluation(right, [x for x in lines if x.get("kind") == "eval"])
     for axes in (left, right):
         _frame(axes)
+        axes.set_xlim(0, max(1.0, 1.03 * max((line["x"] for line in lines), default=1)))
         for name, start in _starts(lines)[1:]:
             axes.axvline(start, color="#bbbbbb", lw=1, ls=":")
             axes.annotate(
@@ -148,7 +154,7 @@ def _draw_evaluation(axes: Any, lines: list[dict[str, Any]]) -> None:
     best = (-math.inf, 0)
     for s, split in enumerate(splits):
         for c, name in enumerate(names):
-            text = name.replace("_", " ") + (f" ({split})" if len(splits) > 1 else "")
+            text = HEADLINES.get(name, name) + (f" ({split})" if len(splits) > 1 else "")
             for i, of_stage in enumerate(_by_stage([x for x in lines if x.get("split", "") == split])):
                 x, y = _series(of_stage, name)
                 axes.plot(
@@ -169,7 +175,7 @@ def _draw_evaluation(axes: Any, lines: list[dict[str, Any]]) -> None:
         axes.annotate(
             f"{value:.3f}", (at, value), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=10, color="C0"
         )
-        axes.set_title(f"evaluation: best {names[0].replace('_', ' ')} {value:.3f} at step {at:,}", fontsize=11)
+        axes.set_title(f"evaluation: best {HEADLINES.get(names[0], names[0])} {value:.3f} at step {at:,}", fontsize=11)
     drawn = [np.asarray(line.get_ydata(), float) for line in axes.lines]
     values = np.concatenate([*drawn, np.zeros(0)])
     if values.size:

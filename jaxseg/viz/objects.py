@@ -56,7 +56,7 @@ def draw_boxes(
     colors = distinct_palette(len(boxes))
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
-    width = max(1, round(min(image.shape[:2]) / 200))
+    width = max(1, round(min(image.shape[:2]) / 130))
     for i in slots.tolist():
         x0, y0, x1, y1 = boxes[i].tolist()
         draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colors[i], width=width)

@@ -26,13 +26,13 @@ def voc_palette(n: int) -> tuple[tuple[int, int, int], ...]:
 def distinct_palette(n: int) -> tuple[tuple[int, int, int], ...]:
     """``n`` colours, none of them black or grey, neighbours in number far apart.
 
-    Equal steps of the golden angle in hue at three lightnesses of Ottosson's OKLCH, where equal distances look equal;
-    the first colours are the same whatever ``n``.
+    Three lightnesses in turn and equal steps in hue of Ottosson's OKLCH, where equal distances look equal; the step is
+    the one that keeps the closest two of the first 24 farthest apart. The first colours are the same whatever ``n``.
     """
 
     def color(k: int) -> tuple[int, int, int]:
         lightness, chroma = ((0.70, 0.15), (0.56, 0.14), (0.82, 0.12))[k % 3]
-        return _oklch(lightness, chroma, 2 * math.pi * (0.70 + k * 0.618034))
+        return _oklch(lightness, chroma, 2 * math.pi * (0.70 + k * 0.407))
 
     return tuple(color(k) for k in range(n))
 
