@@ -268,7 +268,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     plain = Checkpoints.save
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", full)
-        with pytest.raises(FailedRun, match="no space left on the device of .* give the same command again"):
+        with pytest.raises(FailedRun, match=r"no space left on the device of .* give the same command again"):
             run(recipe(pictures=0), tmp_path)
     assert last(tmp_path).step == 4
 
