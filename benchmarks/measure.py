@@ -25,16 +25,27 @@ class Result:
     first_s: dict[str, float]
     note: str = ""
     extra: dict[str, float] = field(default_factory=dict)
+    reference: str = ""
 
     @property
     def ratio(self) -> float:
-        """First column over the best of the others: below 1, the first is faster. NaN when there is no other."""
-        first, *others = self.median_ms.values()
-        return first / min(others) if others else math.nan
+        """First column over the best of the others whose name starts with ``reference``: below 1, the first is faster.
+
+        NaN when there is no other.
+        """
+        first, *others = self.median_ms.items()
+        others = [ms for name, ms in others if name.startswith(self.reference)]
+        return first[1] / min(others) if others else math.nan
 
 
 def compare(
-    name: str, columns: Mapping[str, Callable[[], object]], *, repeats: int = 15, budget_s: float = 6.0, note: str = ""
+    name: str,
+    columns: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int = 15,
+    budget_s: float = 6.0,
+    note: str = "",
+    reference: str = "",
 ) -> Result:
     """Time the columns of one row in turns.
 
@@ -44,6 +55,7 @@ def compare(
       repeats: turns at most; at least three are taken.
       budget_s: stop after so many seconds of turns.
       note: carried into the table.
+      reference: what the names of the columns begin with that the ratio is against; any other column by default.
 
     Returns:
       Medians in milliseconds, and the seconds of each column's first call (compilation included).
@@ -64,7 +76,7 @@ def compare(
             times[column].append(time.perf_counter() - start)
         if turn >= 2 and time.perf_counter() - begin > budget_s:
             break
-    return Result(name, {c: statistics.median(t) * 1e3 for c, t in times.items()}, first, note)
+    return Result(name, {c: statistics.median(t) * 1e3 for c, t in times.items()}, first, note, reference=reference)
 
 
 def table(results: Sequence[Result], *, title: str = "") -> str:

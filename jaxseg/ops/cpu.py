@@ -50,6 +50,10 @@ def conv_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide)
     if _reaches_little(x.shape, kernel_shape, slide):
         kernel = jax.ShapeDtypeStruct(kernel_shape, dy.dtype)
         return jax.linear_transpose(lambda kernel: _by_taps(x, kernel, slide), kernel)(dy)[0]
+    if _strides_over_few(kernel_shape, slide):
+        return _kernel_gradient_by_taps(x, dy, kernel_shape, slide)
+    if _pads_large(x.shape, slide):
+        return _kernel_gradient_padded_first(x, dy, kernel_shape, slide)
     return dense_kernel_gradient(x, dy, kernel_shape, slide)
 
 
@@ -147,17 +151,21 @@ def _depthwise_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: 
         return jnp.stack(parts, 4).reshape(kernel_shape)
     wide = _accumulator(x)
     taps = _taps(x.astype(wide), kernel_shape, slide)
-    sums = [_sum_rows((tap * dy.astype(wide)).reshape(-1, dy.shape[3])) for tap in taps]
+    sums = [_sum_pixels(tap * dy.astype(wide)) for tap in taps]
     return jnp.stack(sums).reshape(kernel_shape).astype(dy.dtype)
 
 
-def _sum_rows(rows: Array) -> Array:
-    """Sum over the first axis, by halves: XLA's single long reduction is one chain of additions."""
-    while (n := rows.shape[0]) > 256:
+def _sum_pixels(x: Array) -> Array:
+    """Sum over all pixels, by halves: XLA's single long reduction is one chain of additions.
+
+    Examples stay apart until the end, so that a batch spread over devices needs no exchange before.
+    """
+    x = x.reshape(x.shape[0], -1, x.shape[3])
+    while (n := x.shape[1]) > 64:
         half = n // 2
-        folded = rows[:half] + rows[half : 2 * half]
-        rows = folded if n % 2 == 0 else jnp.concatenate([folded, rows[-1:]])
-    return rows.sum(0)
+        folded = x[:, :half] + x[:, half : 2 * half]
+        x = folded if n % 2 == 0 else jnp.concatenate([folded, x[:, -1:]], 1)
+    return x.sum((0, 1))
 
 
 def _accumulator(x: Array) -> np.dtype:
@@ -250,6 +258,31 @@ def _by_taps(x: Array, kernel: Array, slide: Slide) -> Array:
     return y.astype(x.dtype)
 
 
+# Kernel gradient of a strided convolution: one outer product for each tap. Gain: 4 times at 16 channels, 1.3 at 256.
+
+
+def _strides_over_few(kernel_shape: Shape, slide: Slide) -> bool:
+    return max(slide.stride) > 1 and kernel_shape[0] * kernel_shape[1] <= 16
+
+
+def _kernel_gradient_by_taps(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
+    return jnp.stack([_outer(tap, dy) for tap in _taps(x, kernel_shape, slide)]).reshape(kernel_shape)
+
+
+# Kernel gradient on a large map: the padding is laid down first. Left to XLA, a gradient as large as its map makes it
+# exchange the two. Gain: 5 times at 16 channels, 1.5 at 64; a loss on small maps.
+
+
+def _pads_large(x_shape: Shape, slide: Slide) -> bool:
+    ints = all(isinstance(n, int) for n in x_shape[1:3])
+    return ints and slide.pads != ((0, 0), (0, 0)) and slide.dilation == (1, 1) and x_shape[1] * x_shape[2] >= 8192
+
+
+def _kernel_gradient_padded_first(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
+    x = lax.optimization_barrier(_padded(x, slide))
+    return dense_kernel_gradient(x, dy, kernel_shape, slide._replace(pads=((0, 0), (0, 0))))
+
+
 # Transposed: the sub-pixel form. A kernel of m strides is a dense m x m convolution to stride^2 times the channels,
 # whose outputs interleave; the plain call multiplies by the zeros between the pixels. Gain: forward 1.2 to 60 times.
 
@@ -300,10 +333,14 @@ def dense_transpose(x: Array, kernel: Array, size: tuple[int, int], slide: Slide
     )
 
 
+def _padded(x: Array, slide: Slide) -> Array:
+    edges = [(lo, hi, 0) for lo, hi in slide.pads]
+    return lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+
+
 def _taps(x: Array, kernel_shape: Shape, slide: Slide) -> list[Array]:
     """What every tap of the kernel sees, in reading order."""
-    edges = [(lo, hi, 0) for lo, hi in slide.pads]
-    x = lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    x = _padded(x, slide)
     (s, z), (d, e) = slide.stride, slide.dilation
     kh, kw = kernel_shape[:2]
     height = (x.shape[1] - d * (kh - 1) - 1) // s * s + 1
