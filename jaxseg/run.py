@@ -33,27 +33,36 @@ class Run:
 
     Attributes:
       model: the linen module.
-      variables: its collections; the moving average of the parameters where the run kept one.
+      variables: its collections; the moving averages where the run kept them.
       task: what its outputs mean.
       recipe: what was run.
+      stage: the number of the recipe's stage that model, task and data are of.
       checkpoint: the folder that the variables come from.
       step: how many updates they have seen.
+      averaged: whether they are moving averages.
     """
 
     model: Any
     variables: Any
     task: Any
     recipe: Recipe
+    stage: int
     checkpoint: Path
     step: int
+    averaged: bool
+
+    @property
+    def data(self) -> Any:
+        """What the stage was trained and evaluated on."""
+        return self.recipe.stages[self.stage].data
 
     @property
     def facts(self) -> Facts:
         """The data set's facts: class names and palette."""
-        return self.recipe.stages[-1].data.facts()
+        return self.data.facts()
 
 
-def load(path: str | os.PathLike[str], *, best: bool = True) -> Run:
+def load(path: str | os.PathLike[str], *, best: bool = True, recipe: Recipe | None = None) -> Run:
     """The run in a work directory, or exactly the checkpoint in a checkpoint's own folder.
 
     Of a work directory the last stage that has a checkpoint counts, and of it the best checkpoint where one was kept.
@@ -61,16 +70,27 @@ def load(path: str | os.PathLike[str], *, best: bool = True) -> Run:
     Args:
       path: a work directory, a folder of checkpoints or one checkpoint.
       best: False takes the latest checkpoint of a work directory.
+      recipe: takes model, task and data from the last stage of this recipe instead of from the checkpoint's own.
 
     Raises:
-      BadInput: there is no checkpoint, or it is damaged, or of a model that this jaxseg cannot build.
+      BadInput: there is no checkpoint, or it is damaged, or of another model.
     """
     folder, step = find_checkpoint(Path(path), best=best)
     saved = checkpoint.read(folder, step)
-    recipe = load_form(saved.notes["recipe"])
-    stage = recipe.stages[saved.notes["stage"]]
-    check_variables(stage.model, saved.variables, what=str(folder / str(saved.step)))
-    return Run(stage.model, saved.variables, stage.task, recipe, folder / str(saved.step), saved.step)
+    run = load_form(saved.notes["recipe"]) if recipe is None else recipe
+    index = saved.notes["stage"] if recipe is None else len(run.stages) - 1
+    stage, place = run.stages[index], folder / str(saved.step)
+    check_variables(stage.model, saved.variables, what=str(place))
+    return Run(
+        model=stage.model,
+        variables=saved.variables,
+        task=stage.task,
+        recipe=run,
+        stage=index,
+        checkpoint=place,
+        step=saved.step,
+        averaged=bool(saved.state.get("ema")),
+    )
 
 
 def find_checkpoint(path: Path, *, best: bool = True) -> tuple[Path, int]:
@@ -124,7 +144,7 @@ def predict(
     image: Any,
     *,
     tile: int = 1024,
-    margin: int = 128,
+    margin: int | None = None,
     keys: tuple[str, ...] = ("label", "probability"),
     on_tile: Callable[[], None] | None = None,
 ) -> dict[str, np.ndarray]:
@@ -134,7 +154,8 @@ def predict(
       run: see ``load``.
       image: uint8 RGB [h w 3], or several of one size [b h w 3].
       tile: an image of more rows or columns is cut into windows of at most so many (see the module's docstring).
-      margin: pixels around a window's own that it sees but does not decide; rounded up to a multiple of 32.
+      margin: pixels around a window's own that it sees but does not decide, rounded up to a multiple of 32; None
+        takes a quarter of the tile, at most 128.
       keys: which of the task's predictions to return; a large image's probabilities take much memory.
       on_tile: called after each window.
 
@@ -213,12 +234,13 @@ class Window:
         return batch[:, rows[:, None], columns[None, :]]
 
 
-def plan(model: Any, height: int, width: int, *, tile: int, margin: int) -> list[Window]:
+def plan(model: Any, height: int, width: int, *, tile: int, margin: int | None) -> list[Window]:
     """The windows that cover an image, row by row. One window where the image fits into a tile.
 
     Raises:
       BadInput: the tile is too small for the margin or for the network.
     """
+    margin = min(128, tile // 4) if margin is None else margin
     if hasattr(model, "input_size"):
         vertical, horizontal = (_valid_spans(model, length, tile) for length in (height, width))
     else:

@@ -1,6 +1,7 @@
 """What the verbs print: lines, tables and JSON, for a terminal and for a pipe alike."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,7 @@ def say_json(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, right: int = 0) -> None:
     """A table whose last ``right`` columns are aligned to the right."""
-    stdout = click.get_text_stream("stdout")
-    console = Console(file=stdout, highlight=False, width=None if stdout.isatty() else 200)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(columns):
         drawn.add_column(name, justify="right" if position >= len(columns) - right else "left", overflow="fold")

@@ -1,0 +1,69 @@
+"""``jaxseg evaluate``: the task's metrics of a checkpoint on a split."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("evaluate", short_help="Measure a trained model on a split.")
+@click.argument("target", metavar="WORKDIR|RECIPE.py")
+@click.option("--split", default="val", show_default=True, help="train, val, test or any split of the data set.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Another work directory or checkpoint to measure.")
+@click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images at a time; the figures do not depend on it.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    target: str,
+    split: str,
+    weights: Path | None,
+    last: bool,
+    batch_size: int | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """IoU of each class and the summary, of WORKDIR's best checkpoint.
+
+    RECIPE.py stands for its default work directory, or gives the model for --weights.
+    """
+    from jaxseg import recipe as recipes
+    from jaxseg.run import load
+
+    recipe = None
+    if target.endswith((".py", ".json")) or (target in recipes.shipped() and not Path(target).exists()):
+        recipe = recipes.load_file(recipes.find_file(target))
+        weights = Path("runs") / recipe.name if weights is None else weights
+    elif weights is not None:
+        recipe = recipes.load_file(Path(target) / "recipe.json")
+
+    from jaxseg.cli import report
+    from jaxseg.cli.runtime import prepare_runtime
+    from jaxseg.train.evaluate import evaluate
+    from jaxseg.train.log import Console
+
+    prepare_runtime()
+    run = load(Path(target) if weights is None else weights, best=not last, recipe=recipe)
+    stage = run.recipe.stages[run.stage]
+    rows = batch_size or stage.eval_batch_size or stage.batch_size
+    batches = run.data.eval_batches(batch_size=rows, split=split, data_dir=data_dir)
+    bar = Console()
+    bar.begin(f"evaluate {split}", len(batches))
+    try:
+        metrics = evaluate(run.model, run.variables, run.task, batches, on_batch=bar.move)
+    finally:
+        bar.close()
+    if as_json:
+        return report.say_json(
+            {
+                "data_set": run.facts.name,
+                "split": split,
+                "recipe": run.recipe.name,
+                "checkpoint": str(run.checkpoint),
+                "step": run.step,
+                "averaged": run.averaged,
+                "metrics": metrics,
+            }
+        )
+    report.metrics_table(metrics, run.facts.classes, title=f"{run.facts.name}, {split}")
+    averaged = ", moving averages" if run.averaged else ""
+    report.say(f"checkpoint: {run.checkpoint} (step {run.step}{averaged})")

@@ -1,0 +1,112 @@
+"""``jaxseg predict``: label maps, overlays and class areas of images."""
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jaxseg.types import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxseg.run import Run
+
+
+@click.command("predict", short_help="Label images.")
+@click.argument("model", metavar="WORKDIR|CHECKPOINT")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the results go.")
+@click.option("--tile", type=click.IntRange(32), default=1024, show_default=True, help="Larger images are cut up.")
+@click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
+def command(model: str, images: tuple[str, ...], out: Path, tile: int, last: bool) -> None:
+    """Write NAME_label.png, NAME_overlay.png and NAME.json for each IMAGE: a file, a folder or a pattern.
+
+    Every image is looked at first: if one cannot be read, nothing is written.
+    """
+    from jaxseg.cli.images import find_images, read_image
+
+    paths = find_images(images)
+    for path in paths:
+        read_image(path)
+
+    from jaxseg.cli.runtime import prepare_runtime
+    from jaxseg.run import load, plan, predict
+    from jaxseg.train.log import Console
+
+    prepare_runtime()
+    run = load(model, best=not last)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise BadInput(f"{out} cannot be a folder for results: {error.strerror}") from error
+    bar = Console()
+    bar.begin("predict", len(paths))
+    try:
+        for done, path in enumerate(paths, 1):
+            image = read_image(path)
+            windows = len(plan(run.model, *image.shape[:2], tile=tile, margin=None))
+            bar.begin(path.name, windows)
+            seen = iter(range(1, windows + 1))
+            label = predict(run, image, tile=tile, keys=("label",), on_tile=lambda s=seen: bar.move(next(s)))["label"]
+            bar.end()
+            click.echo(write(run, path, image, label, out))
+            bar.move(done)
+    finally:
+        bar.close()
+    click.echo(f"{len(paths)} image{'s' * (len(paths) != 1)} labelled by {run.checkpoint} (step {run.step}): {out}")
+
+
+def write(run: "Run", path: Path, image: "np.ndarray", label: "np.ndarray", out: Path) -> str:
+    """Write the three results of an image, each in one go, the JSON last; returns a line about it."""
+    from PIL import Image
+
+    from jaxseg import viz
+
+    facts = run.facts
+    drawn = io.BytesIO()
+    Image.fromarray(viz.overlay(image, label, facts.palette)).save(drawn, format="PNG")
+    report = areas(run, path, label)
+    _replace(out / f"{path.stem}_label.png", viz.label_png(label, facts.palette))
+    _replace(out / f"{path.stem}_overlay.png", drawn.getvalue())
+    _replace(out / f"{path.stem}.json", (json.dumps(report, indent=2) + "\n").encode())
+    largest = sorted(report["classes"], key=lambda row: -row["pixels"])[:3]
+    shares = ", ".join(f"{row['name']} {100 * row['fraction']:.1f} %" for row in largest if row["pixels"])
+    return f"{path.name} {report['height']}x{report['width']}: {shares}"
+
+
+def areas(run: "Run", path: Path, label: "np.ndarray") -> dict[str, Any]:
+    """How many pixels each class covers, and which model says so; ready for JSON."""
+    import numpy as np
+
+    facts = run.facts
+    counts = np.bincount(label.reshape(-1), minlength=len(facts.classes))
+    rows = [
+        {"class": index, "name": name, "pixels": int(counts[index]), "fraction": int(counts[index]) / label.size}
+        for index, name in enumerate(facts.classes)
+    ]
+    return {
+        "image": str(path),
+        "height": label.shape[0],
+        "width": label.shape[1],
+        "model": {
+            "network": type(run.model).__name__,
+            "recipe": run.recipe.name,
+            "checkpoint": str(run.checkpoint),
+            "step": run.step,
+            "averaged": run.averaged,
+        },
+        "classes": rows,
+    }
+
+
+def _replace(path: Path, data: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
