@@ -42,6 +42,8 @@ def test_panel_without_truth_has_two_columns():
 def test_errors_are_painted_in_the_predicted_colour_but_never_on_void():
     image, truth = example(rows=1)
     right = panel(image, truth, np.where(truth == VOID, 1, truth), PALETTE, cell=60)
+    errors = slice(8 + 3 * (60 + 8), None)
+    assert PALETTE[1] not in colors(right[:, errors])  # predicted on void
     wrong = np.where(truth == VOID, 1, truth)
     wrong[:, 30, 10] = 2
     shown = panel(image, truth, wrong, PALETTE, cell=60)
