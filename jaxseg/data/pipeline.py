@@ -24,6 +24,9 @@ from jaxseg.data.records import Record
 from jaxseg.data.transforms import Transform
 from jaxseg.types import BadInput
 
+_ENDLESS = 2**32
+"""Epochs. Grain's own endless repetition has a length that overflows when it is sliced or made into batches of one."""
+
 Batch = dict[str, np.ndarray]
 DataDir = str | os.PathLike[str] | None
 
@@ -119,8 +122,7 @@ class Data:
 
     def _examples(self, source: Source, data_dir: DataDir, seed: int) -> "Examples":
         examples = Examples(source, self.keys, self.slots, None if data_dir is None else os.fspath(data_dir), seed)
-        if not len(examples):
-            raise BadInput(f"split {source.split!r} of data set {source.dataset!r} holds no example")
+        len(examples)  # opens it now: a mistake in the recipe shows here, not in a worker
         return examples
 
 
@@ -178,7 +180,7 @@ class Batches(Iterator[Batch]):
 
         index, count = shard
         order = int(np.random.SeedSequence((seed, 0)).generate_state(1)[0])
-        stream = grain.MapDataset.source(examples).shuffle(seed=order).repeat(None)
+        stream = grain.MapDataset.source(examples).shuffle(seed=order).repeat(_ENDLESS)
         stream = stream.map_with_index(examples.transformed)[index::count]
         self._dataset = stream.batch(batch_size, batch_fn=_stack)
         self._workers, self._ahead = workers, ahead
@@ -222,7 +224,7 @@ class EvalBatches(Iterable[Batch]):
         index, count = shard
         rows = -(-total // count)
         self._length = -(-rows // batch_size)
-        stream = grain.MapDataset.source(examples)[:total].repeat(None).map_with_index(examples.transformed)
+        stream = grain.MapDataset.source(examples)[:total].repeat(_ENDLESS).map_with_index(examples.transformed)
         stream = stream.map_with_index(functools.partial(_mark_real, total))[index::count]
         self._dataset = stream.batch(batch_size, batch_fn=_stack)[: self._length]
         self._workers, self._ahead = workers, ahead

@@ -56,9 +56,9 @@ def test_a_fault_is_named_with_example_key_and_rule(fault):
 
 
 def test_the_message_shows_dtype_shape_and_range():
+    label = np.ones((4, 6), np.int32)
+    label[0, 0] = 7
     with pytest.raises(BadInput, match=r"'label' is int32\[4 6\], 1\.\.7"):
-        label = np.ones((4, 6), np.int32)
-        label[0, 0] = 7
         records.check({"label": label}, where="x", num_classes=3)
 
 

@@ -1,7 +1,7 @@
 """Rooms of spheres, boxes, cylinders and cones, ray-cast: ``render(random_room(rng), height, width, rng)`` is a record.
 
-``layout`` says what there is, ``solids`` how rays meet it, ``textures`` and ``lighting`` how it looks, ``picture`` makes
-the picture and the ground truth.
+``layout`` says what there is, ``solids`` how rays meet it, ``textures`` and ``lighting`` how it looks; ``picture``
+makes the image and the ground truth.
 """
 
 from jaxseg.data.rooms.layout import random_room

@@ -129,6 +129,12 @@ def open_split(
             f"data set {name!r} has no split {split!r} as it was prepared; there are: {', '.join(sorted(splits))}. "
             f"To add one, complete the source folder, remove {builder.data_dir} and prepare again"
         )
+    try:
+        count = splits[split].num_examples
+    except ValueError:
+        raise BadInput(f"{split!r} is not a split nor a slice of one such as 'train[:20]' or 'train[80%:]'") from None
+    if not count:
+        raise BadInput(f"{split!r} of data set {name!r} holds no example")
     return Records(builder, split, module, keys)
 
 
@@ -149,6 +155,8 @@ class Records(Sequence[Record]):
         return len(self._examples)
 
     def __getitem__(self, index: Any) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
         example = self._features.deserialize_example_np(self._examples[index], decoders=self._skip)
         return self._to_record(example)
 

@@ -108,6 +108,8 @@ def _is_there(folder: Path, split: str) -> bool:
 
 def _examples(folder: Path, split: str) -> Examples:
     names = [Path(line.split()[0]).stem for line in (folder / f"{split}.txt").read_text().splitlines() if line.strip()]
+    if not names:
+        raise BadInput(f"{folder / split}.txt lists no image")
     return len(names), (_example(folder, split, name) for name in names)
 
 

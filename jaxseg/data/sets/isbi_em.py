@@ -87,6 +87,8 @@ def _slices(folder: Path) -> list[Path]:
 
 
 def _examples(images: list[Path], labels: Path | None) -> Examples:
+    if not images:
+        raise BadInput("folder test/image of the source holds no PNG file; remove it to do without the split")
     return len(images), (_example(path, None if labels is None else labels / path.name) for path in images)
 
 
