@@ -87,7 +87,7 @@ def test_removed_pools_become_dilation(stride, size, fc):
     image = random_image(*size)
     model = VGG(blocks=VGG11, width=4, norm="batch", output_stride=stride)
     variables = random_variables(model, image, train=False)
-    maps = model.apply(variables, image, train=False)
+    maps = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image)
     assert maps["c5"].shape[1:3] == tuple(s // stride for s in size)
     r = Reader(variables)
     x = to_torch(model.standardize(image))

@@ -42,7 +42,8 @@ def test_layouts():
     assert kernel.dtype == np.float32
     assert kernel[2, 4, 1, 3] == np.float32(theirs["layer1.conv.weight"][3, 1, 2, 4])
     np.testing.assert_array_equal(ours["params"]["fc"]["kernel"], theirs["fc.weight"].T.astype(np.float32))
-    np.testing.assert_array_equal(ours["batch_stats"]["layer1"]["norm"]["var"], theirs["layer1.bn.running_var"])
+    var = ours["batch_stats"]["layer1"]["norm"]["var"]
+    np.testing.assert_array_equal(var, theirs["layer1.bn.running_var"].astype(np.float32))
 
 
 def test_dense_weights_read_as_a_window():
@@ -80,7 +81,7 @@ def test_all_faults_at_once():
 
 def test_two_sources_for_one_leaf():
     rules = ((r"also\.fc", "fc/kernel"), *RULES)
-    with pytest.raises(BadInput, match="was already filled by fc.weight"):
+    with pytest.raises(BadInput, match=r"was already filled by fc\.weight"):
         convert({**source(), "also.fc": np.zeros((7, 6))}, target(), rules)
 
 

@@ -1,0 +1,103 @@
+"""What holds for every registered model without running any: shapes, counts, paths, identity.
+
+``JAXSEG_WRITE_SNAPSHOTS=1 pytest tests/contracts/test_shapes.py`` rewrites the lists of paths; read the difference
+before you commit it, because published checkpoints use these names.
+"""
+
+import functools
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import traverse_util
+
+from jaxseg import registry
+from tests.contracts.zoo import image_of, output_size, sizes
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+NAMES = list(registry.entries())
+
+
+@functools.cache
+def traced(name):
+    """(model, shapes of its variables) at the builder's defaults."""
+    model = registry.create_model(name)
+    image = image_of(sizes(model)[0])
+    return model, jax.eval_shape(lambda: model.init(jax.random.key(0), image))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs(name):
+    model, variables = traced(name)
+    for size in sizes(model):
+        for dtype in (jnp.uint8, jnp.float32):
+            outputs = jax.eval_shape(model.apply, variables, image_of(size).astype(dtype))
+            assert set(outputs) == {"logits"}
+            assert outputs["logits"].shape == (2, *output_size(model, size), model.num_classes)
+            assert outputs["logits"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_outputs(name):
+    """Training may add auxiliary logits of the same shape, and changes nothing but the statistics."""
+    model, variables = traced(name)
+    image = image_of(sizes(model)[-1])
+    call = functools.partial(model.apply, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+    outputs, state = jax.eval_shape(call, variables, image)
+    assert {"logits"} <= set(outputs) <= {"logits", "aux_logits"}
+    assert {leaf.shape for leaf in outputs.values()} == {(2, *output_size(model, sizes(model)[-1]), model.num_classes)}
+    assert state.get("batch_stats", {}) == variables.get("batch_stats", {})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_variables_do_not_depend_on_the_call(name):
+    """Neither on ``train`` nor on the image's size: heads own their parameters either way."""
+    model, variables = traced(name)
+    image = image_of(sizes(model)[-1], batch=1)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    assert jax.eval_shape(lambda: model.init(keys, image, train=True)) == variables
+    assert set(variables) <= {"params", "batch_stats"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameter_count(name):
+    _, variables = traced(name)
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    published = registry.find(name).params
+    assert published is None or count == published
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_paths(name):
+    """Parameter paths are public: checkpoints of others depend on them."""
+    _, variables = traced(name)
+    flat = traverse_util.flatten_dict(variables, sep="/")
+    lines = [f"{path} {'x'.join(str(n) for n in leaf.shape)}\n" for path, leaf in sorted(flat.items())]
+    snapshot = SNAPSHOTS / f"{name}.txt"
+    if os.environ.get("JAXSEG_WRITE_SNAPSHOTS"):
+        snapshot.write_text("".join(lines))
+    assert snapshot.exists(), f"no snapshot of {name}: see the docstring of this file"
+    assert lines == snapshot.read_text().splitlines(keepends=True)
+    automatic = [path for path in flat if any(part.rsplit("_", 1)[0] in AUTOMATIC for part in path.split("/"))]
+    assert not automatic, "children with parameters need explicit names"
+
+
+AUTOMATIC = {"Conv", "ConvTranspose", "BatchNorm", "GroupNorm", "PReLU", "Dense", "Bottleneck", "Embed"}
+
+
+def test_no_snapshot_is_orphaned():
+    assert {path.stem for path in SNAPSHOTS.glob("*.txt")} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_object_is_the_configuration(name):
+    """Two builds are equal, hash alike and print; another number of classes makes another model."""
+    model = registry.create_model(name)
+    again = registry.create_model(name)
+    assert model == again
+    assert hash(model) == hash(again)
+    assert "num_classes" in repr(model)
+    assert registry.create_model(name, num_classes=model.num_classes + 1) != model
