@@ -30,17 +30,16 @@ class Photometric:
         draw = rng.uniform(-1, 1, 4)
         brightness, contrast, saturation = 1 + draw[:3] * (self.brightness, self.contrast, self.saturation)
         angle = draw[3] * self.hue * 2 * np.pi
-        image = record["image"]
+        image = Image.fromarray(np.ascontiguousarray(record["image"]))
         matrix = brightness * np.eye(3)
         offset = np.zeros(3)
         if self.contrast:
-            mean = brightness * (image.reshape(-1, 3).mean(0) @ GREY)
+            mean = brightness * float(np.asarray(image.convert("L")).mean())
             matrix, offset = contrast * matrix, offset + (1 - contrast) * mean
         for step in (saturation_matrix(saturation), hue_matrix(angle)):
             matrix, offset = step @ matrix, step @ offset
         rows = np.concatenate([matrix, offset[:, None]], 1)
-        pillow = Image.fromarray(np.ascontiguousarray(image))
-        return {**record, "image": np.asarray(pillow.convert("RGB", tuple(rows.ravel().tolist())))}
+        return {**record, "image": np.asarray(image.convert("RGB", tuple(rows.ravel().tolist())))}
 
 
 @dataclass(frozen=True)

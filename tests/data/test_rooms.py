@@ -162,6 +162,22 @@ def test_instances_labels_and_classes_agree(record):
     assert np.array_equal(record["panoptic"], np.stack([label, ids], -1))
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_the_nearest_surface_is_what_one_sees(number):
+    """Depth and owner against every ray tried on every object."""
+    rng = np.random.default_rng((zlib.crc32(b"train"), number))
+    room, record = random_room(rng), scene("train", number, 40, 40)
+    camera, direction = np.zeros((3, 1), np.float32), picture._rays(room, 40, 40, 1)
+    wall, _ = solids.hit_room(room.low, room.high, camera, direction)
+    depths = np.stack([wall, *(solids.hit(body, camera, direction) for body in room.solids)])
+    assert np.allclose(record["depth"].ravel(), depths.min(0), rtol=1e-5)
+    owner = depths.argmin(0)
+    for shape, body_pixels in ((body.shape, owner == i) for i, body in enumerate(room.solids, 1)):
+        if body_pixels.any():
+            assert (record["label"].ravel()[body_pixels] == CLASSES.index(shape)).all()
+            assert len(np.unique(record["instance_ids"].ravel()[body_pixels])) == 1
+
+
 def test_boxes_are_tight_around_the_visible_pixels(record):
     skimage = pytest.importorskip("skimage.measure")
     for region in skimage.regionprops(record["instance_ids"].astype(np.int32)):

@@ -12,6 +12,7 @@ A data set's file offers
 TFDS is imported when a data set is first asked for; neither preparing nor reading imports TensorFlow, JAX or torch.
 """
 
+import functools
 import importlib
 import os
 import pkgutil
@@ -31,6 +32,7 @@ def list_sets() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+@functools.cache
 def find(name: str) -> ModuleType:
     """The file of that data set, with ``FACTS``, ``Builder``, ``to_record`` and ``EMBEDDED``.
 
