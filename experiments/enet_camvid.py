@@ -5,9 +5,10 @@ Published: mIoU 51.3 on the 233 test images
 Ours: not run yet (101 validation images, void ignored)
 Hardware and time: not run yet
 Command: jaxseg train experiments/enet_camvid.py, after jaxseg data prepare camvid --source DIR
-Departures: encoder and decoder are trained together, not one after the other; 6,000 updates of 10 images (163 epochs)
-  under polynomial decay from 1e-3 instead of 300 epochs from 5e-4; random flips, and crops of images enlarged up to
-  1.5 times; the moving average of the parameters is what is evaluated.
+Departures: encoder and decoder are trained together, not one after the other; three short stages (see ``recipe``),
+  64 epochs in all, instead of 300 epochs at 5e-4; crops and changes of light; class weights 1 / ln(1.1 + p) before
+  the paper's 1 / ln(1.02 + p); the loss is divided by the sum of the weights; L2 of 2e-5; the moving average of the
+  parameters is what is evaluated. All of it makes the schedule fit two CPU cores.
 """
 
 from jaxseg.data import Data, Source
@@ -23,32 +24,35 @@ PIXELS = (10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595
 
 
 def recipe() -> Recipe:
-    """Small crops first, then whole images: most of the updates at less than half of the cost."""
-    weighted = CrossEntropy(weights=inverse_log(PIXELS, k=1.1), normalize="weights")
-    light = Photometric(brightness=0.2, contrast=0.2, saturation=0.2)
-    crops = (RandomFlip(), RandomScale(0.5, 1.25), RandomCrop(240, 320), light)
-    whole = (RandomFlip(), RandomScale(0.9, 1.3), RandomCrop(360, 480), light)
+    """Small crops first; then the paper's weights and larger scales, for the rare classes; then whole images."""
+    classes = Data(train=Source("camvid", "train"), val=Source("camvid", "val")).facts().classes
 
-    def stage(name, augment, optimizer, **lengths):
-        data = Data(train=Source("camvid", "train", augment), val=Source("camvid", "val"))
+    def stage(name, k, scale, size, optimizer, **fields):
+        augment = (RandomFlip(), RandomScale(*scale), RandomCrop(*size), Photometric(0.2, 0.2, 0.2))
+        loss = CrossEntropy(weights=inverse_log(PIXELS, k=k), normalize="weights")
         return Stage(
             name=name,
             model=enet(num_classes=11),
-            task=Semantic(num_classes=11, losses=(weighted,), classes=data.facts().classes),
-            data=data,
+            task=Semantic(num_classes=11, losses=(loss,), classes=classes),
+            data=Data(train=Source("camvid", "train", augment), val=Source("camvid", "val")),
             optimizer=optimizer,
             ema=0.998,
             log_every=20,
             save_every=100,
             eval_every=500,
             eval_batch_size=8,
-            **lengths,
+            **fields,
         )
 
+    def adam(schedule):
+        return Adam(schedule, weight_decay=2e-5)
+
+    small, whole = (240, 320), (360, 480)
     return Recipe(
         name="enet_camvid",
         stages=(
-            stage("crops", crops, Adam(OneCycle(2.5e-3), weight_decay=2e-5), steps=2000, batch_size=6),
-            stage("whole", whole, Adam(Poly(8e-4), weight_decay=2e-5), steps=1000, batch_size=5, init="previous"),
+            stage("crops", 1.1, (0.5, 1.25), small, adam(OneCycle(2.5e-3)), steps=2000, batch_size=6),
+            stage("rare", 1.02, (0.8, 1.4), small, adam(OneCycle(3e-3)), steps=1200, batch_size=6, init="previous"),
+            stage("whole", 1.02, (1.0, 1.2), whole, adam(Poly(1e-3)), steps=500, batch_size=5, init="previous"),
         ),
     )
