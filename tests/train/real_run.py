@@ -11,7 +11,7 @@ from jaxseg.train.log import Console
 from jaxseg.train.loop import fit
 from jaxseg.train.optim import Adam, Poly
 
-STEPS = 50
+STEPS = 40
 OPTIONS = (("size", 32), ("train", 13), ("val", 5))
 
 
@@ -28,9 +28,9 @@ def recipe(workers: int) -> Recipe:
         batch_size=4,
         ema=0.9,
         log_every=1,
-        eval_every=20,
+        eval_every=STEPS,
         save_every=7,
-        pictures=2,
+        pictures=0,
     )
     return Recipe(stages=(stage,), seed=4)
 

@@ -68,11 +68,9 @@ def straight(tmp_path_factory):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_run_ends_bit_identical(straight, tmp_path, workers):
     data, reference = straight
-    steps = sorted(random.Random().sample(range(2, STEPS - 5), 2))
-    print("killed after the rows", steps)
-    for step in steps:
-        process = start(data, tmp_path, workers)
-        kill_when(process, tmp_path, step)
+    row = random.Random().randrange(2, STEPS - 8)
+    print("killed after row", row)
+    kill_when(start(data, tmp_path, workers), tmp_path, row)
     finish(start(data, tmp_path, workers))
     ours, theirs = (checkpoint.read(w / "stages" / "0-main" / "checkpoints") for w in (tmp_path, reference))
     assert ours.step == theirs.step == STEPS
@@ -82,6 +80,4 @@ def test_a_killed_run_ends_bit_identical(straight, tmp_path, workers):
         k: v for k, v in theirs.notes.items() if k != "recipe"
     }
     assert rows(tmp_path) == rows(reference)
-    assert len(rows(reference)) == STEPS + 3
-    for name in ("step_00000020.png", "step_00000040.png", f"step_{STEPS:08}.png"):
-        assert (tmp_path / "overlays" / name).read_bytes() == (reference / "overlays" / name).read_bytes()
+    assert len(rows(reference)) == STEPS + 1
