@@ -42,16 +42,25 @@ class SeparationWeights:
         numbered, count = cast(tuple[np.ndarray, int], ndimage.label(cells))
         if count < 2:
             return np.zeros(cells.shape, np.float32)
-        first, second = two_nearest(numbered, count)
+        # Further than six sigma the term is below 1e-7 of w0: there is no need to look for cells beyond.
+        first, second = two_nearest(numbered, reach=int(np.ceil(6 * self.sigma)))
         return (self.w0 * np.exp(-((first + second) ** 2) / (2 * self.sigma**2))).astype(np.float32)
 
 
-def two_nearest(numbered: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances f64[h w] of each pixel to the nearest and to the second nearest of the components 1..count."""
+def two_nearest(numbered: np.ndarray, *, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances f64[h w] of each pixel to the nearest and to the second nearest of the numbered components.
+
+    Exact up to ``reach`` pixels; what lies further may be infinity.
+    """
     first = np.full(numbered.shape, np.inf)
     second = np.full(numbered.shape, np.inf)
-    for cell in range(1, count + 1):
-        distance = cast(np.ndarray, ndimage.distance_transform_edt(numbered != cell))
-        second = np.minimum(second, np.maximum(first, distance))
-        first = np.minimum(first, distance)
+    for cell, (rows, columns) in enumerate(ndimage.find_objects(numbered), 1):
+        window = (_widened(rows, reach), _widened(columns, reach))
+        distance = cast(np.ndarray, ndimage.distance_transform_edt(numbered[window] != cell))
+        second[window] = np.minimum(second[window], np.maximum(first[window], distance))
+        first[window] = np.minimum(first[window], distance)
     return first, second
+
+
+def _widened(span: slice, reach: int) -> slice:
+    return slice(max(span.start - reach, 0), span.stop + reach)
