@@ -1,6 +1,8 @@
 """Convolutions as the zoo uses them: NHWC maps, HWIO kernels, pure functions.
 
-``conv`` and ``conv_transpose`` equal one call of ``lax.conv_general_dilated`` each; every float dtype is kept.
+``conv`` and ``conv_transpose`` equal one call of ``lax.conv_general_dilated`` each; every float dtype is kept. On a CPU
+they take the forms of ``jaxseg.ops.cpu``, chosen where the code is compiled, not where it is traced. They differentiate
+in reverse mode, any number of times; where a form is chosen JAX has no forward mode (``jax.jvp``).
 """
 
 from collections.abc import Callable
@@ -49,7 +51,8 @@ def conv(
     for size, span, sides in zip(x.shape[1:3], reach(window, dilation), pads, strict=True):
         if size + sum(sides) < span:
             raise BadInput(f"a window that reaches {span} pixels does not fit {size} pixels padded by {sides}")
-    return _conv(x, kernel, Slide(stride, pads, dilation, groups))
+    slide = Slide(stride, pads, dilation, groups)
+    return (_compiled_conv if cpu.helps(x.shape, kernel.shape, slide) else cpu.dense)(x, kernel, slide)
 
 
 def conv_transpose(
@@ -89,7 +92,7 @@ def conv_transpose(
         size.append((n - 1) * s + span - sum(sides) + e)
         if size[-1] < 1:
             raise BadInput(f"padding {sides} leaves nothing of {(n - 1) * s + span} rows or columns")
-    return _conv_transpose(x, kernel, (size[0], size[1]), Slide(stride, pads, dilation, groups))
+    return _compiled_conv_transpose(x, kernel, (size[0], size[1]), Slide(stride, pads, dilation, groups))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -113,7 +116,7 @@ def _conv_backward(slide: Slide, kept: tuple[Array, Array], dy: Array) -> tuple[
     return dx, _kernel_gradient(x, dy, kernel.shape, slide)
 
 
-def _kernel_gradient(x: Array, dy: Array, kernel_shape: tuple[int, ...], slide: Slide) -> Array:
+def _kernel_gradient(x: Array, dy: Array, kernel_shape: cpu.Shape, slide: Slide) -> Array:
     return lax.platform_dependent(
         x,
         dy,
@@ -123,6 +126,8 @@ def _kernel_gradient(x: Array, dy: Array, kernel_shape: tuple[int, ...], slide: 
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
+# Compiled as one, so that eager calls do not run tap by tap and equal layers are traced once.
+_compiled_conv = jax.jit(_conv, static_argnums=(2,))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -157,6 +162,7 @@ def _transpose_backward(
 
 
 _conv_transpose.defvjp(_transpose_forward, _transpose_backward)
+_compiled_conv_transpose = jax.jit(_conv_transpose, static_argnums=(2, 3))
 
 
 def bilinear_kernel(size: int, channels: int, *, grouped: bool = False) -> Float[Array, "size size i o"]:

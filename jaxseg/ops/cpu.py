@@ -5,6 +5,8 @@ Nothing here is public: ``jaxseg.ops.conv`` takes these functions where the code
 that plain call; ``benchmarks/ops.py`` measures them again.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +14,21 @@ from jax import Array, lax
 
 from jaxseg.ops.window import Slide, reach
 
-Shape = tuple[int, ...]
+Shape = tuple[Any, ...]
+"""Integers, but a batch may be symbolic while a program is exported."""
+
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def helps(x_shape: Shape, kernel_shape: Shape, slide: Slide) -> bool:
+    """Whether the convolution or one of its gradients has a better form than XLA's own."""
+    return (
+        slide.groups > 1
+        or _is_pointwise(kernel_shape, slide)
+        or _reaches_little(x_shape, kernel_shape, slide)
+        or _strides_over_few(kernel_shape, slide)
+        or _pads_large(x_shape, slide)
+    )
 
 
 def conv(x: Array, kernel: Array, slide: Slide) -> Array:
@@ -169,7 +184,7 @@ def _sum_pixels(x: Array) -> Array:
 
 
 def _accumulator(x: Array) -> np.dtype:
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return np.promote_types(x.dtype, np.float32)
 
 
 # Grouped: neighbouring groups become one dense convolution with a block-diagonal kernel of 32 channels or more, where
