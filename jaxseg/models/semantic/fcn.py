@@ -63,8 +63,9 @@ class FCN(nn.Module):
             score = self._upsample(pool, score)
             stride //= 2
             finer = self._score(f"score_pool{pool}", maps[f"c{pool}"] * scale)
-            score = score + caffe_crop(finer, score.shape[1:3], SKIP_CROP[pool])
-        logits = upsample_bilinear(score, stride, offset=FINAL_CROP[stride], size=image.shape[1:3])
+            score = score + caffe_crop(finer, (score.shape[1], score.shape[2]), SKIP_CROP[pool])
+        size = (image.shape[1], image.shape[2])
+        logits = upsample_bilinear(score, stride, offset=FINAL_CROP[stride], size=size)
         return {"logits": logits.astype(jnp.float32)}
 
     def _score(self, name: str, x: Map) -> Map:
@@ -143,7 +144,7 @@ class ResNetFCN(nn.Module):
         aux = head(name="aux_head")
         if train or self.is_initializing():
             outputs["aux_logits"] = aux(maps["c4"], train=train)
-        size = image.shape[1:3]
+        size = (image.shape[1], image.shape[2])
         return {key: resize_bilinear(x, size).astype(jnp.float32) for key, x in outputs.items()}
 
 
