@@ -60,7 +60,8 @@ def finish(record: Record, *, keys: tuple[str, ...], slots: int, where: str = "a
     """The record as it goes into a batch: the keys asked for, their final types, objects padded to ``slots``.
 
     What may be padded or unknown comes with its mask, asked for or not: ``valid`` with objects, ``depth_valid`` with
-    depth, ``normal_valid`` with normals, ``proposal_valid`` with proposals. A mask that the record lacks is all true.
+    depth, ``normal_valid`` with normals, ``proposal_valid`` with proposals. A mask that the record lacks is all true,
+    and a labelled record that lacks ``weight`` has the weight 1 everywhere: only training transforms put others.
 
     Raises:
       BadInput: a key is absent, or there are more objects than slots.
@@ -93,6 +94,8 @@ def _with_masks(record: Record) -> Record:
             done[mask] = np.ones(record[key].shape[:axes], bool)
     if "boxes" in record and "crowd" not in record:
         done["crowd"] = np.zeros(len(record["boxes"]), bool)
+    if "label" in record and "weight" not in record:
+        done["weight"] = np.ones(record["label"].shape, np.float32)
     return done
 
 

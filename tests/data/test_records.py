@@ -96,3 +96,11 @@ def test_png_keeps_every_value(shape, dtype):
     back = records.decode_image(records.encode_png(array))
     assert back.dtype == dtype
     assert np.array_equal(back, array)
+
+
+def test_a_labelled_record_without_weights_weighs_one_everywhere():
+    labelled = {"image": np.zeros((2, 3, 3), np.uint8), "label": np.zeros((2, 3), np.int32)}
+    done = records.finish(labelled, keys=("label", "weight"), slots=1)
+    np.testing.assert_array_equal(done["weight"], np.ones((2, 3), np.float32))
+    given = records.finish({**labelled, "weight": np.full((2, 3), 0.5, np.float32)}, keys=("weight",), slots=1)
+    np.testing.assert_array_equal(given["weight"], np.full((2, 3), 0.5, np.float32))
