@@ -127,7 +127,8 @@ def test_a_mistake_is_named_with_what_would_work(recipe, assignment, words):
 
 
 def test_override_takes_objects(recipe):
-    assert override(recipe, "stages.0.optimizer.learning_rate", Poly(0.5)).stages[0].optimizer.learning_rate.value == 0.5
+    changed = override(recipe, "stages.0.optimizer.learning_rate", Poly(0.5))
+    assert changed.stages[0].optimizer.learning_rate.value == 0.5
     assert override(recipe, "stages.0.model", Net(num_classes=9)).stages[0].model.num_classes == 9
     with pytest.raises(BadInput, match="float or Poly"):
         override(recipe, "stages.0.optimizer.learning_rate", Data())
