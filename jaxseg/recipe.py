@@ -269,7 +269,7 @@ def _run_file(path: Path) -> Any:
     except BadInput as error:
         raise BadInput(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except Exception as error:
-        raise BadInput(f"{_place(path, error)}: {_explain(error)}") from error
+        raise BadInput(f"{_place(path, error)}: {_explain(error, module)}") from error
 
 
 def _place(path: Path, error: Exception) -> str:
@@ -279,7 +279,7 @@ def _place(path: Path, error: Exception) -> str:
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, module: Any) -> str:
     """The error in one line, with the nearest name where a name is misspelt."""
     text = f"{type(error).__name__}: {one_line(error)}"
     typo = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
@@ -287,6 +287,8 @@ def _explain(error: Exception) -> str:
         kinds = [vars(module).get(typo[1]) for module in list(sys.modules.values()) if hasattr(module, "__dict__")]
         names = {f.name for kind in kinds if dataclasses.is_dataclass(kind) for f in fields(kind)}
         return f"{typo[1]} has no field {typo[2]!r}{nearest(typo[2], names)}"
+    if isinstance(error, NameError) and error.name is not None:
+        return f"{text}{nearest(error.name, [n for n in vars(module) if not n.startswith('_')])}"
     if isinstance(error, AttributeError) and error.name is not None and error.obj is not None:
         return f"{text}{nearest(error.name, [n for n in dir(error.obj) if not n.startswith('_')])}"
     return text

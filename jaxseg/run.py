@@ -311,5 +311,6 @@ def _forward(model: Any, task: Any, keys: tuple[str, ...]) -> Callable[[Any, Any
 
 
 def _shapes(tree: Any) -> dict[str, str]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    """Dtype and shape of each leaf by its path, parameters first."""
+    leaves = sorted(jax.tree_util.tree_leaves_with_path(tree), key=lambda item: path_of(item[0]) < "params")
     return {path_of(path): f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}" for path, leaf in leaves}

@@ -175,13 +175,13 @@ def _through(equation: Any, operands: list[Rows | None], values: list[Any]) -> R
     shape, axis = equation.outvars[0].aval.shape, x.axis
     if name == "conv_general_dilated":
         k = equation.invars[1].aval.shape[p["dimension_numbers"].rhs_spec[2]]
-        return _window(x, k, p["window_strides"][0], p["padding"][0], p["lhs_dilation"][0], p["rhs_dilation"][0])
+        return _window(x, k, p["window_strides"][0], _pair(p["padding"][0]), p["lhs_dilation"][0], p["rhs_dilation"][0])
     if name.startswith("reduce_window"):
-        size, strides, pads = p["window_dimensions"][axis], p["window_strides"][axis], p["padding"][axis]
+        size, strides, pads = p["window_dimensions"][axis], p["window_strides"][axis], _pair(p["padding"][axis])
         return _window(x, size, strides, pads, p["base_dilation"][axis], p["window_dilation"][axis])
     if name == "pad":
         low, high, between = p["padding_config"][axis]
-        return _window(x, 1, 1, (low, high), between + 1, 1)
+        return _window(x, 1, 1, _pair((low, high)), between + 1, 1)
     if name == "slice":
         step = p["strides"][axis] if p["strides"] else 1
         cut = slice(p["start_indices"][axis], p["limit_indices"][axis], step)
@@ -244,6 +244,10 @@ def _window(x: Rows, size: int, stride: int, pads: tuple[int, int], spread: int,
     count = (len(first) - reach) // stride + 1
     taps = [slice(k * dilation, k * dilation + (count - 1) * stride + 1, stride) for k in range(size)]
     return _union([Rows(x.stride * stride / spread, first[tap], last[tap], x.axis) for tap in taps])
+
+
+def _pair(pads: Any) -> tuple[int, int]:
+    return int(pads[0]), int(pads[1])
 
 
 def _stretched(x: Rows, length: int, doubt: int) -> Rows:

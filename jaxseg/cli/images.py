@@ -15,7 +15,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", "
 
 
 def find_images(names: Sequence[str]) -> list[Path]:
-    """The image files that names stand for, each once: a file, the images of a folder, or a pattern such as ``a/*.png``.
+    """The image files that names stand for, each once: a file, a folder's images, or a pattern such as ``a/*.png``.
 
     Raises:
       BadInput: a name stands for nothing, or two images would leave results of the same name.

@@ -1,0 +1,92 @@
+"""Cost, stride and receptive field, read off the program, against what a gradient reaches and XLA counts."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg.cli import anatomy
+from jaxseg.models.semantic.enet import enet
+from jaxseg.models.semantic.fcn import fcn32s_vgg16
+from jaxseg.models.semantic.unet import unet, unet_original
+
+
+class Plain(nn.Module):
+    """Any few layers, given as functions of a map."""
+
+    layers: tuple
+    channels: int = 1
+
+    @nn.compact
+    def __call__(self, image, *, train: bool = False):
+        x = image.astype(jnp.float32)
+        for layer in self.layers:
+            x = layer(x)
+        return {"logits": x}
+
+
+def convolution(*args, **kwargs):
+    return nn.Conv(*args, use_bias=False, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ((convolution(2, (3, 3)),), (1, 3)),
+        ((convolution(2, (3, 3), kernel_dilation=4),), (1, 9)),
+        ((convolution(2, (3, 3), strides=2), convolution(2, (3, 3))), (2, 7)),
+        ((lambda x: nn.max_pool(x, (2, 2), (2, 2)), convolution(2, (5, 5))), (2, 10)),
+        ((lambda x: x[:, ::4, ::4], convolution(2, (3, 3))), (4, 9)),
+        ((lambda x: x - x.mean((1, 2), keepdims=True),), (1, None)),
+    ],
+)
+def test_small_programs_by_hand(layers, expected):
+    assert anatomy.reach(Plain(layers)) == expected
+
+
+def test_the_field_is_what_a_gradient_reaches():
+    """With positive weights, and an image that grows to one side so that pooling always looks at the farthest cell."""
+    model = unet(num_classes=1, depth=2, width=1, norm="none")
+    stride, field = anatomy.reach(model)
+    rows = 96
+    ramp = np.broadcast_to(np.linspace(200, 250, rows, dtype=np.float32)[None, :, None, None], (1, rows, 4, 3))
+    image = jnp.asarray(np.concatenate([ramp, ramp[:, ::-1]]))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+
+    def positive(path, leaf):
+        known = {"kernel": 1 / max(np.prod(leaf.shape[:-1]), 1), "scale": 1, "var": 1}
+        return jnp.full(leaf.shape, known.get(path[-1].key, 0), jnp.float32)
+
+    variables = jax.tree_util.tree_map_with_path(positive, shapes)
+    logits, pull = jax.vjp(lambda x: model.apply(variables, x, train=False)["logits"], image)
+    rows_at_once = (jnp.arange(rows // 2 // stride * stride, rows // 2 // stride * stride + stride),)
+
+    def reached(row):
+        chosen = (jnp.arange(rows) == row).astype(jnp.float32)[None, :, None, None]
+        return jnp.abs(pull(jnp.broadcast_to(chosen, logits.shape))[0]).sum((0, 2, 3)) > 0
+
+    maps = np.asarray(jax.vmap(reached)(*rows_at_once))
+    spans = [np.flatnonzero(row)[-1] - np.flatnonzero(row)[0] + 1 for row in maps]
+    assert max(spans) == field
+
+
+def test_published_fields():
+    """VGG16's field of 404 pixels (FCN, Table 1), and 32 more since its upsampling mixes two cells."""
+    assert anatomy.reach(fcn32s_vgg16(width=1, fc_features=1)) == (32, 404 + 32)
+    assert anatomy.reach(enet())[0] == 8
+    assert anatomy.reach(unet_original(width=1))[0] == 16
+
+
+def test_operations_are_those_that_xla_counts():
+    model = Plain((convolution(4, (3, 3), padding="VALID"), convolution(8, (1, 1))))
+    by_hand = 2 * (30 * 30 * 4 * 27 + 30 * 30 * 8 * 4)
+    assert anatomy.gflops(model, 32, 32) * 1e9 == pytest.approx(by_hand)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    counted = jax.jit(model.apply).lower(variables, jnp.zeros((1, 32, 32, 3))).cost_analysis()
+    assert counted["flops"] == pytest.approx(by_hand, rel=0.02)
+
+
+def test_transposed_convolutions_count_no_zeros():
+    model = Plain((nn.ConvTranspose(5, (2, 2), strides=(2, 2), use_bias=False),))
+    assert anatomy.gflops(model, 16, 16) * 1e9 == pytest.approx(2 * 16 * 16 * 4 * 3 * 5)

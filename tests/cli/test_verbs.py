@@ -1,0 +1,180 @@
+"""The verbs do what they say."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg.cli.main import VERBS
+from jaxseg.data import Data, Source
+from jaxseg.registry import entries, list_models
+from jaxseg.run import load, predict
+
+
+def test_help_names_every_verb(jaxseg):
+    for words in ((), ("--help",)):
+        said = jaxseg(*words)
+        assert said.status == 0
+        assert not said.err
+        for verb in VERBS:
+            assert f"\n  {verb} " in said.out
+    for verb in VERBS:
+        said = jaxseg(verb, "-h")
+        assert said.status == 0
+        assert "Usage: jaxseg" in said.out
+
+
+def test_version(jaxseg):
+    from jaxseg import __version__
+
+    assert jaxseg("--version").out.split() == ["jaxseg", __version__]
+
+
+def test_list(jaxseg):
+    said = jaxseg("list", "--json")
+    assert [row["name"] for row in json.loads(said.out)] == list_models()
+    said = jaxseg("list", "fcn*", "--task", "semantic")
+    assert said.status == 0
+    shown = [line.split()[0] for line in said.out.splitlines()[1:]]
+    assert shown == list_models("fcn*", "semantic")
+
+
+def test_show(jaxseg):
+    facts = json.loads(jaxseg("show", "unet_original", "--json", "--size", 572).out)
+    assert facts["parameters"] == facts["parameters_in_paper"] == entries()["unet_original"].params
+    assert facts["image"] == [572, 572]
+    assert facts["output_stride"] == 16
+    assert facts["fields"]["num_classes"] == 2
+    assert facts["recipes"] == ["unet_isbi"]
+    text = jaxseg("show", "unet_original").out
+    for word in ("31,030,658", "arXiv:1505.04597", "GFLOPs", "receptive field", "268x268"):
+        assert word in text
+
+
+def test_data(jaxseg, trained):
+    rows = json.loads(jaxseg("data", "list", "--json", "--data-dir", trained / "data").out)
+    assert {"camvid", "isbi_em", "scenes"} <= {row["name"] for row in rows}
+    assert not any(row["prepared"] for row in rows if row["name"] == "camvid")
+    assert "camvid" in jaxseg("data", "list").out
+    text = jaxseg("data", "show", "camvid").out
+    for word in ("pavement", "#3c28de", "train 367", "licence"):
+        assert word in text
+    assert json.loads(jaxseg("data", "show", "camvid", "--json").out)["splits"]["val"] == 101
+
+
+def test_data_prepare(jaxseg, tmp_path):
+    source = camvid_folder(tmp_path / "source")
+    said = jaxseg("data", "prepare", "camvid", "--source", source, "--data-dir", tmp_path / "data")
+    assert said.status == 0
+    assert "camvid is ready in" in said.out
+    rows = json.loads(jaxseg("data", "list", "--json", "--data-dir", tmp_path / "data").out)
+    assert [row["prepared"] for row in rows if row["name"] == "camvid"] == [True]
+
+
+def test_train_leaves_what_it_says(trained):
+    run = trained / "run"
+    assert json.loads((run / "recipe.json").read_text())["fields"]["name"] == "tiny"
+    for left in ("metrics.jsonl", "curves.png", "overlays/step_00000002.png", "stages/0-main/checkpoints/2"):
+        assert (run / left).exists()
+
+
+def test_train_again_reports_the_finished_run(jaxseg, trained):
+    words = ("--workdir", trained / "run", "--data-dir", trained / "data")
+    said = jaxseg("train", trained / "tiny.py", *words)
+    assert said.status == 0
+    for word in ("wall", "mean IoU, void ignored", "mean IoU, void counted", str(trained / "run" / "overlays")):
+        assert word in said.out
+
+
+def test_train_takes_overrides(jaxseg, trained, tmp_path):
+    changes = ("--set", "stages.0.steps=1", "--set", "stages.0.model.width=1", "--set", "name=other")
+    said = jaxseg(
+        "train", trained / "tiny.py", "--workdir", tmp_path / "r", "--data-dir", trained / "data", *changes
+    )  # fmt: skip
+    assert said.status == 0
+    run = load(tmp_path / "r")
+    assert (run.step, run.model.width, run.recipe.name) == (1, 1, "other")
+
+
+@pytest.mark.parametrize("words", [(), ("--batch-size", "2"), ("--split", "train"), ("--last",)])
+def test_evaluate_measures_the_checkpoint(jaxseg, trained, words):
+    said = jaxseg("evaluate", trained / "run", "--json", "--data-dir", trained / "data", *words)
+    assert said.status == 0
+    found = json.loads(said.out)
+    run = load(trained / "run", best="--last" not in words)
+    assert (found["checkpoint"], found["step"], found["averaged"]) == (str(run.checkpoint), 2, True)
+    options = run.data.val.options
+    split = "train" if "train" in words else "val"
+    data = Data(train=Source("scenes", "train"), val=Source("scenes", split, options=options))
+    (batch,) = data.eval_batches(batch_size=6 if split == "train" else 3, data_dir=trained / "data")
+    labels = predict(run, batch["image"], keys=("label",))["label"]
+    assert found["metrics"]["pixel_accuracy"] == pytest.approx(np.mean(labels == batch["label"]))
+
+
+def test_evaluate_prints_a_table(jaxseg, trained):
+    said = jaxseg("evaluate", trained / "run", "--data-dir", trained / "data")
+    for word in ("IoU %", "wall", "void ignored", "void counted as errors", "step 2, moving averages", "best"):
+        assert word in said.out
+
+
+def test_evaluate_a_recipe_with_weights(jaxseg, trained, monkeypatch, tmp_path):
+    words = ("--json", "--data-dir", trained / "data")
+    expected = jaxseg("evaluate", trained / "run", *words).out
+    assert jaxseg("evaluate", trained / "tiny.py", "--weights", trained / "run", *words).out == expected
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tiny").symlink_to(trained / "run")
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(jaxseg("evaluate", trained / "tiny.py", *words).out)["metrics"] == json.loads(expected)["metrics"]
+
+
+def test_predict_writes_labels_overlays_and_areas(jaxseg, trained, tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = {
+        "a.png": rng.integers(0, 256, (40, 56, 3), np.uint8),
+        "b.bmp": rng.integers(0, 256, (33, 20, 3), np.uint8),
+    }
+    (tmp_path / "in").mkdir()
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("not an image, and not looked at")
+    said = jaxseg("predict", trained / "run", tmp_path / "in", "--out", tmp_path / "out" / "new")
+    assert (said.status, said.err) == (0, [])
+    assert "2 images labelled" in said.out
+    run = load(trained / "run")
+    for name, picture in pictures.items():
+        stem = tmp_path / "out" / "new" / name.split(".")[0]
+        label = predict(run, picture)["label"]
+        with Image.open(f"{stem}_label.png") as drawn:
+            assert drawn.mode == "P"
+            np.testing.assert_array_equal(np.asarray(drawn), label)
+            assert tuple(drawn.getpalette()[3:6]) == run.facts.palette[1]
+        with Image.open(f"{stem}_overlay.png") as drawn:
+            assert (drawn.mode, drawn.size) == ("RGB", picture.shape[1::-1])
+        areas = json.loads(stem.with_suffix(".json").read_text())
+        assert (areas["height"], areas["width"]) == picture.shape[:2]
+        assert [row["pixels"] for row in areas["classes"]] == np.bincount(label.ravel(), minlength=7).tolist()
+        assert sum(row["fraction"] for row in areas["classes"]) == pytest.approx(1)
+        assert [row["name"] for row in areas["classes"]] == list(run.facts.classes)
+        assert areas["model"]["recipe"] == "tiny"
+    assert len(list((tmp_path / "out" / "new").iterdir())) == 6
+
+
+def test_predict_in_tiles(jaxseg, trained, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (130, 40, 3), np.uint8)).save(tmp_path / "a.png")
+    for tile, out in ((1024, "whole"), (96, "tiled")):
+        pattern = str(tmp_path / "*.png")
+        assert jaxseg("predict", trained / "run", pattern, "--out", tmp_path / out, "--tile", tile).status == 0
+    whole, tiled = (np.asarray(Image.open(tmp_path / out / "a_label.png")) for out in ("whole", "tiled"))
+    np.testing.assert_array_equal(whole, tiled)
+
+
+def camvid_folder(folder, *, label=3):
+    """One street of 4x6 pixels in every split."""
+    for split in ("train", "val"):
+        (folder / split).mkdir(parents=True)
+        (folder / f"{split}annot").mkdir()
+        (folder / f"{split}.txt").write_text("one\n")
+        Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(folder / split / "one.png")
+        Image.fromarray(np.full((4, 6), label, np.uint8)).save(folder / f"{split}annot" / "one.png")
+    return folder
