@@ -26,21 +26,27 @@ class Case(NamedTuple):
 
 
 X = (2, 9, 10, 4)
+DEEP = (1, 9, 10, 64)
 CONVS = {
     "plain": Case(X, (3, 3, 4, 6)),
     "padded": Case(X, (3, 3, 4, 6), {"padding": ((1, 2), (0, 3))}),
     "same": Case(X, (3, 2, 4, 6), {"padding": "SAME", "stride": 2}),
     "strided": Case(X, (3, 3, 4, 6), {"padding": 1, "stride": (2, 3)}),
     "stem": Case((1, 15, 15, 3), (7, 7, 3, 5), {"padding": 3, "stride": 2}),
+    "patches": Case(X, (2, 3, 4, 6), {"stride": (2, 3)}),
+    "patches, many channels": Case((1, 6, 7, 20), (2, 2, 20, 3), {"stride": 2}),
+    "two strides long": Case((1, 17, 19, 5), (8, 10, 5, 3), {"padding": ((2, 1), (3, 0)), "stride": (4, 5)}),
+    "very long strides": Case((1, 37, 36, 5), (32, 32, 5, 2), {"padding": ((2, 1), (3, 0)), "stride": 16}),
+    "image": Case((1, 13, 12, 3), (3, 3, 3, 5), {"padding": 1, "stride": 2}),
     "vertical": Case(X, (5, 1, 4, 3), {"padding": (2, 0)}),
     "horizontal": Case(X, (1, 5, 4, 3), {"padding": (0, 2)}),
     "large map": Case((1, 90, 96, 2), (3, 3, 2, 3), {"padding": 1}),
     "large padding": Case((1, 8, 9, 3), (3, 3, 3, 4), {"padding": 20}),
     "dilated": Case(X, (3, 3, 4, 6), {"padding": 2, "dilation": 2}),
-    "strongly dilated": Case(X, (3, 3, 4, 6), {"padding": 6, "dilation": 6}),
-    "centre tap alone": Case(X, (3, 3, 4, 6), {"padding": 12, "dilation": 12}),
-    "strongly dilated, strided": Case(X, (3, 3, 4, 6), {"padding": 5, "dilation": 6, "stride": 2}),
-    "strongly dilated, uneven": Case(X, (3, 2, 4, 6), {"padding": ((7, 3), (0, 6)), "dilation": (6, 5)}),
+    "strongly dilated": Case(DEEP, (3, 3, 64, 65), {"padding": 6, "dilation": 6}),
+    "centre tap alone": Case(DEEP, (3, 3, 64, 64), {"padding": 12, "dilation": 12}),
+    "strongly dilated, strided": Case(DEEP, (3, 3, 64, 64), {"padding": 5, "dilation": 6, "stride": 2}),
+    "strongly dilated, uneven": Case(DEEP, (3, 2, 64, 64), {"padding": ((7, 3), (0, 6)), "dilation": (6, 5)}),
     "1x1": Case(X, (1, 1, 4, 6)),
     "1x1 strided": Case(X, (1, 1, 4, 6), {"stride": (2, 3)}),
     "1x1 padded": Case(X, (1, 1, 4, 6), {"padding": 1}),
@@ -49,6 +55,7 @@ CONVS = {
     "depthwise strided": Case(X, (3, 3, 1, 4), {"padding": 1, "groups": 4, "stride": 2}),
     "depthwise dilated": Case(X, (3, 2, 1, 4), {"padding": (3, 1), "groups": 4, "dilation": (2, 3), "stride": (1, 2)}),
     "depthwise, two kernels each": Case(X, (3, 3, 1, 8), {"padding": 1, "groups": 4, "stride": 2}),
+    "depthwise, large window": Case((1, 16, 9, 3), (8, 8, 1, 3), {"padding": 4, "groups": 3, "stride": 4}),
     "depthwise, large": Case((2, 20, 21, 3), (3, 3, 1, 3), {"padding": 1, "groups": 3}),
     "grouped": Case(X, (3, 3, 2, 6), {"padding": 1, "groups": 2, "stride": 2}),
     "grouped in blocks": Case((1, 7, 6, 96), (3, 3, 8, 24), {"padding": 1, "groups": 12}),
@@ -69,9 +76,28 @@ TRANSPOSED = {
 # One case for each form of the CPU.
 FORMS = [
     (convs.conv, CONVS[n])
-    for n in ("large map", "strongly dilated", "strided", "1x1 strided", "depthwise strided", "grouped")
+    for n in (
+        "large map",
+        "strongly dilated",
+        "strided",
+        "two strides long",
+        "1x1 strided",
+        "depthwise strided",
+        "grouped",
+    )
 ] + [(convs.conv_transpose, TRANSPOSED[n]) for n in ("3x3 stride 2", "2x2 stride 2", "per channel")]
-FORM_IDS = ["large map", "dilated", "strided", "1x1", "depthwise", "grouped", "T 3x3", "T 2x2", "T per channel"]
+FORM_IDS = [
+    "large map",
+    "dilated",
+    "strided",
+    "folded",
+    "1x1",
+    "depthwise",
+    "grouped",
+    "T 3x3",
+    "T 2x2",
+    "T per channel",
+]
 
 
 def arrays(case: Case, dtype=np.float32):
