@@ -33,11 +33,12 @@ def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placeme
     folder = Path("runs") / value.name if workdir is None else workdir
 
     from jaxseg.cli.runtime import prepare_runtime
+    from jaxseg.train.placement import by_name, join_cluster
 
+    join_cluster()
     prepare_runtime()
     from jaxseg.cli import report
     from jaxseg.train.loop import fit
-    from jaxseg.train.placement import by_name
 
     report.say(f"recipe {value.name}: {recipes.find_file(recipe)}")
     report.say(f"work directory: {folder}")

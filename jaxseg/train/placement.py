@@ -275,8 +275,8 @@ def check_divides(batch: Mapping[str, Any], parts: int) -> None:
 def join_cluster() -> bool:
     """Meet the other processes of a cluster's job; true if there are any. Call it before JAX is used.
 
-    Slurm, Open MPI, Kubernetes and Cloud TPU are recognised by ``jax.distributed.initialize`` from what they put into
-    the environment. Elsewhere set ``JAX_COORDINATOR_ADDRESS`` (host:port of the first process), ``JAX_NUM_PROCESSES``
+    Slurm, Open MPI and Cloud TPU are recognised, with ``jax.distributed.initialize``, from what they put into the
+    environment. Elsewhere set ``JAX_COORDINATOR_ADDRESS`` (host:port of the first process), ``JAX_NUM_PROCESSES``
     and ``JAX_PROCESS_ID``.
 
     Raises:

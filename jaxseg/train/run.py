@@ -129,12 +129,15 @@ class StageRun:
             on_batch=self._console.move,
         )
         self._console.end()
+        self._keep_best(state)
+        if self._shard[0] == 0 and self.stage.pictures:
+            self._draw(variables)
+        # The row comes last: where it stands, nothing of this evaluation is missing.
         self._journal.write("eval", self._label, self.step, self.metrics, split="val")
         shown = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items() if "/" not in name)
         self._console.line(f"{self._label}  step {self.step}/{self.stage.steps}  validation: {shown}")
-        self._keep_best(state)
         if self._shard[0] == 0:
-            self._draw(variables)
+            pictures.curves(self._workdir, title=self._recipe.name)
         self._watch.go()
 
     # what the above is made of, in the order of use
@@ -248,17 +251,16 @@ class StageRun:
                 self._best.remove(last)
             notes = {**self._notes(), "metrics": self.metrics}
             self._best.save(self.step, self._placement.fetch(state), notes)
+            self._best.wait()
 
     def _draw(self, variables: Any) -> None:
-        if self.stage.pictures:
-            pictures.overlays(
-                self._workdir / "overlays",
-                self._start + self.step,
-                stage=self.stage,
-                variables=self._placement.fetch(variables),
-                data_dir=self._data_dir,
-            )
-        pictures.curves(self._workdir, title=self._recipe.name)
+        pictures.overlays(
+            self._workdir / "overlays",
+            self._start + self.step,
+            stage=self.stage,
+            variables=self._placement.fetch(variables),
+            data_dir=self._data_dir,
+        )
 
     def _headline(self) -> str:
         name = self.stage.keep_best

@@ -148,7 +148,7 @@ def interrupted(monkeypatch, workdir, value, *, at, where="update"):
 
 @pytest.mark.parametrize(
     ("where", "at"),
-    [("update", 2), ("update", 7), ("evaluate", 6), ("save", 12), ("log", 10)],
+    [("update", 2), ("update", 7), ("evaluate", 6), ("_draw", 12), ("save", 12), ("log", 10)],
 )
 def test_an_interrupted_run_ends_like_the_uninterrupted(straight, tmp_path, monkeypatch, where, at):
     interrupted(monkeypatch, tmp_path, recipe(), at=at, where=where)

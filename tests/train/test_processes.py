@@ -80,3 +80,25 @@ def test_half_a_cluster_is_told(monkeypatch):
         join_cluster()
     monkeypatch.delenv("JAX_NUM_PROCESSES")
     assert not join_cluster()
+
+
+@pytest.mark.parametrize(
+    ("environment", "joins"),
+    [
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "node[1-2]"}, True),
+        ({"SLURM_NTASKS": "4"}, False),  # the batch script itself, outside srun
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "node1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+    ],
+)
+def test_launchers_are_recognised_by_what_they_set(monkeypatch, environment, joins):
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NODELIST", "OMPI_COMM_WORLD_SIZE", "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    called = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args: called.append(args))
+    join_cluster()
+    assert called == ([()] if joins else [])
