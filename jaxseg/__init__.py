@@ -6,16 +6,41 @@ from typing import TYPE_CHECKING, Any
 from jaxseg.registry import create_model, list_models
 
 if TYPE_CHECKING:
+    from jaxseg.recipe import Recipe, Stage, override
     from jaxseg.run import Run, load, predict
+    from jaxseg.train.loop import evaluate, fit
 
 __version__ = "0.1.0"
-__all__ = ["Run", "create_model", "list_models", "load", "predict"]
+__all__ = [
+    "Recipe",
+    "Run",
+    "Stage",
+    "create_model",
+    "evaluate",
+    "fit",
+    "list_models",
+    "load",
+    "override",
+    "predict",
+]
+
+_LATER = {
+    "Recipe": "jaxseg.recipe",
+    "Stage": "jaxseg.recipe",
+    "override": "jaxseg.recipe",
+    "Run": "jaxseg.run",
+    "load": "jaxseg.run",
+    "predict": "jaxseg.run",
+    "evaluate": "jaxseg.train.loop",
+    "fit": "jaxseg.train.loop",
+}
+"""What brings JAX in comes when it is first asked for: data workers import this package too, and stay light."""
 
 
 def __getattr__(name: str) -> Any:
-    """``Run``, ``load`` and ``predict`` bring JAX in, so they come when first asked for: data workers stay light."""
-    if name in ("Run", "load", "predict"):
-        return getattr(importlib.import_module("jaxseg.run"), name)
+    """The public names that live in ``_LATER``'s modules."""
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'jaxseg' has no attribute {name!r}")
 
 
