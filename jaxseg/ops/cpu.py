@@ -147,7 +147,8 @@ def _is_depthwise(kernel_shape: Shape) -> bool:
 def _depthwise(x: Array, kernel: Array, slide: Slide) -> Array:
     taps = _taps(x.astype(_accumulator(x)), kernel.shape, slide)
     weights = kernel.reshape(-1, 1, 1, 1, x.shape[3], kernel.shape[3] // x.shape[3]).astype(_accumulator(x))
-    y = sum(tap[..., None] * weight for tap, weight in zip(taps, weights, strict=True))
+    products = [tap[..., None] * weight for tap, weight in zip(taps, weights, strict=True)]
+    y = sum(products[1:], products[0])
     return y.reshape(*taps[0].shape[:3], kernel.shape[3]).astype(x.dtype)
 
 
