@@ -270,11 +270,13 @@ class StageRun:
 def claim(workdir: Path, recipe: Any) -> None:
     """Write the recipe into a new work directory, or make sure that an old one is of the same recipe.
 
+    A directory without a checkpoint counts as new: what was tried there got nowhere, and nothing is lost.
+
     Raises:
       BadInput: it is of another; the first field that differs is named.
     """
     path, form = workdir / "recipe.json", dump(recipe)
-    if path.exists():
+    if path.exists() and any((workdir / "stages").glob("*/checkpoints/[0-9]*")):
         try:
             old = json.loads(path.read_text())
         except ValueError as error:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.recipe import load_file
+from jaxseg.train.run import claim
 from jaxseg.types import FailedRun
 from tests.cli.test_verbs import camvid_folder
 
@@ -115,6 +117,7 @@ def test_sizes_that_do_not_fit_valid_convolutions(jaxseg, trained, tmp_path):
     (tmp_path / "valid.py").write_text(text.replace("import unet", "import unet_original"))
     said = jaxseg("train", tmp_path / "valid.py", "--workdir", tmp_path / "run", "--data-dir", trained / "data")
     fault(said, "height 32 does not fit", "nearest: 188")
+    claim(tmp_path / "run", load_file(trained / "tiny.py"))  # what never got to a checkpoint is in nobody's way
 
 
 def test_a_checkpoint_of_another_model(jaxseg, trained, tmp_path):
@@ -182,16 +185,11 @@ def test_as_a_process():
         assert "Traceback" not in done.stderr
 
 
-def test_the_package_imports_quickly_and_lightly():
-    """``import jaxseg`` brings neither JAX nor any trainer, and adds less than half a second to JAX and Flax."""
+def test_the_package_alone_brings_in_nothing_heavy():
+    """Data workers import it, and ``jaxseg --help`` does."""
     code = (
-        "import sys, time; import jaxseg; "
-        "heavy = {'jax', 'flax', 'optax', 'orbax', 'grain', 'tensorflow_datasets', 'tensorflow', 'torch'};"
-        "print(sorted(heavy & set(sys.modules))); import jax, flax.linen;"
-        "[sys.modules.pop(m) for m in list(sys.modules) if m.startswith('jaxseg')];"
-        "start = time.process_time(); import jaxseg; print(time.process_time() - start)"
+        "import sys, jaxseg, jaxseg.cli.main; "
+        "print({'jax', 'flax', 'optax', 'orbax', 'grain', 'tensorflow_datasets', 'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    loaded, seconds = done.stdout.splitlines()
-    assert loaded == "[]"
-    assert float(seconds) < 0.5
+    assert done.stdout.split() == ["set()"]
