@@ -112,6 +112,63 @@ def test_valid_front_end_sizes():
     assert 90 - 4 * 6 == (900 - 372) / 8
 
 
+def wide_in_torch(layers, image, blocks, padding, stride):
+    """Every block's map, with nothing left out."""
+    x, maps = to_torch(VGG().standardize(image)), {}
+    for k, convs in enumerate(blocks, 1):
+        dilation = 2 if (k, stride) == (5, 8) else 1
+        for i in range(1, convs + 1):
+            layer, pad = layers[f"conv{k}_{i}"], padding if k == i == 1 else dilation
+            x = F.relu(F.conv2d(x, layer["kernel"].permute(3, 2, 0, 1), layer["bias"], padding=pad, dilation=dilation))
+        x = maps[f"c{k}"] = F.max_pool2d(x, 2, ceil_mode=True) if 2**k <= stride else x
+    return maps
+
+
+def as_tensors(params):
+    return {
+        name: {leaf: torch.from_numpy(np.array(a)).requires_grad_() for leaf, a in layer.items()}
+        for name, layer in params.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("size", "padding", "stride"), [((1, 1), 100, 32), ((20, 33), 100, 32), ((31, 46), 37, 32), ((30, 21), 64, 8)]
+)
+def test_wide_padding_equals_the_whole_computation(size, padding, stride):
+    """Rows of the margin are computed once and repeated; every map is that of the full convolutions."""
+    image = random_image(*size)
+    model = VGG(width=2, first_padding=padding, ceil_mode=True, output_stride=stride)
+    variables = random_variables(model, image, train=False)
+    ours = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image)
+    theirs = wide_in_torch(as_tensors(variables["params"]), image, VGG16, padding, stride)
+    for name, x in theirs.items():
+        assert_agree(ours[name], x)
+
+
+def test_wide_padding_has_the_whole_gradient():
+    image, blocks = random_image(15, 22), (2, 1, 1)
+    model = VGG(blocks=blocks, width=2, first_padding=60, ceil_mode=True)
+    variables = random_variables(model, image, train=False)
+
+    def pattern(shape):
+        """A different factor at every place, so that no two rows of the margin count alike."""
+        return np.resize(np.random.default_rng(0).normal(size=997).astype(np.float32), shape)
+
+    @jax.jit
+    @jax.grad
+    def gradient(variables):
+        maps = model.apply(variables, image, train=False)
+        return sum(jnp.sum(x * pattern(x.shape)) for x in maps.values())
+
+    ours, layers = gradient(variables)["params"], as_tensors(variables["params"])
+    maps = wide_in_torch(layers, image, blocks, 60, 32)
+    sum((x * to_torch(pattern(x.permute(0, 2, 3, 1).shape))).sum() for x in maps.values()).backward()
+    for name, layer in layers.items():
+        for leaf, value in layer.items():
+            reference = value.grad.numpy()
+            assert np.abs(ours[name][leaf] - reference).max() <= 1e-4 * np.abs(reference).max(), (name, leaf)
+
+
 def test_ceil_mode_keeps_the_ragged_edge():
     model, image = VGG(blocks=VGG11, width=2, ceil_mode=True), random_image(33, 32)
     maps = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), image, train=False)[0])
