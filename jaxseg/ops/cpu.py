@@ -7,6 +7,8 @@ that plain call; ``benchmarks/ops.py`` measures them again.
 
 from typing import Any
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,7 @@ def helps(x_shape: Shape, kernel_shape: Shape, slide: Slide) -> bool:
         or _is_pointwise(kernel_shape, slide)
         or _reaches_little(x_shape, kernel_shape, slide)
         or _folds(kernel_shape, slide)
+        or _is_head(x_shape, kernel_shape, slide)
         or _strides_over_few(kernel_shape, slide)
         or _pads_large(x_shape, slide)
     )
@@ -42,6 +45,8 @@ def conv(x: Array, kernel: Array, slide: Slide) -> Array:
         return _by_taps(x, kernel, slide)
     if _folds(kernel.shape, slide):
         return _folded(x, kernel, slide)
+    if _is_head(x.shape, kernel.shape, slide):
+        return _gathered(x, kernel, slide)
     return dense(x, kernel, slide)
 
 
@@ -58,6 +63,8 @@ def conv_input_gradient(dy: Array, kernel: Array, x_shape: Shape, slide: Slide) 
     if _folds(kernel.shape, slide) and kernel.shape[2] > 4:
         x = jax.ShapeDtypeStruct(x_shape, dy.dtype)
         return jax.linear_transpose(lambda x: _folded(x, kernel, slide), x)(dy)[0]
+    if _is_head(x_shape, kernel.shape, slide):
+        return _gathered_input_gradient(dy, kernel, x_shape, slide)
     return dense_input_gradient(dy, kernel, x_shape, slide)
 
 
@@ -74,6 +81,8 @@ def conv_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide)
     if _folds(kernel_shape, slide) and kernel_shape[0] * kernel_shape[1] > 256:
         kernel = jax.ShapeDtypeStruct(kernel_shape, dy.dtype)
         return jax.linear_transpose(lambda kernel: _folded(x, kernel, slide), kernel)(dy)[0]
+    if _is_head(x.shape, kernel_shape, slide):
+        return _gathered_kernel_gradient(x, dy, kernel_shape, slide)
     if _strides_over_few(kernel_shape, slide):
         return _kernel_gradient_by_taps(x, dy, kernel_shape, slide)
     if _pads_large(x.shape, slide):
@@ -148,7 +157,7 @@ def _depthwise(x: Array, kernel: Array, slide: Slide) -> Array:
     taps = _taps(x.astype(_accumulator(x)), kernel.shape, slide)
     weights = kernel.reshape(-1, 1, 1, 1, x.shape[3], kernel.shape[3] // x.shape[3]).astype(_accumulator(x))
     products = [tap[..., None] * weight for tap, weight in zip(taps, weights, strict=True)]
-    y = sum(products[1:], products[0])
+    y = functools.reduce(jnp.add, products)
     return y.reshape(*taps[0].shape[:3], kernel.shape[3]).astype(x.dtype)
 
 
@@ -315,6 +324,49 @@ def _folded(x: Array, kernel: Array, slide: Slide) -> Array:
     products = (x.reshape(-1, s * z * c) @ kernel).reshape(b, h + mh - 1, w + mw - 1, mh, mw, o)
     parts = [products[:, i : i + h, j : j + w, i, j] for i, j in np.ndindex(mh, mw)]
     return sum(parts[1:], parts[0])
+
+
+# Large kernels over small maps to many channels (FCN's 7x7x512 to 4096, a classifier's first dense layer): what the taps
+# see is gathered side by side, small beside the kernel, and all three directions are one matrix product with the kernel
+# as it lies in memory, which XLA rearranges. Gain: forward 2.5 times, kernel gradient 2.4, input gradient 100.
+
+
+def _is_head(x_shape: Shape, kernel_shape: Shape, slide: Slide) -> bool:
+    kh, kw, c, o = kernel_shape
+    if not all(isinstance(n, int) for n in x_shape) or slide.groups > 1 or slide.stride != (1, 1):
+        return False
+    rows = x_shape[0]
+    for n, span, pads in zip(x_shape[1:3], reach((kh, kw), slide.dilation), slide.pads, strict=True):
+        rows *= n + sum(pads) - span + 1
+    return kh * kw >= 25 and c >= 64 and rows <= o
+
+
+def _gather(x: Array, kernel_shape: Shape, slide: Slide) -> Array:
+    return jnp.concatenate(_taps(x, kernel_shape, slide), 3)
+
+
+def _gathered(x: Array, kernel: Array, slide: Slide) -> Array:
+    seen = _gather(x, kernel.shape, slide)
+    return _pointwise(seen, kernel.reshape(1, 1, -1, kernel.shape[3]), slide)
+
+
+def _gathered_input_gradient(dy: Array, kernel: Array, x_shape: Shape, slide: Slide) -> Array:
+    kh, kw, c, o = kernel.shape
+    seen = lax.dot_general(dy.reshape(-1, o), kernel.reshape(-1, o), (((1,), (1,)), ((), ())))
+    seen = seen.reshape(*dy.shape[:3], kh * kw, c).astype(_accumulator(dy))
+    parts = []
+    for tap, (i, j) in enumerate(np.ndindex(kh, kw)):
+        edges = []
+        ways = zip((i, j), slide.dilation, slide.pads, x_shape[1:3], dy.shape[1:3], strict=True)
+        for at, d, (lo, _), n, m in ways:
+            edges.append((at * d - lo, n - (at * d - lo) - m, 0))
+        zero = np.zeros((), seen.dtype)
+        parts.append(lax.pad(seen[:, :, :, tap], zero, ((0, 0, 0), *edges, (0, 0, 0))))
+    return sum(parts[1:], parts[0]).astype(dy.dtype)
+
+
+def _gathered_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
+    return _outer(_gather(x, kernel_shape, slide), dy).reshape(kernel_shape)
 
 
 # Kernel gradient of a strided convolution: one outer product for each tap. Gain: 7 times at 16 channels, 1.3 at 256.
