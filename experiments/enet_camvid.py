@@ -5,10 +5,10 @@ Published: mIoU 51.3 on the 233 test images
 Ours: not run yet (101 validation images, void ignored)
 Hardware and time: not run yet
 Command: jaxseg train experiments/enet_camvid.py, after jaxseg data prepare camvid --source DIR
-Departures: encoder and decoder are trained together, not one after the other; three short stages (see ``recipe``),
-  64 epochs in all, instead of 300 epochs at 5e-4; crops and changes of light; class weights 1 / ln(1.1 + p) before
-  the paper's 1 / ln(1.02 + p); the loss is divided by the sum of the weights; L2 of 2e-5; the moving average of the
-  parameters is what is evaluated. All of it makes the schedule fit two CPU cores.
+Departures: encoder and decoder are trained together, not one after the other; 118 epochs in two stages under one-cycle
+  and polynomial decay instead of 300 epochs at 5e-4, so that the schedule fits two CPU cores; most of it on crops of
+  240x320; changes of scale and light; the loss is divided by the sum of the weights; L2 of 2e-5; the moving average of
+  the parameters is what is evaluated.
 """
 
 from jaxseg.data import Data, Source
@@ -24,12 +24,14 @@ PIXELS = (10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595
 
 
 def recipe() -> Recipe:
-    """Small crops first; then the paper's weights and larger scales, for the rare classes; then whole images."""
+    """Crops first, at less than half the price of whole images; then those. The class weights are the paper's
+    throughout: with milder ones (k = 1.1) poles, signs and bicyclists were still at an IoU of 0 after 2,000 updates.
+    """
     classes = Data(train=Source("camvid", "train"), val=Source("camvid", "val")).facts().classes
 
-    def stage(name, k, scale, size, optimizer, **fields):
+    def stage(name, scale, size, optimizer, **fields):
         augment = (RandomFlip(), RandomScale(*scale), RandomCrop(*size), Photometric(0.2, 0.2, 0.2))
-        loss = CrossEntropy(weights=inverse_log(PIXELS, k=k), normalize="weights")
+        loss = CrossEntropy(weights=inverse_log(PIXELS), normalize="weights")
         return Stage(
             name=name,
             model=enet(num_classes=11),
@@ -47,12 +49,10 @@ def recipe() -> Recipe:
     def adam(schedule):
         return Adam(schedule, weight_decay=2e-5)
 
-    small, whole = (240, 320), (360, 480)
     return Recipe(
         name="enet_camvid",
         stages=(
-            stage("crops", 1.1, (0.5, 1.25), small, adam(OneCycle(2.5e-3)), steps=2000, batch_size=6),
-            stage("rare", 1.02, (0.8, 1.4), small, adam(OneCycle(3e-3)), steps=1200, batch_size=6, init="previous"),
-            stage("whole", 1.02, (1.0, 1.2), whole, adam(Poly(1e-3)), steps=500, batch_size=5, init="previous"),
+            stage("crops", (0.6, 1.4), (240, 320), adam(OneCycle(2.5e-3, warmup=0.15)), steps=6000, batch_size=6),
+            stage("whole", (1.0, 1.2), (360, 480), adam(Poly(1e-3)), steps=1500, batch_size=5, init="previous"),
         ),
     )
