@@ -46,6 +46,7 @@ def compare(
     budget_s: float = 6.0,
     note: str = "",
     reference: str = "",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Result:
     """Time the columns of one row in turns.
 
@@ -56,6 +57,8 @@ def compare(
       budget_s: stop after so many seconds of turns.
       note: carried into the table.
       reference: what the names of the columns begin with that the ratio is against; any other column by default.
+      clock: what tells the time. ``time.process_time`` counts the processor's work, which a busy machine blurs less;
+        it is fair only between columns that run on one core.
 
     Returns:
       Medians in milliseconds, and the seconds of each column's first call (compilation included).
@@ -71,9 +74,9 @@ def compare(
         for column, call in columns.items():
             # What runs back to back profits from its own caches; in turns, each column finds the other's leavings.
             call()
-            start = time.perf_counter()
+            start = clock()
             call()
-            times[column].append(time.perf_counter() - start)
+            times[column].append(clock() - start)
         if turn >= 2 and time.perf_counter() - begin > budget_s:
             break
     return Result(name, {c: statistics.median(t) * 1e3 for c, t in times.items()}, first, note, reference=reference)

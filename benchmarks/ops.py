@@ -8,6 +8,7 @@ indices that it has kept. ``--plain`` adds what XLA does when one simply calls i
 
 import argparse
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -166,7 +167,9 @@ def rows() -> list[Row]:
     ]
 
 
-def measure_row(row: Row, *, repeats: int, budget_s: float, plain: bool) -> list[measure.Result]:
+def measure_row(
+    row: Row, *, repeats: int, budget_s: float, plain: bool, clock: Callable[[], float]
+) -> list[measure.Result]:
     """Forward and gradient of one row."""
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape, dtype=np.float32) for shape in row.shapes]
@@ -179,7 +182,7 @@ def measure_row(row: Row, *, repeats: int, budget_s: float, plain: bool) -> list
         forward[name], gradient[name] = _torch_calls(row, arrays, np.asarray(g), layout)
     # The ratio is to torch, not to XLA.
     kinds = (("forward", forward), ("gradient", gradient))
-    take = partial(measure.compare, repeats=repeats, budget_s=budget_s, note=row.note, reference="torch")
+    take = partial(measure.compare, repeats=repeats, budget_s=budget_s, note=row.note, reference="torch", clock=clock)
     return [take(f"{row.name}: {kind}", calls) for kind, calls in kinds]
 
 
@@ -214,19 +217,24 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three turns: only to see that everything runs")
     parser.add_argument("--plain", action="store_true", help="also time XLA's own call")
     parser.add_argument("--out", type=Path, help="write the table here too: .json, or markdown")
+    parser.add_argument("--one-core", action="store_true", help="processor time on one core: for a busy machine")
     options = parser.parse_args()
+    clock = time.perf_counter
+    if options.one_core:
+        clock = time.process_time
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     results = []
     for row in rows():
         if options.only in row.name:
             repeats, budget = (3, 0.5) if options.quick else (options.repeats, options.budget)
-            taken = measure_row(row, repeats=repeats, budget_s=budget, plain=options.plain)
+            taken = measure_row(row, repeats=repeats, budget_s=budget, plain=options.plain, clock=clock)
             for result in taken:
                 times = "  ".join(f"{c} {ms:.2f}" for c, ms in result.median_ms.items())
                 print(f"{result.name:62s} {result.ratio:5.2f}   {times}", flush=True)
             results += taken
     about = measure.machine()
-    title = f"Ops, median ms on {about['processor']}, {about['cores']} cores"
+    title = f"Ops, median ms on {about['processor']}, {about['cores']} core(s)"
     print("\n" + measure.table(results, title=title))
     slow = [r.name for r in results if r.ratio > 1]
     print(f"{len(results) - len(slow)} of {len(results)} at or below 1.0" + "".join(f"\n  above: {n}" for n in slow))

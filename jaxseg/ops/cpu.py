@@ -5,9 +5,8 @@ Nothing here is public: ``jaxseg.ops.conv`` takes these functions where the code
 that plain call; ``benchmarks/ops.py`` measures them again.
 """
 
-from typing import Any
-
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -326,9 +325,9 @@ def _folded(x: Array, kernel: Array, slide: Slide) -> Array:
     return sum(parts[1:], parts[0])
 
 
-# Large kernels over small maps to many channels (FCN's 7x7x512 to 4096, a classifier's first dense layer): what the taps
-# see is gathered side by side, small beside the kernel, and all three directions are one matrix product with the kernel
-# as it lies in memory, which XLA rearranges. Gain: forward 2.5 times, kernel gradient 2.4, input gradient 100.
+# Large kernels over small maps to many channels (FCN's 7x7x512 to 4096, a classifier's first dense layer): what the
+# taps see is gathered side by side, small beside the kernel, and all three directions are one matrix product with the
+# kernel as it lies in memory; XLA rearranges it. Gain: forward 2.5 times, kernel gradient 2.4, input gradient 100.
 
 
 def _is_head(x_shape: Shape, kernel_shape: Shape, slide: Slide) -> bool:
