@@ -24,7 +24,7 @@ import torch.nn.functional as F  # noqa: N812
 from jax import Array, lax
 
 from jaxseg.ops import conv as convs
-from jaxseg.ops import cpu, pool, resize
+from jaxseg.ops import cpu, cpu_transposed, pool, resize
 from jaxseg.ops.window import Slide, explicit_pads, pair, reach
 
 Shape = tuple[int, ...]
@@ -58,7 +58,7 @@ def transposed_row(name: str, x: Shape, kernel: Shape, *, plain: bool = True, no
     spans = reach((kernel[0], kernel[1]), (1, 1))
     size = [(n - 1) * stride + k - 2 * p + options.get("output_padding", 0) for n, k in zip(x[1:3], spans, strict=True)]
     slide = Slide((stride, stride), ((p, p), (p, p)), (1, 1), options.get("groups", 1))
-    own = partial(cpu.dense_transpose, size=tuple(size), slide=slide) if plain else None
+    own = partial(cpu_transposed.dense_transpose, size=tuple(size), slide=slide) if plain else None
     ours, theirs = partial(convs.conv_transpose, **options), partial(F.conv_transpose2d, **options)
     return Row(name, (x, kernel), ours, theirs, own, transposed=True, note=note)
 

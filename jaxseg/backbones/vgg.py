@@ -5,6 +5,7 @@ the way FCN, DeepLab and the dilated front-end use it. ``conv3_2`` is the second
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import flax.linen as nn
 import jax
@@ -116,11 +117,14 @@ class Margin:
         if count == 0:
             return x
         for axis in (1, 2):
-            end = x.shape[axis] - self.first
-            top, rest = jnp.split(x, [self.first + 1], axis)
-            body, bottom = jnp.split(rest, [end - self.first - 2], axis)
-            above, below = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (self.first, end - 1))
-            above, below = (jnp.repeat(row, count, axis, total_repeat_length=count) for row in (above, below))
+            size = x.shape[axis]
+            marks = (0, self.first + 1, size - self.first - 1, size)
+            top, body, bottom = (jax.lax.slice_in_dim(x, i, j, axis=axis) for i, j in pairwise(marks))
+            shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+            above = jnp.broadcast_to(jax.lax.slice_in_dim(x, self.first, self.first + 1, axis=axis), shape)
+            below = jnp.broadcast_to(
+                jax.lax.slice_in_dim(x, size - self.first - 1, size - self.first, axis=axis), shape
+            )
             x = jnp.concatenate([top, above, body, below, bottom], axis)
         return x
 

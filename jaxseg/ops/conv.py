@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Int
 
-from jaxseg.ops import cpu
+from jaxseg.ops import cpu, cpu_transposed
 from jaxseg.ops.window import Padding, Pads, Size, Slide, explicit_pads, pair, reach
 from jaxseg.types import BadInput
 
@@ -133,8 +133,8 @@ _compiled_conv = jax.jit(_conv, static_argnums=(2,))
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv_transpose(x: Array, kernel: Array, size: tuple[int, int], slide: Slide) -> Array:
     forms = {
-        "cpu": partial(cpu.conv_transpose, size=size, slide=slide),
-        "default": partial(cpu.dense_transpose, size=size, slide=slide),
+        "cpu": partial(cpu_transposed.conv_transpose, size=size, slide=slide),
+        "default": partial(cpu_transposed.dense_transpose, size=size, slide=slide),
     }
     return lax.platform_dependent(x, kernel, **forms)
 
