@@ -1,6 +1,7 @@
 """Pages that follow from the tree: the API reference, one page per room, and the list of every file with its test."""
 
 import ast
+import functools
 import itertools
 from pathlib import Path
 
@@ -44,18 +45,21 @@ def summary(path: Path) -> str:
 
 
 def tests_of(path: Path) -> list[Path]:
-    """The tests that import the module."""
-    name = module_name(path)
-    package, _, stem = name.rpartition(".")
-    found = []
+    """The tests that import the module, or something from it."""
+    return [test for test, imported in imports_of_tests().items() if module_name(path) in imported]
+
+
+@functools.cache
+def imports_of_tests() -> dict[Path, set[str]]:
+    """Every dotted name that each test imports: ``from a.b import c`` gives ``a.b`` and ``a.b.c``."""
+    found: dict[Path, set[str]] = {}
     for test in sorted((ROOT / "tests").rglob("test_*.py")):
+        names = found.setdefault(test, set())
         for node in ast.walk(ast.parse(test.read_text(encoding="utf-8"))):
-            direct = isinstance(node, ast.Import) and any(alias.name == name for alias in node.names)
-            origin = node.module if isinstance(node, ast.ImportFrom) else None
-            member = isinstance(node, ast.ImportFrom) and origin == package and stem in {a.name for a in node.names}
-            if direct or origin == name or member:
-                found.append(test)
-                break
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
