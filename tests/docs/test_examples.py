@@ -1,17 +1,21 @@
-"""Every ``python`` block of the README and of the documentation runs, page by page, in the order of reading.
+"""The documentation's examples: ``python`` blocks run, page by page, in the order of reading; commands are parsed.
 
 The blocks of a page share their names, as a reader's session would; functions called ``test_*`` are then called too.
 A block behind the line ``<!-- not run: why -->`` is left alone.
 """
 
 import re
+import shlex
 import sys
 import types
 from pathlib import Path
 
+import click
 import pytest
 
 import jaxseg.registry
+from jaxseg.cli.main import app
+from jaxseg.recipe import find_file, load_file, override_text
 from tests.laws.tree import ROOT, name_of, tracked
 
 FENCE = re.compile(r"(<!-- not run: [^\n]*-->\n+)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -47,3 +51,27 @@ def test_the_examples_run(path, reader, monkeypatch):
 
 def test_the_readme_has_an_example():
     assert blocks(ROOT / "README.md")
+
+
+def commands() -> list[list[str]]:
+    """The words of every ``jaxseg ...`` line in the shell blocks, without ``.venv/bin/`` and comments."""
+    found = []
+    for path in PAGES:
+        for block in re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            lines = re.findall(r"(?:^|/)(jaxseg .*)$", block, re.MULTILINE)
+            found += [shlex.split(line, comments=True)[1:] for line in lines]
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_the_commands_are_understood(words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    command, arguments = app, list(words)
+    while isinstance(command, click.Group):
+        command = command.get_command(click.Context(command), arguments.pop(0))
+    assert command is not None
+    parameters = command.make_context("jaxseg", arguments).params
+    if words[0] == "train":
+        recipe = load_file(find_file(parameters["recipe"]))
+        for change in parameters["changes"]:
+            recipe = override_text(recipe, change)
