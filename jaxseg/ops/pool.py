@@ -38,7 +38,7 @@ def max_pool(
       BadInput: no window fits, or a window could lie wholly in the padding.
     """
     k, s, _, ends = _geometry(x, window, stride, padding, ceil_mode)
-    return _maximum(x, k, s, ends)
+    return _maximum(x, k, s, ends, (x.shape[1], x.shape[2]))
 
 
 def max_pool_with_switches(
@@ -56,7 +56,7 @@ def max_pool_with_switches(
     k, s, _, ends = _geometry(x, window, stride, padding, ceil_mode)
     if k[0] * k[1] > 127:
         raise BadInput(f"a window of {k[0]}x{k[1]} has more cells than an int8 switch can count (127)")
-    return _maximum_and_switches(x, k, s, ends)
+    return _maximum_and_switches(x, k, s, ends, (x.shape[1], x.shape[2]))
 
 
 def max_unpool(
@@ -179,16 +179,27 @@ def _slices(x: Array, k: Pair, s: Pair, ends: Pads, fill: float) -> list[Array]:
     ]
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _maximum(x: Array, k: Pair, s: Pair, ends: Pads) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _maximum(x: Array, k: Pair, s: Pair, ends: Pads, size: Pair) -> Array:
     best, *others = _slices(x, k, s, ends, -np.inf)
     for other in others:
         best = jnp.maximum(best, other)
     return best
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _maximum_and_switches(x: Array, k: Pair, s: Pair, ends: Pads) -> tuple[Array, Array]:
+def _maximum_forward(x: Array, k: Pair, s: Pair, ends: Pads, size: Pair) -> tuple[Array, Array]:
+    return _maximum_and_switches(x, k, s, ends, size)
+
+
+def _maximum_backward(k: Pair, s: Pair, ends: Pads, size: Pair, switches: Array, dy: Array) -> tuple[Array]:
+    return (_spread(dy, switches, k, s, (ends[0][0], ends[1][0]), size),)
+
+
+_maximum.defvjp(_maximum_forward, _maximum_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _maximum_and_switches(x: Array, k: Pair, s: Pair, ends: Pads, size: Pair) -> tuple[Array, Array]:
     kind = np.int8 if k[0] * k[1] <= 127 else np.int32
     best, *others = _slices(x, k, s, ends, -np.inf)
     switches = jnp.zeros(best.shape, kind)
@@ -198,26 +209,16 @@ def _maximum_and_switches(x: Array, k: Pair, s: Pair, ends: Pads) -> tuple[Array
     return best, switches
 
 
-@_maximum.defjvp
-def _maximum_jvp(k: Pair, s: Pair, ends: Pads, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    best, switches = _maximum_and_switches(*primals, k, s, ends)
-    return best, _collect(*tangents, switches, k, s, ends)
+def _switches_forward(x: Array, k: Pair, s: Pair, ends: Pads, size: Pair) -> tuple[tuple[Array, Array], Array]:
+    best, switches = _maximum_and_switches(x, k, s, ends, size)
+    return (best, switches), switches
 
 
-@_maximum_and_switches.defjvp
-def _maximum_and_switches_jvp(k: Pair, s: Pair, ends: Pads, primals: tuple[Array], tangents: tuple[Array]) -> tuple:
-    best, switches = _maximum_and_switches(*primals, k, s, ends)
-    still = np.zeros(switches.shape, jax.dtypes.float0)
-    return (best, switches), (_collect(*tangents, switches, k, s, ends), still)
+def _switches_backward(k: Pair, s: Pair, ends: Pads, size: Pair, switches: Array, dys: tuple) -> tuple[Array]:
+    return _maximum_backward(k, s, ends, size, switches, dys[0])
 
 
-def _collect(x: Array, switches: Array, k: Pair, s: Pair, ends: Pads) -> Array:
-    """The map's values at the switches; its transpose is ``_spread``."""
-    lo = (ends[0][0], ends[1][0])
-    size = (x.shape[1], x.shape[2])
-    spread = partial(_spread, switches=switches, k=k, s=s, lo=lo, size=size)
-    (y,) = jax.linear_transpose(spread, jax.ShapeDtypeStruct(switches.shape, x.dtype))(x)
-    return y
+_maximum_and_switches.defvjp(_switches_forward, _switches_backward)
 
 
 def _spread(x: Array, switches: Array, k: Pair, s: Pair, lo: Pair, size: Pair) -> Array:
@@ -231,13 +232,26 @@ def _spread(x: Array, switches: Array, k: Pair, s: Pair, lo: Pair, size: Pair) -
         whole = blocks.reshape(b, h * k[0], w * k[1], c)
         ends = [(-a, n + a - m) for a, n, m in zip(lo, size, whole.shape[1:3], strict=True)]
         return lax.pad(whole, zero, ((0, 0, 0), (*ends[0], 0), (*ends[1], 0), (0, 0, 0)))
-    total = jnp.zeros((b, *size, c), x.dtype)
-    for index in range(k[0] * k[1]):
-        edges = []
-        for at, a, n, count, step in zip(divmod(index, k[1]), lo, size, (h, w), s, strict=True):
-            edges.append((at - a, n - (at - a) - (count - 1) * step - 1, step - 1))
-        total += lax.pad(jnp.where(switches == index, x, zero), zero, ((0, 0, 0), *edges, (0, 0, 0)))
-    return total
+    # Overlapping: every place within a stride sees a few windows; their choices are laid out once, then compared.
+    m, counts = [-(-kk // ss) for kk, ss in zip(k, s, strict=True)], []
+    for n, count, step, taps, a in zip(size, (h, w), s, m, lo, strict=True):
+        counts.append(max(count + taps - 1, -(-(a + n) // step)))
+    around = [(taps - 1, total - count) for taps, total, count in zip(m, counts, (h, w), strict=True)]
+    x = jnp.pad(x, ((0, 0), *around, (0, 0)))
+    switches = jnp.pad(switches, ((0, 0), *around, (0, 0)), constant_values=-1)
+    places = []
+    for i, j in np.ndindex(*s):
+        total = jnp.zeros((b, *counts, c), x.dtype)
+        for p, q in np.ndindex(*m):
+            row, column = s[0] * p + i, s[1] * q + j
+            if row < k[0] and column < k[1]:
+                top, left = m[0] - 1 - p, m[1] - 1 - q
+                at = (slice(None), slice(top, top + counts[0]), slice(left, left + counts[1]))
+                total += jnp.where(switches[at] == row * k[1] + column, x[at], zero)
+        places.append(total)
+    whole = jnp.stack(places, 3).reshape(b, *counts, *s, c).transpose(0, 1, 3, 2, 4, 5)
+    whole = whole.reshape(b, counts[0] * s[0], counts[1] * s[1], c)
+    return whole[:, lo[0] : lo[0] + size[0], lo[1] : lo[1] + size[1]]
 
 
 Geometry = tuple[Pair, Pair, Pads, Pads]

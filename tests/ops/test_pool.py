@@ -147,7 +147,9 @@ def test_transformations(case):
     np.testing.assert_allclose(jax.vmap(grad)(jnp.stack([x, -x]))[1], grad(-x), atol=1e-6)
     again = jax.grad(lambda x: jnp.sum(jnp.sin(jax.checkpoint(call)(x))))
     np.testing.assert_allclose(jax.jit(again)(x), grad(x), atol=1e-6)
-    jax.test_util.check_grads(jax.jit(lambda x: jnp.sin(call(x))), (x,), 2, eps=1e-2, atol=1e-2, rtol=1e-2)
+    jax.test_util.check_grads(
+        jax.jit(lambda x: jnp.sin(call(x))), (x,), 2, modes=["rev"], eps=1e-2, atol=1e-2, rtol=1e-2
+    )
     low = call(x.astype(jnp.bfloat16))
     assert low.dtype == jnp.bfloat16
     np.testing.assert_array_equal(low, call(x).astype(jnp.bfloat16))
