@@ -210,8 +210,8 @@ def _maximum_and_switches(x: Array, k: Pair, s: Pair, ends: Pads, size: Pair) ->
 
 
 def _switches_forward(x: Array, k: Pair, s: Pair, ends: Pads, size: Pair) -> tuple[tuple[Array, Array], Array]:
-    best, switches = _maximum_and_switches(x, k, s, ends, size)
-    return (best, switches), switches
+    both: tuple[Array, Array] = _maximum_and_switches(x, k, s, ends, size)
+    return both, both[1]
 
 
 def _switches_backward(k: Pair, s: Pair, ends: Pads, size: Pair, switches: Array, dys: tuple) -> tuple[Array]:
