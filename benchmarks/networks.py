@@ -19,6 +19,8 @@ from typing import Any
 import measure
 import numpy as np
 
+from jaxseg.cli.runtime import keep_freed_memory
+
 CLASSES = 21
 
 
@@ -163,9 +165,6 @@ def main() -> None:
     parser.add_argument("--peak", nargs=3, metavar=("MODEL", "MODE", "COLUMN"), help=argparse.SUPPRESS)
     options = parser.parse_args()
 
-    from jaxseg.cli.runtime import keep_freed_memory
-
-    keep_freed_memory()
     if options.peak:
         peak(*options.peak, options.size)
         return
@@ -189,4 +188,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

@@ -1,9 +1,10 @@
 """Each op beside PyTorch's on the CPU, forward and gradient, in one run: ``python benchmarks/ops.py``.
 
-PyTorch runs in both its memory layouts, and the ratio is against the faster one. "Gradient" is the backward pass
-alone, for the map and the kernel; for pooling, ours repeats its forward pass to find the winners, PyTorch's reads the
-indices that it has kept. ``--plain`` adds what XLA does when one simply calls it, which is what the forms in
-``jaxseg/ops/cpu.py`` have to beat by 1.2 times. Needs the extra ``parity``.
+PyTorch runs in both its memory layouts, and the ratio is against the faster one. Both frameworks keep freed memory
+mapped, as the command line has it. "Gradient" is the backward pass alone, for the map and the kernel; for pooling, ours
+repeats its forward pass to find the winners, PyTorch's reads the indices that it has kept. ``--plain`` adds what XLA
+does when one simply calls it, which is what the forms in ``jaxseg/ops/cpu.py`` have to beat by 1.2 times. Needs the
+extra ``parity``.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from jax import Array, lax
 
+from jaxseg.cli.runtime import keep_freed_memory
 from jaxseg.ops import conv as convs
 from jaxseg.ops import cpu, cpu_transposed, pool, resize
 from jaxseg.ops.window import Slide, explicit_pads, pair, reach
@@ -243,4 +245,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

@@ -11,6 +11,7 @@ Departures: same padding, batch normalisation, a quarter of the width, AdamW und
 
 from jaxseg.data import Data, Source
 from jaxseg.data.transforms import Photometric, RandomFlip
+from jaxseg.losses import CrossEntropy, Dice
 from jaxseg.models.semantic.unet import unet
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
@@ -23,16 +24,16 @@ def recipe() -> Recipe:
     data = Data(train=Source("scenes", "train", augment), val=Source("scenes", "val"))
     classes = data.facts().classes
     stage = Stage(
-        model=unet(num_classes=len(classes), depth=4, width=16),
-        task=Semantic(num_classes=len(classes), classes=classes),
+        model=unet(num_classes=len(classes), depth=4, width=16, patch=2),
+        task=Semantic(num_classes=len(classes), losses=(CrossEntropy(), Dice(0.5)), classes=classes),
         data=data,
-        optimizer=AdamW(OneCycle(4e-3), weight_decay=1e-2),
-        steps=600,
+        optimizer=AdamW(OneCycle(3e-3), weight_decay=1e-2),
+        steps=2000,
         batch_size=8,
         ema=0.99,
         log_every=25,
-        eval_every=200,
-        save_every=200,
+        eval_every=500,
+        save_every=250,
         eval_batch_size=20,
     )
     return Recipe(stages=(stage,), name="unet_scenes")

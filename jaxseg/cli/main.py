@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from jaxseg import __version__
+from jaxseg.cli.runtime import keep_freed_memory
 from jaxseg.types import BadInput, FailedRun, nearest
 
 VERBS = {
@@ -55,6 +56,8 @@ def app(ctx: click.Context) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; ``argv`` defaults to the process's own arguments."""
+    if argv is None:
+        keep_freed_memory()
     try:
         app.main(args=None if argv is None else list(argv), prog_name="jaxseg", standalone_mode=False)
     except Exception as error:

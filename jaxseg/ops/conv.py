@@ -214,6 +214,19 @@ def pixel_shuffle(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b y 
     return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(b, h * factor, w * factor, c // factor**2)
 
 
+def pixel_unshuffle(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b y x k"]:
+    """The inverse of ``pixel_shuffle``, in the order of torch's ``PixelUnshuffle``.
+
+    Raises:
+      BadInput: a side is no multiple of ``factor``.
+    """
+    b, h, w, c = x.shape
+    if factor < 1 or h % factor or w % factor:
+        raise BadInput(f"a map of {h}x{w} does not split into blocks of {factor}x{factor}")
+    blocks = x.reshape(b, h // factor, factor, w // factor, factor, c)
+    return blocks.transpose(0, 1, 3, 5, 2, 4).reshape(b, h // factor, w // factor, c * factor**2)
+
+
 def icnr(initializer: Callable[..., Array], factor: int) -> Callable[..., Array]:
     """An initializer for the convolution before ``pixel_shuffle`` that starts free of checkerboards.
 

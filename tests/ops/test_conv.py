@@ -352,6 +352,8 @@ def test_pixel_shuffle_equals_torch():
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 18)).astype(np.float32)
     theirs = torch.nn.functional.pixel_shuffle(torch.tensor(x).permute(0, 3, 1, 2), 3).permute(0, 2, 3, 1)
     np.testing.assert_array_equal(convs.pixel_shuffle(jnp.asarray(x), 3), theirs.numpy())
+    back = torch.nn.functional.pixel_unshuffle(theirs.permute(0, 3, 1, 2), 3).permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(convs.pixel_unshuffle(jnp.asarray(theirs.numpy()), 3), back.numpy())
 
 
 def test_icnr_starts_with_constant_blocks():
@@ -375,6 +377,7 @@ def test_icnr_starts_with_constant_blocks():
         (lambda x, k: convs.conv_transpose(x, k[:1, :1], padding=5), "leaves nothing"),
         (lambda x, k: convs.conv_transpose(x, k, stride=4, padding="SAME"), "too small for 'SAME'"),
         (lambda x, k: convs.pixel_shuffle(x, 3), "4 channels do not split"),
+        (lambda x, k: convs.pixel_unshuffle(x, 3), "does not split into blocks of 3x3"),
     ],
 )
 def test_mistakes_are_named(call, words):

@@ -1,6 +1,7 @@
 """U-Net against the layer table of the paper's Figure 1, in torch functional calls."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -121,3 +122,21 @@ def test_any_size_has_logits_everywhere():
     logits = jax.jit(model.apply)(random_variables(model, image), image)["logits"]
     assert logits.shape == (1, 1, 5, 2)
     assert np.isfinite(logits).all()
+
+
+def test_patches_are_a_pixel_shuffle_around_the_network():
+    """With patch 2 the body sees 2x2 blocks as channels; every logit still belongs to its own pixel."""
+    model = unet(num_classes=3, depth=2, width=4, patch=2, norm="instance")
+    image = random_image(21, 30)
+    variables = random_variables(model, image)
+    logits = jax.jit(model.apply)(variables, image)["logits"]
+    assert logits.shape == (1, 21, 30, 3)
+    assert variables["params"]["encoder0_conv1"]["kernel"].shape == (3, 3, 12, 4)
+    assert variables["params"]["classifier"]["kernel"].shape == (1, 1, 4, 12)
+
+    only = jnp.zeros(12).at[4 * 1 + 2 * 1 + 0].set(1.0)
+    params = variables["params"] | {"classifier": {"kernel": jnp.zeros((1, 1, 4, 12)), "bias": only}}
+    marked = jax.jit(model.apply)(variables | {"params": params}, image)["logits"]
+    expected = np.zeros((1, 21, 30, 3))
+    expected[0, 1::2, 0::2, 1] = 1.0
+    np.testing.assert_array_equal(marked, expected)

@@ -1,6 +1,7 @@
 """Patterns for surfaces: what fraction of the second of two colours stands at a place. Coordinates in metres."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,15 +45,24 @@ def paint(texture: Texture, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def random_texture(
-    rng: np.random.Generator, *, saturation: tuple[float, float], value: tuple[float, float], contrast: float
+    rng: np.random.Generator,
+    patterns: Mapping[str, int],
+    *,
+    saturation: tuple[float, float],
+    value: tuple[float, float],
+    contrast: float,
 ) -> Texture:
-    """A texture in two colours of any hue, the second ``contrast`` (0..1) of the way from the first to another one."""
+    """A texture in two colours of any hue, the second ``contrast`` (0..1) of the way from the first to another one.
+
+    ``patterns`` says in what proportions the patterns are drawn.
+    """
     base = _rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
     other = _rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
     if rng.random() < 0.5:  # a darker or lighter shade of the same colour
         other = base * (rng.uniform(0.3, 0.6) if base.mean() > 0.4 else rng.uniform(1.5, 2.2))
     other = base + contrast * (other - base)
-    pattern = PATTERNS[rng.choice(len(PATTERNS), p=(0.25, 0.12, 0.13, 0.11, 0.1, 0.15, 0.14))]
+    odds = np.asarray([patterns.get(pattern, 0) for pattern in PATTERNS], float)
+    pattern = PATTERNS[rng.choice(len(PATTERNS), p=odds / odds.sum())]
     origin = (rng.uniform(0, _CELLS), rng.uniform(0, _CELLS))
     linear = np.clip(np.stack([base, other]), 0, 1) ** 2.2
     return Texture(pattern, linear.astype(np.float32), rng.uniform(0.15, 0.45), rng.uniform(0, np.pi), origin)

@@ -17,6 +17,7 @@ from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import GREY, IMAGENET, Standardize
+from jaxseg.ops.conv import pixel_shuffle, pixel_unshuffle
 from jaxseg.ops.pool import max_pool
 from jaxseg.registry import register
 from jaxseg.types import BadInput
@@ -112,10 +113,13 @@ class UNet(nn.Module):
 
     Attributes:
       num_classes: channels of the logits.
-      depth: number of poolings; the image is padded inside to a multiple of ``2**depth`` and the logits are cropped.
+      depth: number of poolings; the image is padded inside to a multiple of ``patch * 2**depth`` and the logits are
+        cropped.
       width: channels of the first level; they double with each pooling.
       norm: "batch", "group", "instance", "layer" or "none"; convolutions have biases only without one.
       dropout: rate after the lowest level.
+      patch: side of the blocks of pixels that enter as channels of one cell, and leave as sub-pixels of its scores: 2
+        costs a quarter. The paper's network has 1.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -125,6 +129,7 @@ class UNet(nn.Module):
     width: int = 64
     norm: str = "batch"
     dropout: float = 0.0
+    patch: int = 1
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
@@ -132,9 +137,10 @@ class UNet(nn.Module):
     def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         h, w = image.shape[1:3]
-        multiple = 1 << self.depth
+        multiple = self.patch << self.depth
         x = self.standardize(image).astype(self.dtype)
         x = jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)))
+        x = pixel_unshuffle(x, self.patch)
         skips = []
         for level in range(self.depth):
             x = self._block(f"encoder{level}", x, self.width << level, train=train)
@@ -147,7 +153,8 @@ class UNet(nn.Module):
             x = ConvTranspose(channels, 2, stride=2, dtype=self.dtype, name=f"decoder{level}_up")(x)
             x = jnp.concatenate([skips[level], x], axis=-1)
             x = self._block(f"decoder{level}", x, channels, train=train)
-        x = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
+        x = Conv(self.num_classes * self.patch**2, 1, dtype=self.dtype, name="classifier")(x)
+        x = pixel_shuffle(x, self.patch)
         return {"logits": x[:, :h, :w].astype(jnp.float32)}
 
     def _block(self, name: str, x: Map, channels: int, *, train: bool) -> Map:
@@ -177,6 +184,7 @@ def unet(
     width: int = 64,
     norm: str = "batch",
     dropout: float = 0.0,
+    patch: int = 1,
     standardize: Standardize = IMAGENET,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> UNet:
@@ -187,6 +195,7 @@ def unet(
         width=width,
         norm=norm,
         dropout=dropout,
+        patch=patch,
         standardize=standardize,
         dtype=dtype,
     )
