@@ -103,7 +103,9 @@ def write(results: Sequence[Result], path: Path, *, title: str = "", about: Mapp
         rows = [{**asdict(r), "ratio": r.ratio} for r in results]
         path.write_text(json.dumps({"title": title, "about": dict(about or {}), "rows": rows}, indent=1) + "\n")
     else:
-        path.write_text(table(results, title=title))
+        about = about or {}
+        versions = [f"{name} {about[name]}" for name in ("jax", "flax", "torch") if name in about]
+        path.write_text(table(results, title=", ".join([title, *versions])))
 
 
 def in_subprocess(arguments: Iterable[str], *, timeout_s: float = 600) -> dict[str, float]:

@@ -22,7 +22,7 @@ copyright = author
 release = version = jaxseg.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "_generated/*.md"]  # the latter are included by other pages
+exclude_patterns = ["_build", "_generated/*.md", "benchmarks/ops.md", "benchmarks/networks.md"]  # included by others
 html_theme = "furo"
 html_title = f"jaxseg {release}"
 html_static_path: list[str] = []

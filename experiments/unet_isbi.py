@@ -50,11 +50,11 @@ def recipe() -> Recipe:
         task=Semantic(num_classes=len(classes), classes=classes),
         data=data,
         optimizer=Adam(OneCycle(1e-3)),
-        steps=800,
+        steps=2400,
         batch_size=1,
         ema=0.99,
         log_every=20,
-        eval_every=200,
-        save_every=100,
+        eval_every=400,
+        save_every=200,
     )
     return Recipe(stages=(stage,), name="unet_isbi")
