@@ -28,7 +28,7 @@ def recipe() -> Recipe:
         task=Semantic(num_classes=len(classes), losses=(CrossEntropy(), Dice(0.5)), classes=classes),
         data=data,
         optimizer=AdamW(OneCycle(3e-3), weight_decay=1e-2),
-        steps=2000,
+        steps=1700,
         batch_size=8,
         ema=0.99,
         log_every=25,
