@@ -2,8 +2,8 @@
 
 Paper: Paszke et al. 2016, arXiv:1606.02147, Table 5 (CamVid test set)
 Published: mIoU 51.3 on the 233 test images
-Ours: mIoU 59.4 on the 101 validation images, void ignored (58.0 with void counted as errors); class accuracy 78.7, pixel
-  accuracy 87.5. Pole 3.1, sign 21.9 and pedestrian 29.7 are still the weakest
+Ours: mIoU 59.4 on the 101 validation images, void ignored (58.0 with void counted as errors); class accuracy 78.7,
+  pixel accuracy 87.5. Pole 3.1, sign 21.9 and pedestrian 29.7 are still the weakest
 Hardware and time: one core (AVX-512) of a CPU with two, within two hours, interrupted once and resumed
 Command: jaxseg train experiments/enet_camvid.py, after jaxseg data prepare camvid --source DIR
 Departures: encoder and decoder are trained together, not one after the other; 78 epochs in two stages under one-cycle
