@@ -131,7 +131,8 @@ def dump(value: Any) -> Any:
 
 
 def load(form: Any) -> Any:
-    """The value that ``dump`` wrote. Only classes of jaxseg and of modules already imported are built.
+    """The value that ``dump`` wrote. Only what jaxseg and modules already imported offer is
+    built, and nothing of Python's own library.
 
     Raises:
       BadInput: the form is none of ``dump``'s, or names a class or field that does not exist.
@@ -185,6 +186,8 @@ def _attribute(module: Any, qualname: str) -> Any:
 
 def _find(address: str) -> Any:
     name, _, qualname = address.partition(":")
+    if name.split(".")[0] in sys.stdlib_module_names:
+        raise BadInput(f"the recipe names {address}: nothing of Python's own library belongs into a recipe")
     module = sys.modules.get(name)
     if module is None and name.split(".")[0] == "jaxseg":
         try:

@@ -154,7 +154,10 @@ def test_load_builds_only_known_dataclasses():
     with pytest.raises(BadInput, match="import subprocess_of_mine first"):
         load({"type": "subprocess_of_mine:Popen", "fields": {}})
     with pytest.raises(BadInput, match="no dataclass"):
-        load({"type": "os:system", "fields": {}})
+        load({"type": "jaxseg.recipe:load", "fields": {}})
+    for form in ({"type": "os:system", "fields": {}}, {"function": "os:system"}, {"function": "posix:system"}):
+        with pytest.raises(BadInput, match="nothing of Python's own library"):
+            load(form)
     with pytest.raises(BadInput, match="no module"):
         load({"type": "jaxseg.nowhere:Thing", "fields": {}})
     form = dump(Poly(0.1))

@@ -1,4 +1,4 @@
-"""Class frequencies of a labelled split, and the class weights that are made of them."""
+"""Class frequencies of a labelled split: what ``jaxseg.losses.median_frequency`` and ``inverse_log`` make weights of."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,23 +43,3 @@ def count_classes(records: Iterable[Record], num_classes: int) -> ClassCounts:
         around += present * record["label"].size
         void += int(found[VOID])
     return ClassCounts(pixels, void, images, around)
-
-
-def median_frequency(counts: ClassCounts) -> tuple[float, ...]:
-    """Median over the classes of freq / freq(c), freq(c) = pixels of c / pixels of the images that contain c.
-
-    The usual reading of median frequency balancing (Eigen and Fergus 2015, section 6.3.2).
-    """
-    return _balanced(counts.pixels / np.maximum(counts.around, 1))
-
-
-def median_frequency_all(counts: ClassCounts) -> tuple[float, ...]:
-    """Likewise with freq(c) = pixels of c / all pixels, as SegNet words it (Badrinarayanan et al. 2017)."""
-    return _balanced(counts.fractions)
-
-
-def _balanced(frequency: np.ndarray) -> tuple[float, ...]:
-    seen = frequency > 0  # a class that never occurs weighs nothing and has no part in the median
-    weights = np.zeros_like(frequency)
-    weights[seen] = np.median(frequency[seen]) / frequency[seen]
-    return tuple(weights.tolist())

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Counts = Sequence[int] | np.ndarray
 
-def median_frequency(pixels: Sequence[int], image_pixels: Sequence[int] | None = None) -> tuple[float, ...]:
+
+def median_frequency(pixels: Counts, image_pixels: Counts | None = None) -> tuple[float, ...]:
     """Median frequency balancing: the median over classes of the frequency, divided by the class's frequency.
 
     Two readings of "frequency" are in circulation. With ``pixels`` alone it is the class's share of all pixels of the
@@ -28,7 +30,7 @@ def median_frequency(pixels: Sequence[int], image_pixels: Sequence[int] | None =
     return tuple(weights.tolist())
 
 
-def inverse_log(pixels: Sequence[int], k: float = 1.02, *, void: int = 0) -> tuple[float, ...]:
+def inverse_log(pixels: Counts, k: float = 1.02, *, void: int = 0) -> tuple[float, ...]:
     """ENet's weights ``1 / ln(k + p)``, p the class's share of the training pixels (Paszke et al. 2016, sec. 5.2).
 
     Args:

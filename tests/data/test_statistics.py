@@ -7,7 +7,8 @@ import pytest
 
 from jaxseg.data import sets
 from jaxseg.data.sets import camvid
-from jaxseg.data.statistics import count_classes, median_frequency, median_frequency_all
+from jaxseg.data.statistics import count_classes
+from jaxseg.losses import median_frequency
 from tests.shared_data import shared_data
 
 
@@ -20,8 +21,8 @@ def test_counts_and_both_weights_by_hand():
     assert counts.around.tolist() == [12, 4, 4, 0]
     assert np.allclose(counts.fractions, np.asarray([8, 1, 1, 0]) / 12)
     # freq = 8/12, 1/4, 1/4: median 1/4; and 8/12, 1/12, 1/12: median 1/12. A class never seen weighs nothing.
-    assert np.allclose(median_frequency(counts), [3 / 8, 1, 1, 0])
-    assert np.allclose(median_frequency_all(counts), [1 / 8, 1, 1, 0])
+    assert np.allclose(median_frequency(counts.pixels, counts.around), [3 / 8, 1, 1, 0])
+    assert np.allclose(median_frequency(counts.pixels), [1 / 8, 1, 1, 0])
 
 
 @pytest.mark.slow
@@ -35,10 +36,7 @@ def test_camvids_weights_are_those_of_its_annotations(tmp_path):
         assert [*counts.pixels.tolist(), counts.void] == expected["pixels"]
         assert counts.images.tolist() == expected["images_with_class"][:11]
         assert np.allclose(counts.fractions, expected["fraction"][:11], atol=5e-7)
-        assert np.allclose(median_frequency(counts), expected["median_freq_weight"], atol=5e-5)
+        assert np.allclose(median_frequency(counts.pixels, counts.around), expected["median_freq_weight"], atol=5e-5)
         if split == "train":
-            for name, compute in (
-                ("median_frequency", median_frequency),
-                ("median_frequency_all", median_frequency_all),
-            ):
-                assert np.allclose(compute(counts), camvid.FACTS.weights[name], atol=5e-5)
+            for name, images in (("median_frequency", counts.around), ("median_frequency_all", None)):
+                assert np.allclose(median_frequency(counts.pixels, images), camvid.FACTS.weights[name], atol=5e-5)
