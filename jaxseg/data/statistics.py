@@ -1,4 +1,4 @@
-"""Class frequencies of a labelled split: what ``jaxseg.losses.median_frequency`` and ``inverse_log`` make weights of."""
+"""Class frequencies of a labelled split: ``median_frequency`` and ``inverse_log`` of the losses make weights of them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
