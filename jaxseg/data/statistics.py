@@ -1,4 +1,4 @@
-"""Class frequencies of a labelled split: ``median_frequency`` and ``inverse_log`` of the losses make weights of them."""
+"""Class frequencies of a labelled split: what the losses' ``median_frequency`` and ``inverse_log`` work from."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
