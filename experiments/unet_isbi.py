@@ -2,8 +2,8 @@
 
 Paper: Ronneberger et al. 2015, arXiv:1505.04597, Table 1 (ISBI test set, 30 training slices)
 Published: warping error 0.000353, Rand error 0.0382 on the test volume
-Ours: not run yet (4 held-out slices, IoU)
-Hardware and time: not run yet
+Ours: IoU of the cells 85.0, of the membranes 62.3, pixel accuracy 88.0 (4 held-out slices of the training volume)
+Hardware and time: one core (AVX-512) of a CPU with two, about half an hour
 Command: jaxseg train experiments/unet_isbi.py, after jaxseg data prepare isbi_em --source DIR
 Departures: 16 channels at the first level instead of 64 and tiles of 380 pixels instead of 572, so that two CPU cores
   are enough; 20 training slices instead of 30; Adam instead of SGD with momentum 0.99; a schedule of our own, since
