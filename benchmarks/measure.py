@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+SETTLE_S = 0.03
+"""Longer than the threads of OpenMP's pool keep a core busy after their work."""
+
 
 @dataclass
 class Result:
@@ -72,7 +75,9 @@ def compare(
     begin = time.perf_counter()
     for turn in range(max(repeats, 3)):
         for column, call in columns.items():
-            # What runs back to back profits from its own caches; in turns, each column finds the other's leavings.
+            # The other column's threads spin for a while before they sleep, and its data fills the caches: let them
+            # settle, then run once unmeasured.
+            time.sleep(SETTLE_S)
             call()
             start = clock()
             call()
