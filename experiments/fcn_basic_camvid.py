@@ -3,11 +3,12 @@
 Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, FCN-Basic, median frequency balancing
 Published: mIoU 47.3, class accuracy 62.4, pixel accuracy 81.7 on the 233 test images
 Ours: not run yet (101 validation images, void ignored)
-Hardware and time: not run yet
+Hardware and time: not run yet; an update takes about ten seconds and more on two CPU cores, so this needs a GPU
 Command: jaxseg train experiments/fcn_basic_camvid.py, after jaxseg data prepare camvid --source DIR
 Departures: local response normalisation of the input, as the released SegNet-Basic has it, for the paper's local
   contrast normalisation; 10,000 updates, as in the released solver of SegNet-Basic, where the paper trains until the
   loss has converged.
+  The gradient's norm is clipped at 1: without that FCN-Basic's loss grows without bound within ten updates.
 """
 
 from jaxseg.data import Data, Source
@@ -30,7 +31,7 @@ def recipe() -> Recipe:
             classes=facts.classes,
         ),
         data=data,
-        optimizer=SGD(0.1, momentum=0.9, weight_decay=5e-4),
+        optimizer=SGD(0.1, momentum=0.9, weight_decay=5e-4, clip=1.0),
         steps=10_000,
         batch_size=12,
         log_every=20,
