@@ -20,7 +20,8 @@ def _import():
     """torchvision, or what kept it from being imported."""
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("torchvision") is None:
         return None
-    torch = importlib.import_module("torch")
+    from torch import library
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -28,7 +29,7 @@ def _import():
         except (RuntimeError, OSError, ImportError):
             for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
                 del sys.modules[name]
-        _import.operators = torch.library.Library("torchvision", "FRAGMENT")
+        _import.operators = library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
             _import.operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         try:
