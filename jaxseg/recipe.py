@@ -131,8 +131,9 @@ def dump(value: Any) -> Any:
 
 
 def load(form: Any) -> Any:
-    """The value that ``dump`` wrote. Only what jaxseg and modules already imported offer is
-    built, and nothing of Python's own library.
+    """The value that ``dump`` wrote.
+
+    Only what jaxseg and modules already imported offer is built, and nothing of Python's own library.
 
     Raises:
       BadInput: the form is none of ``dump``'s, or names a class or field that does not exist.

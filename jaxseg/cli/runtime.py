@@ -41,8 +41,8 @@ def keep_freed_memory() -> None:
     """Start this process anew under an allocator that keeps freed buffers instead of giving them back to the system.
 
     XLA on CPU allocates its buffers anew at every execution, in arenas that glibc unmaps as soon as they are empty: a
-    training step of ENet met 120,000 page faults and took 1.4 to 1.9 times as long. ``mallopt`` cannot help, since it
-    knows no huge pages; so the environment says it, before anything is imported. Returns where that has happened
+    training step of ENet met 120,000 page faults and took 1.4 to 1.9 times as long. ``mallopt`` has no
+    word for huge pages; so the environment says it, before anything is imported. Returns where that has happened
     already, where ``GLIBC_TUNABLES`` speaks of malloc, and on other systems.
     """
     before = os.environ.get("GLIBC_TUNABLES", "")
