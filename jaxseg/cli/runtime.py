@@ -41,9 +41,9 @@ def keep_freed_memory() -> None:
     """Start this process anew under an allocator that keeps freed buffers instead of giving them back to the system.
 
     XLA on CPU allocates its buffers anew at every execution, in arenas that glibc unmaps as soon as they are empty: a
-    training step of ENet met 120,000 page faults and took 1.4 to 1.9 times as long. ``mallopt`` has no
-    word for huge pages; so the environment says it, before anything is imported. Returns where that has happened
-    already, where ``GLIBC_TUNABLES`` speaks of malloc, and on other systems.
+    training step of ENet met 120,000 page faults and took 1.4 to 1.9 times as long. ``mallopt`` has no word for huge
+    pages; so the environment says it, before anything is imported. Returns where that has happened already, where
+    ``GLIBC_TUNABLES`` speaks of malloc, and on other systems.
     """
     before = os.environ.get("GLIBC_TUNABLES", "")
     if "glibc.malloc." in before or not _has_glibc():
