@@ -7,22 +7,24 @@ import fnmatch
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jaxseg.types import BadInput, nearest
+from jaxseg.types import BadInput, Rules, nearest
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the catalogue knows of a model: its builder, task, paper and the parameter count that the paper gives."""
+    """What the catalogue knows of a model: its builder, task, paper, the parameter count that the paper gives, and by
+    the name of each public implementation the rules that bring its weights in."""
 
     name: str
     build: Callable[..., Any]
     task: str
     paper: str
     params: int | None
+    names: Mapping[str, Rules]
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -42,7 +44,9 @@ _discovered = False
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 
-def register(*, task: str, paper: str, params: int | None = None) -> Callable[[Builder], Builder]:
+def register(
+    *, task: str, paper: str, params: int | None = None, names: Mapping[str, Rules] | None = None
+) -> Callable[[Builder], Builder]:
     """Enter a builder into the registry under its own name.
 
     Args:
@@ -50,6 +54,7 @@ def register(*, task: str, paper: str, params: int | None = None) -> Callable[[B
       paper: where the network is described, ``"arXiv:1411.4038"`` or a venue.
       params: the parameter count at the builder's defaults, as the paper or the reference states it; a test holds us
         to it. None where no source gives one.
+      names: rules of the importer by the implementation that they are for, ``{"torchvision": TORCHVISION_NAMES}``.
 
     Raises:
       ValueError: another file has registered the name.
@@ -60,7 +65,7 @@ def register(*, task: str, paper: str, params: int | None = None) -> Callable[[B
         known = _entries.get(name)
         if known is not None and known.build.__module__ != build.__module__:
             raise ValueError(f"model {name!r} is registered twice: {known.build.__module__} and {build.__module__}")
-        _entries[name] = Entry(name, build, task, paper, params)
+        _entries[name] = Entry(name, build, task, paper, params, dict(names or {}))
         return build
 
     return enter

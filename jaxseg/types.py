@@ -26,6 +26,9 @@ VOID = 255
 DATA_AXIS = "data"
 """Name of the axis over which a batch is spread: mesh axis of sharded steps, ``axis_name`` of replicated ones."""
 
+Rules = tuple[tuple[str, str | None], ...]
+"""How the names of another framework's weights lead to ours, see :mod:`jaxseg.weights.names`."""
+
 
 @dataclass(frozen=True)
 class Key:

@@ -13,7 +13,7 @@ from jaxseg.layers.conv import Conv
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import IMAGENET, Standardize
 from jaxseg.ops.pool import max_pool
-from jaxseg.types import BadInput
+from jaxseg.types import BadInput, Rules
 
 Map = Float[Array, "b _ _ _"]
 
@@ -191,7 +191,7 @@ def resnet(
     )
 
 
-TORCHVISION_NAMES: tuple[tuple[str, str | None], ...] = (
+TORCHVISION_NAMES: Rules = (
     (r"conv1\.weight", "conv1/kernel"),
     (r"layer(\d)\.(\d+)\.conv(\d)\.weight", r"layer\1_\2/conv\3/kernel"),
     (r"layer(\d)\.(\d+)\.downsample\.0\.weight", r"layer\1_\2/conv_shortcut/kernel"),

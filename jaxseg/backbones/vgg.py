@@ -17,7 +17,7 @@ from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import IMAGENET, Standardize
 from jaxseg.ops.pool import max_pool
-from jaxseg.types import BadInput
+from jaxseg.types import BadInput, Rules
 
 Map = Float[Array, "b _ _ _"]
 
@@ -155,7 +155,7 @@ class VGGClassifier(nn.Module):
         return Dropout(self.dropout, name="fc7_dropout")(jax.nn.relu(x), train=train)
 
 
-def torchvision_names(blocks: tuple[int, ...], norm: str) -> tuple[tuple[str, str | None], ...]:
+def torchvision_names(blocks: tuple[int, ...], norm: str) -> Rules:
     """Rules from torchvision's ``features.N`` and ``classifier.N`` to this file's names; the last layer is left out.
 
     torchvision numbers layers, activations and pools in one sequence, so that the numbers depend on the variant.
@@ -178,7 +178,7 @@ def torchvision_names(blocks: tuple[int, ...], norm: str) -> tuple[tuple[str, st
     return (*rules, (r"classifier\..*", None))
 
 
-TORCHVISION_CLASSIFIER: tuple[tuple[str, str | None], ...] = (
+TORCHVISION_CLASSIFIER: Rules = (
     (r"classifier\.0\.weight", "fc6/kernel"),
     (r"classifier\.0\.bias", "fc6/bias"),
     (r"classifier\.3\.weight", "fc7/kernel"),

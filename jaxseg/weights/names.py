@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from jaxseg.types import BadInput
-
-Rules = tuple[tuple[str, str | None], ...]
+from jaxseg.types import BadInput, Rules
 
 
 def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from jaxseg.layers.standardize import CAFFE, IMAGENET, Standardize
 from jaxseg.ops.conv import bilinear_kernel, caffe_crop
 from jaxseg.ops.resize import resize_bilinear
 from jaxseg.registry import register
+from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 
@@ -164,6 +165,19 @@ class FCNHead(nn.Module):
         return Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
 
 
+TORCHVISION_NAMES: Rules = (
+    *((rf"backbone\.{name}", path and f"backbone/{path}") for name, path in resnet.TORCHVISION_NAMES),
+    (r"(aux_)?classifier\.0\.weight", r"\1head/conv/kernel"),
+    (r"(aux_)?classifier\.1\.weight", r"\1head/norm/scale"),
+    (r"(aux_)?classifier\.1\.bias", r"\1head/norm/bias"),
+    (r"(aux_)?classifier\.1\.running_(mean|var)", r"\1head/norm/\2"),
+    (r"(aux_)?classifier\.4\.weight", r"\1head/classifier/kernel"),
+    (r"(aux_)?classifier\.4\.bias", r"\1head/classifier/bias"),
+    (r".*\.num_batches_tracked", None),
+)
+"""Rules from torchvision's state dict to the paths of :class:`ResNetFCN`; None leaves an entry out."""
+
+
 def _vgg16(
     num_classes: int,
     skips: tuple[int, ...],
@@ -237,7 +251,7 @@ def fcn8s_atonce_vgg16(
     return _vgg16(num_classes, (4, 3), (0.01, 0.0001), width, fc_features, learn_upsampling, standardize, dtype)
 
 
-@register(task="semantic", paper="arXiv:1411.4038", params=35_322_218)
+@register(task="semantic", paper="arXiv:1411.4038", params=35_322_218, names={"torchvision": TORCHVISION_NAMES})
 def fcn_resnet50(
     num_classes: int = 21,
     width: int = 64,
@@ -250,7 +264,7 @@ def fcn_resnet50(
     return ResNetFCN(backbone=backbone, num_classes=num_classes, dropout=dropout, dtype=dtype)
 
 
-@register(task="semantic", paper="arXiv:1411.4038", params=54_314_346)
+@register(task="semantic", paper="arXiv:1411.4038", params=54_314_346, names={"torchvision": TORCHVISION_NAMES})
 def fcn_resnet101(
     num_classes: int = 21,
     width: int = 64,
@@ -261,16 +275,3 @@ def fcn_resnet101(
     """torchvision's FCN on a ResNet-101 of output stride 8, auxiliary head included."""
     backbone = resnet.resnet(101, width=width, output_stride=8, standardize=standardize, dtype=dtype)
     return ResNetFCN(backbone=backbone, num_classes=num_classes, dropout=dropout, dtype=dtype)
-
-
-TORCHVISION_NAMES: tuple[tuple[str, str | None], ...] = (
-    *((rf"backbone\.{name}", path and f"backbone/{path}") for name, path in resnet.TORCHVISION_NAMES),
-    (r"(aux_)?classifier\.0\.weight", r"\1head/conv/kernel"),
-    (r"(aux_)?classifier\.1\.weight", r"\1head/norm/scale"),
-    (r"(aux_)?classifier\.1\.bias", r"\1head/norm/bias"),
-    (r"(aux_)?classifier\.1\.running_(mean|var)", r"\1head/norm/\2"),
-    (r"(aux_)?classifier\.4\.weight", r"\1head/classifier/kernel"),
-    (r"(aux_)?classifier\.4\.bias", r"\1head/classifier/bias"),
-    (r".*\.num_batches_tracked", None),
-)
-"""Rules from torchvision's state dict to the paths of :class:`ResNetFCN`; None leaves an entry out."""
