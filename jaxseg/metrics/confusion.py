@@ -18,7 +18,8 @@ class Confusion:
     Results (Long et al. 2015, sec. 5; the means are over the classes for which the figure is defined):
 
     ``miou``
-      mean over classes of intersection over union, void pixels ignored.
+      mean over classes of intersection over union, void pixels ignored. Where a network predicts void on a pixel that
+      has a class, it has missed that class, here and in all that follows.
     ``miou_void_counted``
       the same where a void pixel counts as an error of the class predicted there, the stricter of the two conventions
       that papers use: union + predictions on void.
@@ -38,10 +39,10 @@ class Confusion:
     classes: tuple[str, ...] = ()
 
     def init(self) -> np.ndarray:
-        """A zero matrix [num_classes + 1, num_classes]: rows truth, the last row void; columns prediction."""
-        return np.zeros((self.num_classes + 1, self.num_classes), np.int64)
+        """A zero matrix [num_classes + 1, num_classes + 1]: rows truth, columns prediction, the last of both void."""
+        return np.zeros((self.num_classes + 1, self.num_classes + 1), np.int64)
 
-    def observe(self, predictions: Any, batch: Any) -> Int[Array, "k1 k"]:
+    def observe(self, predictions: Any, batch: Any) -> Int[Array, "k1 k1"]:
         """The batch's matrix from ``label`` of both; a larger truth is cropped to the middle. Int32 on the device."""
         predicted = predictions["label"]
         return confusion_matrix(
@@ -54,15 +55,15 @@ class Confusion:
 
     def result(self, state: np.ndarray) -> dict[str, float]:
         """The figures above, as fractions of 1."""
-        inner, void = state[:-1].astype(np.float64), state[-1].astype(np.float64)
-        hit, truth, predicted = np.diag(inner), inner.sum(1), inner.sum(0)
+        labelled, void = state[:-1].astype(np.float64), state[-1, :-1].astype(np.float64)
+        hit, truth, predicted = np.diag(labelled), labelled.sum(1), labelled[:, :-1].sum(0)
         union = truth + predicted - hit
         iou = _ratio(hit, union)
         names = self.classes or tuple(str(c) for c in range(self.num_classes))
         return {
             "miou": _mean(iou),
             "miou_void_counted": _mean(_ratio(hit, union + void)),
-            "pixel_accuracy": float(_ratio(hit.sum(), inner.sum())),
+            "pixel_accuracy": float(_ratio(hit.sum(), truth.sum())),
             "mean_accuracy": _mean(_ratio(hit, truth)),
             "fw_iou": float(_ratio(np.nansum(truth * iou), truth.sum())),
             **{f"iou/{name}": float(v) for name, v in zip(names, iou, strict=True) if not np.isnan(v)},
@@ -71,14 +72,18 @@ class Confusion:
 
 def confusion_matrix(
     predicted: Int[Array, "b h w"], label: Int[Array, "b h w"], num_classes: int, *, real: Any = None
-) -> Int[Array, "k1 k"]:
-    """Counts of pixels [num_classes + 1, num_classes] by true class (last row: void) and predicted class, int32."""
-    void = (label < 0) | (label >= num_classes)
-    cell = jnp.where(void, num_classes, label) * num_classes + predicted
-    cells = (num_classes + 1) * num_classes
+) -> Int[Array, "k1 k1"]:
+    """Counts of pixels [num_classes + 1, num_classes + 1] by true and predicted class, int32.
+
+    The last row and column are void: whatever lies outside ``0..num_classes-1``.
+    """
+    side = num_classes + 1
+    truth, found = (jnp.where((x < 0) | (x >= num_classes), num_classes, x) for x in (label, predicted))
+    cell = truth * side + found
+    cells = side * side
     if real is not None:
         cell = jnp.where(real[:, None, None], cell, cells)
-    return jnp.bincount(cell.reshape(-1), length=cells + 1)[:cells].astype(jnp.int32).reshape(-1, num_classes)
+    return jnp.bincount(cell.reshape(-1), length=cells + 1)[:cells].astype(jnp.int32).reshape(side, side)
 
 
 def _ratio(a: Any, b: Any) -> Any:

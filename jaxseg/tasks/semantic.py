@@ -11,7 +11,7 @@ from jaxseg.losses import CrossEntropy
 from jaxseg.metrics import BoundaryF1, Confusion
 from jaxseg.ops.crop import centre_crop
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
-from jaxseg.types import BadInput
+from jaxseg.types import VOID, BadInput
 
 
 @runtime_checkable
@@ -43,12 +43,15 @@ class Semantic:
         ``aux_logits`` where a network returns them.
       aux_weight: factor of the auxiliary loss (0.4 in PSPNet).
       classes: names of the classes, for reports.
+      void_is_class: whether the network has one more output, the last, that stands for void: void pixels are learnt as
+        that class, and what it wins is predicted void.
     """
 
     num_classes: int
     losses: tuple[Loss, ...] = (CrossEntropy(),)
     aux_weight: float = 0.4
     classes: tuple[str, ...] = ()
+    void_is_class: bool = False
 
     def __post_init__(self):
         names = [loss.name for loss in self.losses]
@@ -56,6 +59,11 @@ class Semantic:
             raise BadInput(f"losses are one or more, each of another kind, not {names}")
         if self.classes and len(self.classes) != self.num_classes:
             raise BadInput(f"{len(self.classes)} class names for {self.num_classes} classes: give one each or none")
+
+    @property
+    def num_outputs(self) -> int:
+        """Channels of the logits."""
+        return self.num_classes + self.void_is_class
 
     def inputs(self, batch: Batch, *, train: bool) -> dict[str, Any]:
         """The image."""
@@ -73,8 +81,9 @@ class Semantic:
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
         """``label``, the most probable class, and ``probability``, the softmax of the logits."""
         logits = outputs["logits"].astype(jnp.float32)
+        label = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         return {
-            "label": jnp.argmax(logits, axis=-1).astype(jnp.int32),
+            "label": jnp.where(label < self.num_classes, label, VOID) if self.void_is_class else label,
             "probability": jax.nn.softmax(logits, axis=-1),
         }
 
@@ -89,6 +98,8 @@ class Semantic:
         """Sum and count over the real rows."""
         size = logits.shape[1:3]
         label = centre_crop(batch["label"], *size)
+        if self.void_is_class:
+            label = jnp.where((label >= 0) & (label < self.num_classes), label, self.num_classes)
         weight = centre_crop(batch["weight"], *size) if "weight" in batch else None
         values, counts = loss(logits.astype(jnp.float32), label, weight)
         return Term(_sum(values, batch), _sum(counts, batch), loss.scale)

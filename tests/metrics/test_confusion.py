@@ -29,14 +29,18 @@ def evaluate(metric, predicted, truth, size):
 
 def test_matrix_counts_every_pixel_once():
     predicted, truth = example()
-    expected = np.zeros((K + 1, K), int)
+    predicted[0, :2] = VOID
+    expected = np.zeros((K + 1, K + 1), int)
     for t, p in zip(truth.flat, predicted.flat, strict=True):
-        expected[K if t == VOID else t, p] += 1
+        expected[K if t == VOID else t, K if p == VOID else p] += 1
     np.testing.assert_array_equal(confusion_matrix(jnp.asarray(predicted), jnp.asarray(truth), K), expected)
 
 
-def test_figures_are_those_of_sets_of_pixels():
+@pytest.mark.parametrize("predicts_void", [False, True])
+def test_figures_are_those_of_sets_of_pixels(predicts_void):
     predicted, truth = example()
+    if predicts_void:
+        predicted[np.random.default_rng(1).random(truth.shape) < 0.2] = VOID
     known = truth != VOID
     iou, strict, accuracy, share = {}, {}, {}, {}
     for c in (0, 1, 2, 4):

@@ -70,6 +70,18 @@ def test_prediction_is_the_most_probable_class():
     np.testing.assert_array_equal(found["probability"].argmax(-1), found["label"])
 
 
+def test_void_can_be_a_class_of_the_network():
+    """The last of one output more: learnt where the truth is void, and what it wins is void."""
+    outputs, batch = example()
+    task, plain = Semantic(K - 1, void_is_class=True), Semantic(K)
+    assert task.num_outputs == plain.num_outputs == K
+    of_class = jnp.where(batch["label"] == VOID, K - 1, jnp.where(batch["label"] == K - 1, 0, batch["label"]))
+    void = {"label": jnp.where(of_class == K - 1, VOID, of_class)}
+    assert task.loss(outputs, void) == plain.loss(outputs, {"label": of_class})
+    label = plain.predict(outputs, {})["label"]
+    np.testing.assert_array_equal(task.predict(outputs, {})["label"], np.where(label == K - 1, VOID, label))
+
+
 def test_metrics_have_names_of_their_own():
     outputs, batch = example()
     task = Semantic(K, classes=tuple("abcd"))
