@@ -7,6 +7,7 @@ whole image at once. Networks of valid convolutions are given their windows with
 """
 
 import functools
+import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxseg.data import Facts
@@ -165,15 +167,69 @@ def predict(
     Raises:
       BadInput: no uint8 RGB image, or the tile is too small.
     """
+    forward = _forward(run.model, run.task, keys)
+    return _in_windows(run.model, image, lambda _, pixels: forward(run.variables, pixels), tile, margin, on_tile)
+
+
+def predict_samples(
+    run: Run,
+    image: Any,
+    *,
+    samples: int,
+    seed: int = 0,
+    tile: int = 1024,
+    margin: int | None = None,
+    keys: tuple[str, ...] = ("label", "probability", "variance"),
+    on_tile: Callable[[], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """What a Bayesian network says of an image, and how sure it is: the mean of ``samples`` passes with dropout.
+
+    Args and errors as :func:`predict`, and:
+      samples: passes; see :func:`jaxseg.models.semantic.bayesian_segnet.monte_carlo`.
+      seed: of dropout's masks.
+
+    Returns:
+      ``label`` and ``probability`` of the mean softmax, and ``variance`` f32[h w], that of the softmax over the
+      samples, averaged over the classes.
+
+    Raises:
+      BadInput: also, the network has no dropout to sample from.
+    """
+    if not can_sample(run.model):
+        raise BadInput(
+            f"{type(run.model).__name__} has no dropout to sample from; "
+            "bayesian_segnet_vgg16 and bayesian_segnet_basic have"
+        )
+    forward, key = _sampled(run.model, run.task, keys, samples), jax.random.key(seed)
+
+    def of_window(i: int, pixels: np.ndarray) -> Any:
+        return forward(jax.random.fold_in(key, i), run.variables, pixels)
+
+    return _in_windows(run.model, image, of_window, tile, margin, on_tile)
+
+
+def can_sample(model: Any) -> bool:
+    """Whether the network drops values when it is asked to in evaluation."""
+    return "sample" in inspect.signature(type(model).__call__).parameters and bool(model.dropout)
+
+
+def _in_windows(
+    model: Any,
+    image: Any,
+    of_window: Callable[[int, np.ndarray], Any],
+    tile: int,
+    margin: int | None,
+    on_tile: Callable[[], None] | None,
+) -> dict[str, np.ndarray]:
+    """The predictions of every window, put together; ``of_window`` is given its number and its pixels."""
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
         raise BadInput(f"predict takes uint8 RGB [h w 3] or [b h w 3], not {image.dtype}{list(image.shape)}")
     batch = image if image.ndim == 4 else image[None]
-    windows = plan(run.model, batch.shape[1], batch.shape[2], tile=tile, margin=margin)
-    forward = _forward(run.model, run.task, keys)
+    windows = plan(model, batch.shape[1], batch.shape[2], tile=tile, margin=margin)
     whole: dict[str, np.ndarray] = {}
-    for window in windows:
-        found = jax.device_get(forward(run.variables, window.cut(batch)))
+    for i, window in enumerate(windows):
+        found = jax.device_get(of_window(i, window.cut(batch)))
         for name, value in found.items():
             if name not in whole:
                 whole[name] = np.zeros((*batch.shape[:3], *value.shape[3:]), value.dtype)
@@ -306,6 +362,20 @@ def _forward(model: Any, task: Any, keys: tuple[str, ...]) -> Callable[[Any, Any
         batch = {"image": image}
         found = task.predict(model.apply(variables, **task.inputs(batch, train=False), train=False), batch)
         return {name: found[name] for name in keys if name in found}
+
+    return jax.jit(forward)
+
+
+@functools.lru_cache(maxsize=8)
+def _sampled(model: Any, task: Any, keys: tuple[str, ...], samples: int) -> Callable[[Any, Any, Any], Any]:
+    """The compiled step from a key, variables and images to the predictions asked for."""
+    from jaxseg.models.semantic.bayesian_segnet import monte_carlo
+
+    def forward(key: jax.Array, variables: Any, image: jax.Array) -> dict[str, jax.Array]:
+        seen = monte_carlo(key, model, variables, image, samples=samples)
+        found = task.predict({"logits": jnp.log(seen["probability"])}, {"image": image})
+        found["variance"] = seen["variance"].mean(axis=-1)
+        return {name: found[name] for name in keys}
 
     return jax.jit(forward)
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,15 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the results go.")
 @click.option("--tile", type=click.IntRange(32), default=1024, show_default=True, help="Larger images are cut up.")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
-def command(model: str, images: tuple[str, ...], out: Path, tile: int, last: bool) -> None:
+@click.option("--samples", type=click.IntRange(2), help="Passes with dropout, of a Bayesian network; 6 or more.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
+def command(
+    model: str, images: tuple[str, ...], out: Path, tile: int, last: bool, samples: int | None, seed: int
+) -> None:
     """Write NAME_label.png, NAME_overlay.png and NAME.json for each IMAGE: a file, a folder or a pattern.
+
+    With --samples the labels are those of the mean of so many passes with dropout, and NAME_variance.png shows where
+    they differ: the darker, the less sure.
 
     Every image is looked at first: if one cannot be read, nothing is written.
     """
@@ -34,7 +42,7 @@ def command(model: str, images: tuple[str, ...], out: Path, tile: int, last: boo
         read_image(path)
 
     from jaxseg.cli.runtime import prepare_runtime
-    from jaxseg.run import load, plan, predict
+    from jaxseg.run import load, plan, predict, predict_samples
     from jaxseg.train.log import Console
 
     prepare_runtime()
@@ -51,27 +59,48 @@ def command(model: str, images: tuple[str, ...], out: Path, tile: int, last: boo
             windows = len(plan(run.model, *image.shape[:2], tile=tile, margin=None))
             bar.begin(path.name, windows)
             seen = iter(range(1, windows + 1))
-            label = predict(run, image, tile=tile, keys=("label",), on_tile=lambda s=seen: bar.move(next(s)))["label"]
+            options = {"tile": tile, "on_tile": lambda s=seen: bar.move(next(s))}
+            if samples is None:
+                found = predict(run, image, keys=("label",), **options)
+            else:
+                found = predict_samples(run, image, samples=samples, seed=seed, keys=("label", "variance"), **options)
             bar.end()
-            click.echo(write(run, path, image, label, out))
+            sampling = {} if samples is None else {"samples": samples, "seed": seed}
+            click.echo(write(run, path, image, found, out, sampling))
             bar.move(done)
     finally:
         bar.close()
     click.echo(f"{len(paths)} image{'s' * (len(paths) != 1)} labelled by {run.checkpoint} (step {run.step}): {out}")
 
 
-def write(run: "Run", path: Path, image: "np.ndarray", label: "np.ndarray", out: Path) -> str:
-    """Write the three results of an image, each in one go, the JSON last; returns a line about it."""
-    from PIL import Image
+def write(
+    run: "Run",
+    path: Path,
+    image: "np.ndarray",
+    found: Mapping[str, "np.ndarray"],
+    out: Path,
+    sampling: Mapping[str, int],
+) -> str:
+    """Write the results of an image, each in one go, the JSON last; returns a line about it.
 
+    Args:
+      run: what labelled it.
+      path: the image's file.
+      image: its pixels.
+      found: ``label``, and ``variance`` of a Bayesian network's samples.
+      out: the folder.
+      sampling: how those samples were drawn, for the report.
+    """
     from jaxseg import viz
 
-    facts = run.facts
-    drawn = io.BytesIO()
-    Image.fromarray(viz.overlay(image, label, facts.palette)).save(drawn, format="PNG")
+    facts, label = run.facts, found["label"]
     report = areas(run, path, label)
     _replace(out / f"{path.stem}_label.png", viz.label_png(label, facts.palette))
-    _replace(out / f"{path.stem}_overlay.png", drawn.getvalue())
+    _replace(out / f"{path.stem}_overlay.png", _png(viz.overlay(image, label, facts.palette)))
+    if "variance" in found:
+        variance = found["variance"]
+        report["variance"] = {**sampling, "mean": float(variance.mean()), "largest": float(variance.max())}
+        _replace(out / f"{path.stem}_variance.png", _png(viz.shade_variance(variance)))
     _replace(out / f"{path.stem}.json", (json.dumps(report, indent=2) + "\n").encode())
     largest = sorted(report["classes"], key=lambda row: -row["pixels"])[:3]
     shares = ", ".join(f"{row['name']} {100 * row['fraction']:.1f} %" for row in largest if row["pixels"])
@@ -101,6 +130,14 @@ def areas(run: "Run", path: Path, label: "np.ndarray") -> dict[str, Any]:
         },
         "classes": rows,
     }
+
+
+def _png(picture: "np.ndarray") -> bytes:
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    Image.fromarray(picture).save(drawn, format="PNG")
+    return drawn.getvalue()
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -9,6 +9,7 @@ from jaxseg.viz.labels import colorize, label_png, overlay
 from jaxseg.viz.objects import draw_boxes, draw_instances
 from jaxseg.viz.palettes import distinct_palette, voc_palette
 from jaxseg.viz.panels import panel
+from jaxseg.viz.uncertainty import shade_variance
 
 __all__ = [
     "colorize",
@@ -21,5 +22,6 @@ __all__ = [
     "label_png",
     "overlay",
     "panel",
+    "shade_variance",
     "voc_palette",
 ]

@@ -74,7 +74,8 @@ def lay_out(array: np.ndarray, shape: tuple[int, ...], leaf: str) -> np.ndarray 
     """A torch array in the layout of our leaf, or None where it does not fit.
 
     A "kernel" of four axes is HWIO: from OIHW, or from a fully connected layer O(IHW) that is read as a convolution.
-    A "kernel" of two axes is IO, from OI. Everything else keeps its shape.
+    A "kernel" of two axes is IO, from OI. One slope of a PReLU fills the "alpha" of every channel. Everything else
+    keeps its shape.
     """
     if leaf == "kernel" and len(shape) == 4:
         h, w, i, o = shape
@@ -83,6 +84,8 @@ def lay_out(array: np.ndarray, shape: tuple[int, ...], leaf: str) -> np.ndarray 
         return array.transpose(2, 3, 1, 0) if array.shape == (o, i, h, w) else None
     if leaf == "kernel" and len(shape) == 2:
         return array.T if array.shape == shape[::-1] else None
+    if leaf == "alpha" and array.shape == (1,):
+        return np.broadcast_to(array, shape)
     return array if array.shape == shape else None
 
 

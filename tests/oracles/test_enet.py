@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.models.semantic.enet import enet
+from jaxseg.models.semantic.enet import PORT_NAMES, enet, enet_port
+from jaxseg.weights.names import convert
+from tests.oracles.drawn import Drawn
+from tests.oracles.torch_side import assert_agree, random_image, to_torch
+from tests.shared_data import weights_or_skip
 
 torch = pytest.importorskip("torch", reason="the oracle is PyTorch (extra 'parity')")
 F = torch.nn.functional
@@ -136,3 +140,86 @@ def test_encoder_alone_is_the_papers_first_stage():
     assert count == 338_156 + 128 * 11 + 11  # fact sheet, section 9: encoder, plus its 1x1 classifier
     logits = jax.eval_shape(model.apply, shapes, image)["logits"]
     assert logits.shape == (1, 64, 96, 11)
+
+
+def port_bottleneck(d, name, x, inner, main, slopes=1):
+    """iArunava's block: what differs between its kinds is ``main``; its decoder has ReLU, that is no slope."""
+    act = (lambda i, y: d.prelu(f"{name}.prelu{i}", y, slopes)) if slopes else (lambda i, y: F.relu(y))
+    y = act(1, d.norm(f"{name}.batchnorm.a", d.conv(f"{name}.conv1", x, inner, 1), 1e-5))
+    y = act(2, d.norm(f"{name}.batchnorm.b", main(name, y), 1e-5))
+    return act, y
+
+
+def port_regular(d, name, x, dilation=1, slopes=1):
+    inner = x.shape[1] // 4
+
+    def main(name, y):
+        return d.conv(f"{name}.conv2", y, inner, 3, bias=True, padding=dilation, dilation=dilation)
+
+    def asymmetric(name, y):
+        y = d.conv(f"{name}.conv21", y, inner, (1, 5), padding=(0, 2))
+        return d.conv(f"{name}.conv22", y, inner, (5, 1), padding=(2, 0))
+
+    act, y = port_bottleneck(d, name, x, inner, main if dilation else asymmetric, slopes)
+    return act(3, x + d.norm(f"{name}.batchnorm2", d.conv(f"{name}.conv3", y, x.shape[1], 1), 1e-5))
+
+
+def port_down(d, name, x, features):
+    inner = x.shape[1] // 4
+    act, y = port_bottleneck(
+        d, name, x, inner, lambda name, y: d.conv(f"{name}.conv2", y, inner, 3, bias=True, stride=2, padding=1)
+    )
+    y = d.norm(f"{name}.batchnorm2", d.conv(f"{name}.conv3", y, features, 1), 1e-5)
+    pooled, indices = F.max_pool2d(x, 2, return_indices=True)
+    return act(3, y + F.pad(pooled, (0, 0, 0, 0, 0, features - x.shape[1]))), indices
+
+
+def port_up(d, name, x, indices, features):
+    inner = x.shape[1] // 4
+    y = F.relu(d.norm(f"{name}.batchnorm.a", d.transposed(f"{name}.convt1", x, inner, 1), 1e-5))
+    y = d.transposed(f"{name}.convt2", y, inner, 3, stride=2, padding=1, output_padding=1)
+    y = F.relu(d.norm(f"{name}.batchnorm.b", y, 1e-5))
+    y = d.norm(f"{name}.batchnorm2", d.transposed(f"{name}.convt3", y, features, 1), 1e-5)
+    main = F.max_unpool2d(d.conv(f"{name}.main_conv", x, features, 1, bias=True), indices, 2)
+    return F.relu(y + main)
+
+
+def port(d, image, classes):
+    """The whole port on RGB from 0 to 1, sides multiples of 8."""
+    x = to_torch(image) / 255
+    side = F.max_pool2d(x, 2)
+    x = d.norm("init.batchnorm", d.conv("init.conv", x, 13, 3, bias=True, stride=2, padding=1), 1e-5)
+    x = d.prelu("init.prelu", torch.cat([x, side], 1), 16)
+    x, indices1 = port_down(d, "b10", x, 64)
+    for i in range(1, 5):
+        x = port_regular(d, f"b1{i}", x)
+    x, indices2 = port_down(d, "b20", x, 128)
+    for stage in (2, 3):
+        for i, rate in enumerate((1, 2, 0, 4, 1, 8, 0, 16), 1):
+            x = port_regular(d, f"b{stage}{i}", x, rate)
+    x = port_up(d, "b40", x, indices2, 64)
+    for i in (1, 2):
+        x = port_regular(d, f"b4{i}", x, slopes=0)
+    x = port_up(d, "b50", x, indices1, 16)
+    x = port_regular(d, "b51", x, slopes=0)
+    return d.transposed("fullconv", x, classes, 3, stride=2, padding=1, output_padding=1)
+
+
+def imported(model, image, state):
+    return convert(state, jax.eval_shape(model.init, jax.random.key(0), image), PORT_NAMES)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (37, 50)])
+def test_the_port_equals_its_own_layers(size):
+    model, image, d = enet_port(5), random_image(*size), Drawn()
+    padded = jnp.pad(image, ((0, 0), (0, -size[0] % 8), (0, -size[1] % 8), (0, 0)))
+    theirs = port(d, padded, 5)[:, :, : size[0], : size[1]]
+    assert_agree(jax.jit(model.apply)(imported(model, image, d.state), image)["logits"], theirs)
+
+
+def test_the_ports_camvid_weights_give_its_logits():
+    with np.load(weights_or_skip("enet_camvid") / "enet_camvid_250_recal.npz") as file:
+        state = dict(file)
+    model, image = enet_port(), random_image(96, 120)
+    ours = jax.jit(model.apply)(imported(model, image, state), image)["logits"]
+    assert_agree(ours, port(Drawn(state), image, 12))

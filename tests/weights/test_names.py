@@ -56,6 +56,20 @@ def test_dense_weights_read_as_a_window():
     np.testing.assert_allclose(np.einsum("chw,hwco->o", image, kernel), expected, rtol=1e-5)
 
 
+def test_transposed_kernels_are_marked():
+    """With as many channels in as out no shape tells one layout from the other."""
+    weight = np.random.default_rng(0).normal(size=(4, 4, 2, 2)).astype(np.float32)
+    target = {"params": {"up": {"kernel": np.zeros((2, 2, 4, 4), np.float32)}}}
+    kernel = convert({"up.weight": weight}, target, ((r"up\.weight", "up/kernel^T"),))["params"]["up"]["kernel"]
+    np.testing.assert_array_equal(kernel, weight.transpose(2, 3, 0, 1))
+
+
+def test_one_slope_fills_every_channel():
+    target = {"params": {"act": {"alpha": np.zeros(3, np.float32)}}}
+    alpha = convert({"a": np.float32([0.2])}, target, (("a", "act/alpha"),))["params"]["act"]["alpha"]
+    np.testing.assert_array_equal(alpha, np.float32([0.2, 0.2, 0.2]))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -3,8 +3,12 @@
 Image (any size) -> initial block at 1/2 -> stage 1 at 1/4 -> stages 2 and 3 at 1/8 with dilated and asymmetric
 convolutions -> stages 4 and 5 back up by max-unpooling -> transposed convolution to full size. Biases, the order of the
 asymmetric pair (horizontal first) and the 2x2 pooling of the initial block follow the authors' Lua code
-(e-lab/ENet-training).
+(e-lab/ENet-training); ``Details`` lists what else is open and how a PyTorch port with public weights decides it.
 """
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,13 +19,51 @@ from jaxseg.layers.activation import PReLU
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import BatchNorm
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import IMAGENET, UNIT, Standardize
 from jaxseg.ops.pool import max_pool, max_pool_with_switches, max_unpool
+from jaxseg.ops.window import Size
 from jaxseg.registry import register
+from jaxseg.types import Rules
 
 Map = Float[Array, "b y x c"]
 Resized = Float[Array, "b _ _ _"]
 Switches = Int8[Array, "b _ _ _"]
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the paper leaves open. The defaults are the authors' Lua code.
+
+    Attributes:
+      normed: channels of the initial block under its BatchNorm: all 16, or the convolution's 13 alone.
+      inner: channels inside the four blocks that change the resolution, in order.
+      reduce_stride: stride and side of the first convolution of a downsampling block; the second has the rest of 2.
+      biases: convolutions with a bias, by their names in the blocks; "upconv" is the transposed one. "main", on the
+        decoder's main path, has either a bias or a BatchNorm.
+      last_kernel: side of the last transposed convolution, 2 or 3.
+      epsilon: of every BatchNorm.
+    """
+
+    normed: int = 16
+    inner: tuple[int, int, int, int] = (16, 32, 16, 4)
+    reduce_stride: int = 2
+    biases: tuple[str, ...] = ("conv", "conv_column", "upconv", "fullconv")
+    last_kernel: int = 2
+    epsilon: float = 1e-3
+
+
+LUA = Details()
+"""The authors' (e-lab/ENet-training)."""
+
+PORT = Details(
+    normed=13,
+    inner=(4, 16, 32, 16),
+    reduce_stride=1,
+    biases=("conv", "main"),
+    last_kernel=3,
+    epsilon=1e-5,
+)
+"""iArunava/ENet-Real-Time-Semantic-Segmentation: every block reduces to a quarter of what comes in."""
 
 
 class ENet(nn.Module):
@@ -32,6 +74,7 @@ class ENet(nn.Module):
       decoder: False leaves the encoder with a 1x1 classifier at 1/8 resolution, upsampled by nearest neighbour to the
         image: the network of the paper's first training stage.
       dropout: rates of the first five bottlenecks and of the others in the encoder (paper section 4).
+      details: what the paper leaves open.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -39,6 +82,7 @@ class ENet(nn.Module):
     num_classes: int = 11
     decoder: bool = True
     dropout: tuple[float, float] = (0.01, 0.1)
+    details: Details = LUA
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
@@ -49,28 +93,40 @@ class ENet(nn.Module):
         x = self.standardize(image)
         x = jnp.pad(x, ((0, 0), (0, -h % 8), (0, -w % 8), (0, 0)))
         first, later = self.dropout
+        down1, down2, up4, up5 = self.details.inner
+        common = {"details": self.details, "dtype": self.dtype}
+        down, regular, up = partial(Downsample, **common), partial(Bottleneck, **common), partial(Upsample, **common)
 
-        x = InitialBlock(dtype=self.dtype, name="initial")(x, train=train)
-        x, switches1 = Downsample(64, dropout=first, dtype=self.dtype, name="stage1_down")(x, train=train)
+        x = InitialBlock(**common, name="initial")(x, train=train)
+        x, switches1 = down(64, down1, dropout=first, name="stage1_down")(x, train=train)
         for i in range(1, 5):
-            x = Bottleneck(dropout=first, dtype=self.dtype, name=f"stage1_{i}")(x, train=train)
-        x, switches2 = Downsample(128, dropout=later, dtype=self.dtype, name="stage2_down")(x, train=train)
+            x = regular(dropout=first, name=f"stage1_{i}")(x, train=train)
+        x, switches2 = down(128, down2, dropout=later, name="stage2_down")(x, train=train)
         for stage in (2, 3):
             for i, kind in enumerate(STAGE_2, 1):
-                block = Bottleneck(kind=kind, dropout=later, dtype=self.dtype, name=f"stage{stage}_{i}")
-                x = block(x, train=train)
+                x = regular(kind=kind, dropout=later, name=f"stage{stage}_{i}")(x, train=train)
 
         if not self.decoder:
             coarse = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
             logits = jnp.repeat(jnp.repeat(coarse, 8, axis=1), 8, axis=2)
             return {"logits": logits[:, :h, :w].astype(jnp.float32)}
 
-        x = Upsample(64, dtype=self.dtype, name="stage4_up")(x, switches2, train=train)
+        x = up(64, up4, name="stage4_up")(x, switches2, train=train)
         for i in (1, 2):
-            x = Bottleneck(relu=True, dtype=self.dtype, name=f"stage4_{i}")(x, train=train)
-        x = Upsample(16, dtype=self.dtype, name="stage5_up")(x, switches1, train=train)
-        x = Bottleneck(relu=True, dtype=self.dtype, name="stage5_1")(x, train=train)
-        x = ConvTranspose(self.num_classes, 2, stride=2, dtype=self.dtype, name="fullconv")(x)
+            x = regular(relu=True, name=f"stage4_{i}")(x, train=train)
+        x = up(16, up5, name="stage5_up")(x, switches1, train=train)
+        x = regular(relu=True, name="stage5_1")(x, train=train)
+        k = self.details.last_kernel
+        x = ConvTranspose(
+            self.num_classes,
+            k,
+            stride=2,
+            padding=(k - 1) // 2,
+            output_padding=k % 2,
+            use_bias="fullconv" in self.details.biases,
+            dtype=self.dtype,
+            name="fullconv",
+        )(x)
         return {"logits": x[:, :h, :w].astype(jnp.float32)}
 
 
@@ -81,14 +137,16 @@ STAGE_2 = ("regular", "dilated2", "asymmetric5", "dilated4", "regular", "dilated
 class InitialBlock(nn.Module):
     """Figure 2a: 13 strided filters beside the pooled image, concatenated to 16 channels."""
 
+    details: Details = LUA
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Resized:
         """``[b y x 3]`` -> ``[b y/2 x/2 16]``."""
-        conv = Conv(13, 3, stride=2, padding=1, dtype=self.dtype, name="conv")(x)
+        conv = _conv(self, "conv", 13, 3, stride=2, padding=1)(x)
         x = jnp.concatenate([conv, max_pool(x.astype(self.dtype), 2)], axis=-1)
-        x = BatchNorm(epsilon=1e-3, dtype=self.dtype, name="norm")(x, train=train)
+        n = self.details.normed
+        x = jnp.concatenate([_norm(self, "norm")(x[..., :n], train=train), x[..., n:]], axis=-1)
         return PReLU(name="act")(x)
 
 
@@ -101,6 +159,7 @@ class Bottleneck(nn.Module):
     kind: str = "regular"
     dropout: float = 0.0
     relu: bool = False
+    details: Details = LUA
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
@@ -108,24 +167,24 @@ class Bottleneck(nn.Module):
         """``[b y x c]`` -> the same shape."""
         channels = x.shape[-1]
         inner = channels // 4
-        y = Conv(inner, 1, use_bias=False, dtype=self.dtype, name="reduce")(x)
+        y = _conv(self, "reduce", inner, 1)(x)
         y = _norm_act(self, 1, y, train=train)
         y = self._main(y, inner)
         y = _norm_act(self, 2, y, train=train)
-        y = Conv(channels, 1, use_bias=False, dtype=self.dtype, name="expand")(y)
-        y = BatchNorm(epsilon=1e-3, dtype=self.dtype, name="norm3")(y, train=train)
+        y = _conv(self, "expand", channels, 1)(y)
+        y = _norm(self, "norm3")(y, train=train)
         y = Dropout(self.dropout, spatial=True, name="dropout")(y, train=train)
         return _act(self, "act", x + y)
 
     def _main(self, y: Map, inner: int) -> Map:
         if self.kind == "regular":
-            return Conv(inner, 3, padding=1, dtype=self.dtype, name="conv")(y)
+            return _conv(self, "conv", inner, 3, padding=1)(y)
         if self.kind.startswith("dilated"):
             rate = int(self.kind.removeprefix("dilated"))
-            return Conv(inner, 3, padding=rate, dilation=rate, dtype=self.dtype, name="conv")(y)
+            return _conv(self, "conv", inner, 3, padding=rate, dilation=rate)(y)
         k = int(self.kind.removeprefix("asymmetric"))
-        y = Conv(inner, (1, k), padding=(0, k // 2), use_bias=False, dtype=self.dtype, name="conv_row")(y)
-        return Conv(inner, (k, 1), padding=(k // 2, 0), dtype=self.dtype, name="conv_column")(y)
+        y = _conv(self, "conv_row", inner, (1, k), padding=(0, k // 2))(y)
+        return _conv(self, "conv_column", inner, (k, 1), padding=(k // 2, 0))(y)
 
 
 class Downsample(nn.Module):
@@ -134,20 +193,22 @@ class Downsample(nn.Module):
     """
 
     features: int
+    inner: int
     dropout: float = 0.0
-    dtype: jnp.dtype | type = jnp.float32
     relu: bool = False
+    details: Details = LUA
+    dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> tuple[Resized, Switches]:
         """``[b y x c]`` -> ``[b y/2 x/2 features]`` and the switches of the pooling."""
-        inner = self.features // 4
-        y = Conv(inner, 2, stride=2, use_bias=False, dtype=self.dtype, name="reduce")(x)
+        stride = self.details.reduce_stride
+        y = _conv(self, "reduce", self.inner, stride, stride=stride)(x)
         y = _norm_act(self, 1, y, train=train)
-        y = Conv(inner, 3, padding=1, dtype=self.dtype, name="conv")(y)
+        y = _conv(self, "conv", self.inner, 3, stride=2 // stride, padding=1)(y)
         y = _norm_act(self, 2, y, train=train)
-        y = Conv(self.features, 1, use_bias=False, dtype=self.dtype, name="expand")(y)
-        y = BatchNorm(epsilon=1e-3, dtype=self.dtype, name="norm3")(y, train=train)
+        y = _conv(self, "expand", self.features, 1)(y)
+        y = _norm(self, "norm3")(y, train=train)
         y = Dropout(self.dropout, spatial=True, name="dropout")(y, train=train)
         pooled, switches = max_pool_with_switches(x, 2)
         extra = self.features - x.shape[-1]
@@ -160,35 +221,96 @@ class Upsample(nn.Module):
     """
 
     features: int
-    dtype: jnp.dtype | type = jnp.float32
+    inner: int
     relu: bool = True
+    details: Details = LUA
+    dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, x: Map, switches: Switches, *, train: bool) -> Resized:
         """``[b y x c]`` -> ``[b 2y 2x features]``."""
-        inner = self.features // 4
-        main = Conv(self.features, 1, use_bias=False, dtype=self.dtype, name="main")(x)
-        main = BatchNorm(epsilon=1e-3, dtype=self.dtype, name="main_norm")(main, train=train)
+        main = _conv(self, "main", self.features, 1)(x)
+        main = main if "main" in self.details.biases else _norm(self, "main_norm")(main, train=train)
         main = max_unpool(main, switches, 2)
-        y = Conv(inner, 1, use_bias=False, dtype=self.dtype, name="reduce")(x)
+        y = _conv(self, "reduce", self.inner, 1)(x)
         y = _norm_act(self, 1, y, train=train)
-        y = ConvTranspose(inner, 3, stride=2, padding=1, output_padding=1, dtype=self.dtype, name="conv")(y)
+        y = ConvTranspose(
+            self.inner,
+            3,
+            stride=2,
+            padding=1,
+            output_padding=1,
+            use_bias="upconv" in self.details.biases,
+            dtype=self.dtype,
+            name="conv",
+        )(y)
         y = _norm_act(self, 2, y, train=train)
-        y = Conv(self.features, 1, use_bias=False, dtype=self.dtype, name="expand")(y)
-        y = BatchNorm(epsilon=1e-3, dtype=self.dtype, name="norm3")(y, train=train)
+        y = _conv(self, "expand", self.features, 1)(y)
+        y = _norm(self, "norm3")(y, train=train)
         return jax.nn.relu(main + y)
 
 
-Block = Bottleneck | Downsample | Upsample
+Block = InitialBlock | Bottleneck | Downsample | Upsample
 
 
-def _act(block: Block, name: str, x: Map) -> Map:
+def _conv(block: Block, name: str, features: int, kernel_size: Size, **options: Any) -> Conv:
+    bias = name in block.details.biases
+    return Conv(features, kernel_size, use_bias=bias, dtype=block.dtype, name=name, parent=block, **options)
+
+
+def _norm(block: Block, name: str) -> BatchNorm:
+    return BatchNorm(epsilon=block.details.epsilon, dtype=block.dtype, name=name, parent=block)
+
+
+def _act(block: Bottleneck | Downsample | Upsample, name: str, x: Map) -> Map:
     return jax.nn.relu(x) if block.relu else PReLU(name=name, parent=block)(x)
 
 
-def _norm_act(block: Block, i: int, x: Map, *, train: bool) -> Map:
-    x = BatchNorm(epsilon=1e-3, dtype=block.dtype, name=f"norm{i}", parent=block)(x, train=train)
-    return _act(block, f"act{i}", x)
+def _norm_act(block: Bottleneck | Downsample | Upsample, i: int, x: Map, *, train: bool) -> Map:
+    return _act(block, f"act{i}", _norm(block, f"norm{i}")(x, train=train))
+
+
+_PORT_LAYERS = (
+    (r"conv1\.weight", "reduce/kernel"),
+    (r"convt1\.weight", "reduce/kernel^T"),
+    (r"conv2\.weight", "conv/kernel"),
+    (r"conv2\.bias", "conv/bias"),
+    (r"convt2\.weight", "conv/kernel^T"),
+    (r"conv21\.weight", "conv_row/kernel"),
+    (r"conv22\.weight", "conv_column/kernel"),
+    (r"conv3\.weight", "expand/kernel"),
+    (r"convt3\.weight", "expand/kernel^T"),
+    (r"main_conv\.weight", "main/kernel"),
+    (r"main_conv\.bias", "main/bias"),
+    (r"prelu1\.weight", "act1/alpha"),
+    (r"prelu2\.weight", "act2/alpha"),
+    (r"prelu3\.weight", "act/alpha"),
+    *(
+        (rf"{norm}\.{theirs}", f"norm{i}/{ours}")
+        for i, norm in ((1, r"(?:batchnorm\.a|bnorm1)"), (2, r"(?:batchnorm\.b|bnorm2)"), (3, "(?:batchnorm2|bnorm3)"))
+        for theirs, ours in (("weight", "scale"), ("bias", "bias"), ("running_mean", "mean"), ("running_var", "var"))
+    ),
+)
+
+PORT_NAMES: Rules = (
+    (r"init\.conv\.weight", "initial/conv/kernel"),
+    (r"init\.conv\.bias", "initial/conv/bias"),
+    (r"init\.prelu\.weight", "initial/act/alpha"),
+    (r"init\.batchnorm\.weight", "initial/norm/scale"),
+    (r"init\.batchnorm\.bias", "initial/norm/bias"),
+    (r"init\.batchnorm\.running_(mean|var)", r"initial/norm/\1"),
+    *((rf"b([12])0\.{theirs}", rf"stage\1_down/{ours}") for theirs, ours in _PORT_LAYERS),
+    *((rf"b([45])0\.{theirs}", rf"stage\1_up/{ours}") for theirs, ours in _PORT_LAYERS),
+    *((rf"b([1-5])([1-8])\.{theirs}", rf"stage\1_\2/{ours}") for theirs, ours in _PORT_LAYERS),
+    (r"fullconv\.weight", "fullconv/kernel^T"),
+    (r".*\.num_batches_tracked", None),
+)
+"""Rules from the state dict of iArunava/ENet-Real-Time-Semantic-Segmentation to the paths of :class:`ENet`.
+
+Its first releases apply one BatchNorm after both inner convolutions of a block, whose running statistics then belong to
+neither; ``batchnorm.a`` and ``batchnorm.b`` are the two that it has to be split into. PReLU has one slope per layer
+there, which fills all of ours.
+"""
 
 
 @register(task="semantic", paper="arXiv:1606.02147", params=363_791)
@@ -201,3 +323,14 @@ def enet(
 ) -> ENet:
     """ENet for street scenes: 0.37 M parameters, output stride 8, decoder by max-unpooling."""
     return ENet(num_classes=num_classes, decoder=decoder, dropout=dropout, standardize=standardize, dtype=dtype)
+
+
+@register(task="semantic", paper="arXiv:1606.02147", names={"iArunava": PORT_NAMES})
+def enet_port(
+    num_classes: int = 12,
+    dropout: tuple[float, float] = (0.01, 0.1),
+    standardize: Standardize = UNIT,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> ENet:
+    """ENet with the details of a PyTorch port whose CamVid weights are public; void is its twelfth output."""
+    return ENet(num_classes=num_classes, dropout=dropout, details=PORT, standardize=standardize, dtype=dtype)

@@ -1,9 +1,9 @@
 """ESPNet: efficient spatial pyramid of dilated convolutions (Mehta et al. 2018, arXiv:1803.06815).
 
-Image (any size) -> 1/2 -> 1/4 -> 1/8 by ESP modules, each a 1x1 reduction and five parallel 3x3 convolutions of dilation
-1 to 16 whose results are summed hierarchically; the image itself, pooled, enters again at every level. A decoder of
-three 2x2 transposed convolutions works on class scores only. Orders of concatenation, the missing biases and the
-normalisations follow the authors' code (sacmehta/ESPNet).
+Image (any size) -> 1/2 -> 1/4 -> 1/8 by ESP modules, each a 1x1 reduction and five parallel 3x3 convolutions of
+dilation 1 to 16 whose results are summed hierarchically; the image itself, pooled, enters again at every level. A
+decoder of three 2x2 transposed convolutions works on class scores only. Orders of concatenation, the missing biases and
+the normalisations follow the authors' code (sacmehta/ESPNet).
 """
 
 from functools import partial
@@ -157,7 +157,9 @@ class Pyramid(nn.Module):
         """``[b y x c]`` -> ``[b y x features]``, at half the resolution where the stride is 2."""
         n = self.features // 5
         if n == 0:
-            raise BadInput(f"ESPNet spreads its channels, or classes, over five branches: at least 5, not {self.features}")
+            raise BadInput(
+                f"ESPNet spreads its channels, or classes, over five branches: at least 5, not {self.features}"
+            )
         conv = partial(Conv, use_bias=False, dtype=self.dtype)
         x = conv(n, self.kernel_size, stride=self.stride, padding=self.kernel_size // 2, name="reduce")(x)
         first, *others = (

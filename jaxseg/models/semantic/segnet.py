@@ -1,17 +1,28 @@
-"""SegNet-Basic and its FCN twin (Badrinarayanan, Kendall, Cipolla 2017, arXiv:1511.00561, sections 3.1, 3.3, Table 1).
+"""SegNet, SegNet-Basic and its FCN twin (Badrinarayanan, Kendall, Cipolla 2017, arXiv:1511.00561, sections 3.1, 3.3).
 
-A small encoder of four 7x7 convolutions with 64 channels, each followed by a 2x2 max-pool that rounds up, under two
+SegNet is VGG16 without its classifier, pooled with switches, and the same layers mirrored behind unpooling.
+SegNet-Basic is small: four 7x7 convolutions with 64 channels, each followed by a 2x2 max-pool that rounds up, under two
 decoders: SegNet's, which puts the values back where the pools found them, and FCN's, which upsamples class scores and
-adds the encoder's. Layer names and biases are those of the authors' released networks (alexgkendall/SegNet-Tutorial);
-the image enters as BGR from 0 to 255 with no mean subtracted and is normalised across channels.
+adds the encoder's. The other decoders of Table 1 are in ``segnet_variants.py``. Layer names and biases are those of the
+authors' released networks (alexgkendall/SegNet-Tutorial); the image enters as BGR from 0 to 255 with no mean
+subtracted, in the small networks normalised across channels.
+
+With a dropout rate both are Bayesian SegNet (Kendall, Badrinarayanan, Cipolla 2017, arXiv:1511.02680, see
+``bayesian_segnet.py``): the rate says how many values are dropped, ``sample=True`` that they are dropped in evaluation
+too.
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, Shaped
 
+from jaxseg.backbones.vgg import VGG16
 from jaxseg.layers.conv import Conv, ConvTranspose
+from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import BatchNorm
 from jaxseg.layers.standardize import RAW_BGR, Standardize
 from jaxseg.ops.conv import bilinear_kernel
@@ -23,29 +34,90 @@ Map = Float[Array, "b _ _ _"]
 Switches = Int8[Array, "b _ _ _"]
 
 
+class SegNet(nn.Module):
+    """SegNet (Figure 2): every convolution 3x3 with BatchNorm and ReLU, the last one of the decoder alone.
+
+    Attributes:
+      num_classes: channels of the logits.
+      blocks: convolutions per block of the encoder, and of the decoder.
+      width: channels of the first block; they double until eight times that.
+      dropout: rate after pools 3 to 5 and after the decoder's blocks of those levels.
+      standardize: statistics of the input.
+      dtype: compute dtype.
+    """
+
+    num_classes: int = 11
+    blocks: tuple[int, ...] = VGG16
+    width: int = 64
+    dropout: float = 0.0
+    standardize: Standardize = RAW_BGR
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, image: Shaped[Array, "b h w 3"], *, train: bool = False, sample: bool = False
+    ) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size: each unpooling restores the size before its pool.
+
+        ``sample=True`` draws dropout's masks from the stream "dropout" whatever ``train`` is.
+        """
+        x = self.standardize(image).astype(self.dtype)
+        widths = [self.width * min(2**i, 8) for i in range(len(self.blocks))]
+        pools = []
+        for k, convs in enumerate(self.blocks, 1):
+            for i in range(1, convs + 1):
+                x = jax.nn.relu(_conv_norm(self, f"conv{k}_{i}", x, widths[k - 1], 3, train=train))
+            size = (x.shape[1], x.shape[2])
+            x, switches = max_pool_with_switches(x, 2, ceil_mode=True)
+            pools.append((size, switches))
+            x = self._drop(k, f"pool{k}_dropout", x, train or sample)
+        for k in range(len(self.blocks), 0, -1):
+            size, switches = pools[k - 1]
+            x = max_unpool(x, switches, 2, size=size)
+            for i in range(self.blocks[k - 1], 1, -1):
+                x = jax.nn.relu(_conv_norm(self, f"conv{k}_{i}_D", x, widths[k - 1], 3, train=train))
+            if k > 1:
+                x = jax.nn.relu(_conv_norm(self, f"conv{k}_1_D", x, widths[k - 2], 3, train=train))
+                x = self._drop(k, f"conv{k}_1_D_dropout", x, train or sample)
+        x = Conv(self.num_classes, 3, padding=1, dtype=self.dtype, name="conv1_1_D")(x)
+        return {"logits": x.astype(jnp.float32)}
+
+    def _drop(self, level: int, name: str, x: Map, active: bool) -> Map:
+        return Dropout(self.dropout if level >= 3 else 0.0, name=name)(x, train=active)
+
+
 class SegNetBasic(nn.Module):
-    """SegNet-Basic (Figure 2 in small): the decoder unpools by the encoder's switches, convolves, and has no ReLU.
+    """SegNet-Basic: the decoder unpools by the encoder's switches, convolves, and has no ReLU.
 
     Attributes:
       num_classes: channels of the logits.
       width: channels of every layer.
+      dropout: rate after pools 3 and 4 and after the decoder's convolutions of those levels.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
 
     num_classes: int = 11
     width: int = 64
+    dropout: float = 0.0
     standardize: Standardize = RAW_BGR
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size: each unpooling restores the size before its pool."""
-        x, encoder = _encode(self, image, train=train)
+    def __call__(
+        self, image: Shaped[Array, "b h w 3"], *, train: bool = False, sample: bool = False
+    ) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size, as :class:`SegNet`."""
+
+        def drop(level: int, name: str, x: Map) -> Map:
+            return Dropout(self.dropout if level >= 3 else 0.0, name=f"{name}_dropout")(x, train=train or sample)
+
+        x, encoder = encode(self, image, train=train, after_pool=lambda k, x: drop(k, f"pool{k}", x))
         for level in (4, 3, 2, 1):
-            before, _, switches = encoder[level]
-            x = max_unpool(x, switches, 2, size=before)
-            x = _conv_norm(self, f"conv_decode{level}", x, train=train)
+            at = encoder[level]
+            x = max_unpool(x, at.switches, 2, size=at.size)
+            x = _conv_norm(self, f"conv_decode{level}", x, self.width, 7, train=train)
+            x = drop(level, f"conv_decode{level}", x)
         x = Conv(self.num_classes, 1, dtype=self.dtype, name="conv_classifier")(x)
         return {"logits": x.astype(jnp.float32)}
 
@@ -69,45 +141,72 @@ class FCNBasic(nn.Module):
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
-        x, encoder = _encode(self, image, train=train)
+        x, encoder = encode(self, image, train=train)
         score = Conv(self.num_classes, 1, dtype=self.dtype, name="score4")(x)
         for level in (4, 3, 2, 1):
-            (rows, columns), _, _ = encoder[level]
-            up = ConvTranspose(
-                self.num_classes,
-                8,
-                stride=2,
-                padding=3,
-                use_bias=False,
-                kernel_init=_tent,
-                dtype=self.dtype,
-                name=f"upscore{level}",
-            )
-            score = up(score)[:, :rows, :columns]
+            score = learned_upsampling(self, level, score, encoder[level].size)
             if level > 1:
-                _, pooled, _ = encoder[level - 1]
-                score = score + Conv(self.num_classes, 1, dtype=self.dtype, name=f"score{level - 1}")(pooled)
+                finer = Conv(self.num_classes, 1, dtype=self.dtype, name=f"score{level - 1}")
+                score = score + finer(encoder[level - 1].pooled)
         return {"logits": score.astype(jnp.float32)}
 
 
-Net = SegNetBasic | FCNBasic
-Level = tuple[tuple[int, int], Map, Switches]
+class Level(NamedTuple):
+    """What the encoder leaves at one level: its activations, and what its pool made of them."""
+
+    active: Map
+    pooled: Map
+    switches: Switches
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns before the pool."""
+        return self.active.shape[1], self.active.shape[2]
 
 
-def _encode(net: Net, image: Shaped[Array, "b h w 3"], *, train: bool) -> tuple[Map, dict[int, Level]]:
-    """The last pooled map, and for each level 1 to 4 the size before its pool, the pooled map and the switches."""
+def encode(
+    net: Any,
+    image: Shaped[Array, "b h w 3"],
+    *,
+    train: bool,
+    after_pool: Callable[[int, Map], Map] = lambda level, x: x,
+) -> tuple[Map, dict[int, Level]]:
+    """SegNet-Basic's encoder, as layers of ``net``: the last map, and what is left at levels 1 to 4.
+
+    Args:
+      net: a module with ``width``, ``standardize`` and ``dtype``, in its compact call.
+      image: raw RGB.
+      train: whether BatchNorm takes the batch's statistics.
+      after_pool: what happens to the pooled map of a level before it goes on.
+    """
     x = local_response_norm(net.standardize(image), size=5, alpha=1e-4, beta=0.75).astype(net.dtype)
     levels = {}
     for level in (1, 2, 3, 4):
-        x = jax.nn.relu(_conv_norm(net, f"conv{level}", x, train=train))
-        before = (x.shape[1], x.shape[2])
-        x, switches = max_pool_with_switches(x, 2, ceil_mode=True)
-        levels[level] = (before, x, switches)
+        active = jax.nn.relu(_conv_norm(net, f"conv{level}", x, net.width, 7, train=train))
+        pooled, switches = max_pool_with_switches(active, 2, ceil_mode=True)
+        x = after_pool(level, pooled)
+        levels[level] = Level(active, pooled, switches)
     return x, levels
 
 
-def _conv_norm(net: Net, name: str, x: Map, *, train: bool) -> Map:
-    x = Conv(net.width, 7, padding=3, dtype=net.dtype, name=name, parent=net)(x)
+def learned_upsampling(net: nn.Module, level: int, x: Map, size: tuple[int, int]) -> Map:
+    """Twice the size by an 8x8 transposed convolution between all channels, bilinear at first, cropped to ``size``."""
+    up = ConvTranspose(
+        x.shape[-1],
+        8,
+        stride=2,
+        padding=3,
+        use_bias=False,
+        kernel_init=_tent,
+        dtype=x.dtype,
+        name=f"upscore{level}",
+        parent=net,
+    )
+    return up(x)[:, : size[0], : size[1]]
+
+
+def _conv_norm(net: Any, name: str, x: Map, features: int, kernel_size: int, *, train: bool) -> Map:
+    x = Conv(features, kernel_size, padding=kernel_size // 2, dtype=net.dtype, name=name, parent=net)(x)
     shift = nn.initializers.constant(0.001)
     return BatchNorm(bias_init=shift, dtype=net.dtype, name=f"{name}_norm", parent=net)(x, train=train)
 
@@ -118,6 +217,17 @@ def _tent(_key: Array, shape: tuple[int, ...], dtype: jnp.dtype | type = jnp.flo
     An 8x8 bilinear kernel belongs to stride 4; at stride 2 four times as many of its taps meet in a pixel.
     """
     return (bilinear_kernel(shape[0], shape[2]) / 4).astype(dtype)
+
+
+@register(task="semantic", paper="arXiv:1511.00561", params=29_449_355)
+def segnet_vgg16(
+    num_classes: int = 11,
+    width: int = 64,
+    standardize: Standardize = RAW_BGR,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> SegNet:
+    """SegNet: VGG16's convolutions and their mirror image, joined by the switches of the pools; 29.45 M parameters."""
+    return SegNet(num_classes=num_classes, width=width, standardize=standardize, dtype=dtype)
 
 
 @register(task="semantic", paper="arXiv:1511.00561", params=1_416_587)
