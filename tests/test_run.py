@@ -1,5 +1,6 @@
 """Prediction in windows equals prediction of the whole, and a checkpoint is found wherever one points."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import flax.linen as nn
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 
 from jaxseg.data import Data, Source
+from jaxseg.models.semantic.bayesian_segnet import bayesian_segnet_basic, monte_carlo
+from jaxseg.models.semantic.segnet import segnet_basic
 from jaxseg.models.semantic.unet import unet, unet_original
 from jaxseg.recipe import Recipe, Stage, dump
-from jaxseg.run import Run, check_variables, find_checkpoint, load, plan, predict
+from jaxseg.run import Run, check_variables, find_checkpoint, load, plan, predict, predict_samples
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.checkpoint import Checkpoints
 from jaxseg.train.optim import SGD
@@ -217,3 +220,29 @@ class Stripes(nn.Module):
 def test_a_model_without_variables():
     run = run_of(Stripes(), (4, 4), classes=2)
     np.testing.assert_array_equal(predict(run, picture(5, 3, 3))["label"][:, 0], [0, 1, 0, 1, 0])
+
+
+def test_samples_of_a_bayesian_network():
+    """The mean and the variance of the passes; windows draw masks of their own; the seed decides."""
+    run = run_of(bayesian_segnet_basic(num_classes=3, width=2), (32, 32))
+    run = replace(run, variables=jax.tree.map(np.abs, run.variables))  # no negative variances
+    image = picture(48, 40, 3)
+    found = predict_samples(run, image, samples=4, seed=7)
+    key = jax.random.fold_in(jax.random.key(7), 0)
+    expected = monte_carlo(key, run.model, run.variables, jnp.asarray(image[None]), samples=4)
+    np.testing.assert_allclose(found["probability"], expected["probability"][0], atol=1e-5)
+    np.testing.assert_allclose(found["variance"], expected["variance"][0].mean(-1), atol=1e-5)
+    np.testing.assert_array_equal(found["label"], found["probability"].argmax(-1))
+    assert found["variance"].shape == image.shape[:2]
+    again, other = (predict_samples(run, image, samples=4, seed=seed)["variance"] for seed in (7, 8))
+    np.testing.assert_array_equal(again, found["variance"])
+    assert np.any(other != again)
+    twice = np.concatenate([picture(64, 40, 3)] * 2)
+    tiled = predict_samples(run, twice, samples=4, seed=7, tile=64, margin=0)["variance"]
+    assert np.any(tiled[:64] != tiled[64:])
+
+
+def test_a_network_without_dropout_has_no_samples():
+    for model in (unet(num_classes=3, depth=1, width=2), segnet_basic(num_classes=3, width=2)):
+        with pytest.raises(BadInput, match="has no dropout to sample from"):
+            predict_samples(run_of(model, (32, 32)), picture(32, 32, 3), samples=2)

@@ -10,10 +10,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxseg.backbones.resnet import ResNet
+from jaxseg.models.semantic.deconvnet import DeconvNet
 from jaxseg.models.semantic.enet import enet
 from jaxseg.models.semantic.espnet import espnet
 from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
-from jaxseg.models.semantic.segnet import fcn_basic, segnet_basic, segnet_vgg16
+from jaxseg.models.semantic.segnet import SegNet, fcn_basic, segnet_basic
 from jaxseg.models.semantic.segnet_variants import encoder_addition
 from jaxseg.models.semantic.unet import unet, unet_original
 
@@ -26,6 +27,7 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
 
 
 SMALL: dict[str, Callable[[Any], nn.Module]] = {
+    "deconvnet_vgg16": lambda dtype: DeconvNet(CLASSES, (1, 2), width=4, fc_features=8, window=2, dtype=dtype),
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
     "espnet": lambda dtype: espnet(5, p=1, q=0, widths=(6, 10, 15), dtype=dtype),  # five branches share the classes
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
@@ -33,7 +35,7 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "fcn_basic": lambda dtype: fcn_basic(CLASSES, width=4, dtype=dtype),
     "encoder_addition": lambda dtype: encoder_addition(CLASSES, width=4, dtype=dtype),
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
-    "segnet_vgg16": lambda dtype: segnet_vgg16(CLASSES, width=4, dtype=dtype),
+    "segnet_vgg16": lambda dtype: SegNet(CLASSES, (1, 2), width=4, dtype=dtype),
     "unet": lambda dtype: unet(CLASSES, depth=2, width=4, dtype=dtype),
     "unet_original": lambda dtype: unet_original(CLASSES, width=2, dtype=dtype),
 }

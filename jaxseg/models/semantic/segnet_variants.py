@@ -5,7 +5,7 @@ encoder. The two that the table calls SegNet-Basic and FCN-Basic are in ``segnet
 rounded millions, at times off by a few per cent; no released network fixes the details of these variants.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ Map = Float[Array, "b _ _ _"]
 Levels = dict[int, Level]
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """From the encoder's last map and its levels 1 to 4 to scores of the image's size."""
 

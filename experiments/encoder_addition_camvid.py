@@ -1,0 +1,24 @@
+"""SegNet-Basic-EncoderAddition on CamVid, 11 classes at 360x480: SegNet-Basic with the encoder's maps added.
+
+Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, SegNet-Basic-EncoderAddition
+Published: mIoU 48.5, class accuracy 63.6, pixel accuracy 83.4 on the 233 test images with median frequency balancing;
+  47.7, 56.5, 84.2 with natural frequencies
+Ours: not run yet
+Hardware and time: not run yet
+Command: jaxseg train experiments/encoder_addition_camvid.py, after jaxseg data prepare camvid --source DIR; natural
+  frequencies: --set stages.0.task.losses.0.weights=()
+Departures: as experiments/segnet_basic_camvid.py, whose training this is
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from jaxseg.models.semantic.segnet_variants import encoder_addition
+from jaxseg.recipe import Recipe, load_file
+
+
+def recipe() -> Recipe:
+    """SegNet-Basic's training with the other decoder."""
+    base = load_file(Path(__file__).with_name("segnet_basic_camvid.py"))
+    stage = replace(base.stages[0], model=encoder_addition(num_classes=11))
+    return replace(base, stages=(stage,), name="encoder_addition_camvid")

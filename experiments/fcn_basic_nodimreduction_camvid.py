@@ -1,0 +1,24 @@
+"""FCN-Basic-NoDimReduction on CamVid, 11 classes at 360x480: FCN-Basic on 64 channels.
+
+Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, FCN-Basic-NoDimReduction
+Published: mIoU 50.1, class accuracy 63.4, pixel accuracy 84.1 on the 233 test images with median frequency balancing;
+  47.0, 57.3, 83.5 with natural frequencies
+Ours: not run yet
+Hardware and time: not run yet
+Command: jaxseg train experiments/fcn_basic_nodimreduction_camvid.py, after jaxseg data prepare camvid --source DIR;
+  natural frequencies: --set stages.0.task.losses.0.weights=()
+Departures: as experiments/segnet_basic_camvid.py, whose training this is
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from jaxseg.models.semantic.segnet_variants import fcn_basic_nodimreduction
+from jaxseg.recipe import Recipe, load_file
+
+
+def recipe() -> Recipe:
+    """SegNet-Basic's training with the other decoder."""
+    base = load_file(Path(__file__).with_name("segnet_basic_camvid.py"))
+    stage = replace(base.stages[0], model=fcn_basic_nodimreduction(num_classes=11))
+    return replace(base, stages=(stage,), name="fcn_basic_nodimreduction_camvid")
