@@ -37,7 +37,7 @@ def monte_carlo(
       variance (divided by ``samples``); the mean of that over the classes is the paper's map of uncertainty.
     """
 
-    def step(i: int, moments: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(i: Any, moments: tuple[Array, Array]) -> tuple[Array, Array]:
         mean, spread = moments
         outputs = model.apply(variables, image, sample=True, rngs={"dropout": jax.random.fold_in(key, i)})
         new = jax.nn.softmax(outputs["logits"], axis=-1)
