@@ -27,15 +27,15 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
 
 
 SMALL: dict[str, Callable[[Any], nn.Module]] = {
-    "deconvnet_vgg16": lambda dtype: DeconvNet(CLASSES, (1, 2), width=4, fc_features=8, window=2, dtype=dtype),
+    "deconvnet_vgg16": lambda dtype: DeconvNet(CLASSES, (1, 1), width=8, fc_features=8, window=2, dtype=dtype),
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
-    "espnet": lambda dtype: espnet(5, p=1, q=0, widths=(6, 10, 15), dtype=dtype),  # five branches share the classes
+    "espnet": lambda dtype: espnet(5, p=0, q=1, widths=(6, 10, 15), dtype=dtype),  # five branches share the classes
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
     "fcn_resnet50": small_fcn_resnet,
     "fcn_basic": lambda dtype: fcn_basic(CLASSES, width=4, dtype=dtype),
     "encoder_addition": lambda dtype: encoder_addition(CLASSES, width=4, dtype=dtype),
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
-    "segnet_vgg16": lambda dtype: SegNet(CLASSES, (1, 2), width=4, dtype=dtype),
+    "segnet_vgg16": lambda dtype: SegNet(CLASSES, (1, 2), width=8, dtype=dtype),
     "unet": lambda dtype: unet(CLASSES, depth=2, width=4, dtype=dtype),
     "unet_original": lambda dtype: unet_original(CLASSES, width=2, dtype=dtype),
 }
