@@ -39,7 +39,7 @@ def monte_carlo(
 
     def step(i: Any, moments: tuple[Array, Array]) -> tuple[Array, Array]:
         mean, spread = moments
-        outputs = model.apply(variables, image, sample=True, rngs={"dropout": jax.random.fold_in(key, i)})
+        outputs: Any = model.apply(variables, image, sample=True, rngs={"dropout": jax.random.fold_in(key, i)})
         new = jax.nn.softmax(outputs["logits"], axis=-1)
         moved = mean + (new - mean) / (jnp.asarray(i).astype(jnp.float32) + 1.0)
         return moved, spread + (new - mean) * (new - moved)

@@ -115,8 +115,8 @@ def proposal_scores(
     def step(best: Array, proposal: tuple[Array, Array]) -> tuple[Array, None]:
         box, real = proposal
         pixels = crop_box(image.astype(jnp.float32), box, side=side)
-        scores = model.apply(variables, pixels[None])["logits"][0]  # pyright: ignore[reportIndexIssue, reportCallIssue]
-        pasted = paste_box(scores, box, size=(height, width))
+        outputs: Any = model.apply(variables, pixels[None])
+        pasted = paste_box(outputs["logits"][0], box, size=(height, width))
         return jnp.where(real, jnp.maximum(best, pasted), best), None
 
     start = jnp.full((height, width, k), -jnp.inf, jnp.float32)
