@@ -5,7 +5,7 @@ one that is fast on a CPU. Nothing is compiled and nothing computed.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +37,14 @@ def parameters(model: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
+def operations(function: Callable[..., Any], *arguments: Any) -> float:
+    """Operations of any function of arrays: convolutions and matrix products only; a multiply-add counts as two.
+
+    The arguments may be arrays or their shapes. Loops count as often as they run.
+    """
+    return _operations(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
 def gflops(model: Any, height: int, width: int) -> float:
     """Billions of operations for one image, convolutions and matrix products only; a multiply-add counts as two.
 
@@ -61,6 +69,40 @@ def reach(model: Any) -> tuple[int, int | None]:
     if first.min() <= 0 or last.max() >= height - 1:
         return stride, None
     return stride, int((last - first).max()) + 1
+
+
+class Geometry(NamedTuple):
+    """Where the cells of a map lie on the image: cell i is centred on pixel ``offset + stride * i``.
+
+    ``field`` is how many pixels one cell sees, the widest over one period; None where it is the whole image.
+    """
+
+    field: int | None
+    stride: float
+    offset: float
+
+
+def geometry(function: Callable[[Any], Any], *, height: int = LARGEST, width: int = 64) -> Geometry:
+    """Field, stride and offset of the map that a function makes of an image ``f32[1 height width 3]``, along its rows.
+
+    Two maps are aligned by cropping the finer one at the difference of their offsets over its stride: Caffe's rule for
+    its crops (``coord_map``). Where neighbouring cells see unequally, as behind an upsampling, the offset is a mean.
+    """
+    closed = jax.make_jaxpr(function)(_image(height, width))
+    rows, *on_the_way = _follow(closed.jaxpr, [Rows(1.0, np.arange(height), np.arange(height))], closed.consts)
+    centre, count = (rows.first + rows.last) / 2, len(rows.first)
+    # The stride that was followed is exact but for matrix products, whose edges do not count.
+    quarter = 1 << max(count // 4, 1).bit_length() - 1
+    stride = float(centre[count // 2 + quarter // 2] - centre[count // 2 - quarter // 2]) / max(quarter // 2 * 2, 1)
+    period = max(round(max(other.stride for other in (rows, *on_the_way)) / stride), 1)
+    middle = np.arange(count // 2, count // 2 + period)
+    first, last = rows.first[middle], rows.last[middle]
+    whole = first.min() <= 0 or last.max() >= height - 1
+    return Geometry(
+        field=None if whole else int((last - first).max()) + 1,
+        stride=stride,
+        offset=float((centre[middle] - stride * middle).mean()),
+    )
 
 
 def recipes_of(name: str) -> list[str]:
@@ -103,7 +145,8 @@ def _inner(equation: Any) -> Iterator[Any]:
 def _operations(program: Any) -> float:
     total = 0.0
     for equation in program.eqns:
-        total += _cost(equation) + sum(_operations(inner) for inner in _inner(equation))
+        turns = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        total += _cost(equation) + turns * sum(_operations(inner) for inner in _inner(equation))
     return total
 
 
