@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxseg.data import Facts
+from jaxseg.ops.crf import DenseCRF
 from jaxseg.recipe import Recipe
 from jaxseg.recipe import load as load_form
 from jaxseg.train import checkpoint
@@ -146,6 +147,7 @@ def predict(
     tile: int = 1024,
     margin: int | None = None,
     keys: tuple[str, ...] = ("label", "probability"),
+    crf: DenseCRF | None = None,
     on_tile: Callable[[], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """What the task says of an image of any size.
@@ -157,6 +159,7 @@ def predict(
       margin: pixels around a window's own that it sees but does not decide, rounded up to a multiple of 32; None
         takes a quarter of the tile, at most 128.
       keys: which of the task's predictions to return; a large image's probabilities take much memory.
+      crf: refines the probabilities over the whole image, windows or not, and the label with them.
       on_tile: called after each window.
 
     Returns:
@@ -170,7 +173,7 @@ def predict(
         raise BadInput(f"predict takes uint8 RGB [h w 3] or [b h w 3], not {image.dtype}{list(image.shape)}")
     batch = image if image.ndim == 4 else image[None]
     windows = plan(run.model, batch.shape[1], batch.shape[2], tile=tile, margin=margin)
-    forward = _forward(run.model, run.task, keys)
+    forward = _forward(run.model, run.task, keys if crf is None else ("probability",))
     whole: dict[str, np.ndarray] = {}
     for window in windows:
         found = jax.device_get(forward(run.variables, window.cut(batch)))
@@ -180,6 +183,11 @@ def predict(
             whole[name][:, window.rows, window.columns] = value[:, window.inner_rows, window.inner_columns]
         if on_tile is not None:
             on_tile()
+    if crf is not None:
+        pairs = zip(whole["probability"], batch, strict=True)
+        refined = np.stack([np.asarray(_refine(crf)(probability, pixels)) for probability, pixels in pairs])
+        found = {"label": refined.argmax(-1).astype(np.int32), "probability": refined}
+        whole = {name: found[name] for name in keys if name in found}
     return whole if image.ndim == 4 else {name: value[0] for name, value in whole.items()}
 
 
@@ -308,6 +316,11 @@ def _forward(model: Any, task: Any, keys: tuple[str, ...]) -> Callable[[Any, Any
         return {name: found[name] for name in keys if name in found}
 
     return jax.jit(forward)
+
+
+@functools.lru_cache(maxsize=8)
+def _refine(crf: DenseCRF) -> Callable[[Any, Any], jax.Array]:
+    return jax.jit(crf)
 
 
 def _shapes(tree: Any) -> dict[str, str]:

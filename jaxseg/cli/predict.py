@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the results go.")
 @click.option("--tile", type=click.IntRange(32), default=1024, show_default=True, help="Larger images are cut up.")
+@click.option("--crf", is_flag=True, help="Refine by a fully connected CRF (slow on large images).")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
-def command(model: str, images: tuple[str, ...], out: Path, tile: int, last: bool) -> None:
+def command(model: str, images: tuple[str, ...], out: Path, tile: int, crf: bool, last: bool) -> None:
     """Write NAME_label.png, NAME_overlay.png and NAME.json for each IMAGE: a file, a folder or a pattern.
 
     Every image is looked at first: if one cannot be read, nothing is written.
@@ -34,6 +35,7 @@ def command(model: str, images: tuple[str, ...], out: Path, tile: int, last: boo
         read_image(path)
 
     from jaxseg.cli.runtime import prepare_runtime
+    from jaxseg.ops.crf import DenseCRF
     from jaxseg.run import load, plan, predict
     from jaxseg.train.log import Console
 
@@ -51,7 +53,14 @@ def command(model: str, images: tuple[str, ...], out: Path, tile: int, last: boo
             windows = len(plan(run.model, *image.shape[:2], tile=tile, margin=None))
             bar.begin(path.name, windows)
             seen = iter(range(1, windows + 1))
-            label = predict(run, image, tile=tile, keys=("label",), on_tile=lambda s=seen: bar.move(next(s)))["label"]
+            label = predict(
+                run,
+                image,
+                tile=tile,
+                keys=("label",),
+                crf=DenseCRF() if crf else None,
+                on_tile=lambda s=seen: bar.move(next(s)),
+            )["label"]
             bar.end()
             click.echo(write(run, path, image, label, out))
             bar.move(done)

@@ -2,12 +2,14 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxseg.cli.main import VERBS
 from jaxseg.data import Data, Source
+from jaxseg.ops.crf import DenseCRF
 from jaxseg.registry import entries, list_models
 from jaxseg.run import load, predict
 
@@ -158,6 +160,22 @@ def test_predict_writes_labels_overlays_and_areas(jaxseg, trained, tmp_path):
         assert [row["name"] for row in areas["classes"]] == list(run.facts.classes)
         assert areas["model"]["recipe"] == "tiny"
     assert len(list((tmp_path / "out" / "new").iterdir())) == 6
+
+
+def test_predict_and_evaluate_through_a_crf(jaxseg, trained, tmp_path):
+    """Both refine the same probabilities, of the whole image, tiled or not."""
+    run, words = load(trained / "run"), ("--json", "--data-dir", trained / "data")
+    (batch,) = run.data.eval_batches(batch_size=3, data_dir=trained / "data")
+    probability = predict(run, batch["image"])["probability"]
+    pairs = zip(probability, batch["image"], strict=True)
+    labels = np.stack([np.asarray(DenseCRF()(jnp.asarray(p), jnp.asarray(x))).argmax(-1) for p, x in pairs])
+    assert not np.array_equal(labels, probability.argmax(-1))
+    found = json.loads(jaxseg("evaluate", trained / "run", "--crf", *words).out)
+    assert found["crf"] is True
+    assert found["metrics"]["pixel_accuracy"] == pytest.approx(np.mean(labels == batch["label"]), abs=2e-3)
+    Image.fromarray(batch["image"][0]).save(tmp_path / "a.png")
+    assert jaxseg("predict", trained / "run", tmp_path / "a.png", "--out", tmp_path, "--crf").status == 0
+    assert np.mean(np.asarray(Image.open(tmp_path / "a_label.png")) == labels[0]) > 0.99
 
 
 def test_predict_in_tiles(jaxseg, trained, tmp_path):

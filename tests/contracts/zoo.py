@@ -10,9 +10,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxseg.backbones.resnet import ResNet
+from jaxseg.models.semantic.crfrnn import crfrnn_vgg16
+from jaxseg.models.semantic.deeplab import deeplab_msc_largefov_vgg16, deeplabv2_vgg16
+from jaxseg.models.semantic.dilated import dilated_basic_vgg16
 from jaxseg.models.semantic.enet import enet
-from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
+from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16, fcn32s_alexnet
 from jaxseg.models.semantic.segnet import fcn_basic, segnet_basic
+from jaxseg.models.semantic.sliding_window import full_resolution_fcn, patch_classifier
 from jaxseg.models.semantic.unet import unet, unet_original
 
 CLASSES = 3
@@ -24,10 +28,19 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
 
 
 SMALL: dict[str, Callable[[Any], nn.Module]] = {
+    "crfrnn_vgg16": lambda dtype: crfrnn_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
+    "deeplab_msc_largefov_vgg16": lambda dtype: deeplab_msc_largefov_vgg16(
+        CLASSES, width=4, fc_features=8, mlp_features=4, dtype=dtype
+    ),
+    "deeplabv2_vgg16": lambda dtype: deeplabv2_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
+    "dilated_basic_vgg16": lambda dtype: dilated_basic_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
+    "fcn32s_alexnet": lambda dtype: fcn32s_alexnet(CLASSES, widths=(8, 8, 8, 8, 8), fc_features=8, dtype=dtype),
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
     "fcn_resnet50": small_fcn_resnet,
     "fcn_basic": lambda dtype: fcn_basic(CLASSES, width=4, dtype=dtype),
+    "full_resolution_fcn": lambda dtype: full_resolution_fcn(CLASSES, depth=2, width=4, dtype=dtype),
+    "patch_classifier": lambda dtype: patch_classifier(CLASSES, width=6, hidden=6, kernels=(4, 5), dtype=dtype),
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
     "unet": lambda dtype: unet(CLASSES, depth=2, width=4, dtype=dtype),
     "unet_original": lambda dtype: unet_original(CLASSES, width=2, dtype=dtype),

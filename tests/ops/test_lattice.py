@@ -14,7 +14,7 @@ def vertices(f):
     c = [x * (2 / 3) ** 0.5 * (d + 1) / ((i + 1) * (i + 2)) ** 0.5 for i, x in enumerate(f)]
     at = np.array([sum(c[j:]) - (j * c[j - 1] if j else 0) for j in range(d + 1)])
     corner = np.round(at / (d + 1)) * (d + 1)
-    excess = int(round(corner.sum())) // (d + 1)
+    excess = round(corner.sum()) // (d + 1)
     order = np.argsort(-(at - corner), kind="stable")
     if excess > 0:
         corner[order[len(order) - excess :]] -= d + 1

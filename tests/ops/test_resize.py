@@ -87,6 +87,17 @@ def test_whole_factors_need_no_scatter():
     assert "scatter" not in jax.jit(back).lower(maps()).as_text()
 
 
+def test_anchored_cells_keep_their_values():
+    """Cell i lies on pixel ``factor * i``; between two the value is linear."""
+    x = maps()
+    y = resize.resize_anchored(x, 4, (17, 14))
+    assert y.shape[1:3] == (17, 14)
+    np.testing.assert_allclose(y[:, ::4, ::4], x[:, :5, :4], atol=1e-6)
+    np.testing.assert_allclose(y[:, 1], 0.75 * y[:, 0] + 0.25 * y[:, 4], atol=1e-6)
+    with pytest.raises(BadInput, match="cells 4 pixels apart reach"):
+        resize.resize_anchored(x, 4, (64, 14))
+
+
 def test_mistakes_are_named():
     with pytest.raises(BadInput, match="size is 0"):
         resize.resize_bilinear(maps(), 0)
