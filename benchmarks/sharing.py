@@ -86,7 +86,7 @@ def measure_row(row: Row, size: int, *, repeats: int, budget_s: float) -> measur
 def main() -> None:
     """Measure, print, and write if asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--size", type=int, default=64, help="side of the image (default 64)")
+    parser.add_argument("--size", type=int, default=32, help="side of the image (default 32)")
     parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name contains this")
     parser.add_argument("--repeats", type=int, default=5, help="turns at most for each row (default 5)")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds at most for each row (default 20)")

@@ -74,7 +74,8 @@ def reach(model: Any) -> tuple[int, int | None]:
 class Geometry(NamedTuple):
     """Where the cells of a map lie on the image: cell i is centred on pixel ``offset + stride * i``.
 
-    ``field`` is how many pixels one cell sees, the widest over one period; None where it is the whole image.
+    ``field`` is how many pixels one cell sees, the widest over one period; None where it is the whole image, and then
+    the offset is not a number.
     """
 
     field: int | None
@@ -91,15 +92,15 @@ def geometry(function: Callable[[Any], Any], *, height: int = LARGEST, width: in
     closed = jax.make_jaxpr(function)(_image(height, width))
     rows, *on_the_way = _follow(closed.jaxpr, [Rows(1.0, np.arange(height), np.arange(height))], closed.consts)
     centre, count = (rows.first + rows.last) / 2, len(rows.first)
+    if rows.first[count // 2] <= 0 or rows.last[count // 2] >= height - 1:
+        return Geometry(field=None, stride=rows.stride, offset=math.nan)
     # The stride that was followed is exact but for matrix products, whose edges do not count.
-    quarter = 1 << max(count // 4, 1).bit_length() - 1
-    stride = float(centre[count // 2 + quarter // 2] - centre[count // 2 - quarter // 2]) / max(quarter // 2 * 2, 1)
+    reach = 1 << max(count // 4, 2).bit_length() - 2
+    stride = float(centre[count // 2 + reach] - centre[count // 2 - reach]) / (2 * reach)
     period = max(round(max(other.stride for other in (rows, *on_the_way)) / stride), 1)
     middle = np.arange(count // 2, count // 2 + period)
-    first, last = rows.first[middle], rows.last[middle]
-    whole = first.min() <= 0 or last.max() >= height - 1
     return Geometry(
-        field=None if whole else int((last - first).max()) + 1,
+        field=int((rows.last - rows.first)[middle].max()) + 1,
         stride=stride,
         offset=float((centre[middle] - stride * middle).mean()),
     )

@@ -139,7 +139,7 @@ def _find(table: Hashes, wanted: Hashes) -> Array:
     """Where each wanted hash stands in the sorted table, or its length; by bisection."""
     m = len(table[0])
 
-    def halve(_: int, span: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, span: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = span
         middle = (low + high) // 2
         first, second = table[0][middle], table[1][middle]
