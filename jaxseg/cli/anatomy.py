@@ -95,8 +95,8 @@ def geometry(function: Callable[[Any], Any], *, height: int = LARGEST, width: in
     if rows.first[count // 2] <= 0 or rows.last[count // 2] >= height - 1:
         return Geometry(field=None, stride=rows.stride, offset=math.nan)
     # The stride that was followed is exact but for matrix products, whose edges do not count.
-    reach = 1 << max(count // 4, 2).bit_length() - 2
-    stride = float(centre[count // 2 + reach] - centre[count // 2 - reach]) / (2 * reach)
+    arm = 1 << max(count // 4, 2).bit_length() - 2
+    stride = float(centre[count // 2 + arm] - centre[count // 2 - arm]) / (2 * arm)
     period = max(round(max(other.stride for other in (rows, *on_the_way)) / stride), 1)
     middle = np.arange(count // 2, count // 2 + period)
     return Geometry(
@@ -249,8 +249,17 @@ def _through(equation: Any, operands: list[Rows | None], values: list[Any]) -> R
     elif name == "squeeze":
         axis -= sum(a < axis for a in p["dimensions"])
     length = shape[axis] if len(shape) > axis else 1
+    seen = [rows for rows in operands if rows is not None]
+    places = slice(*INDEX_OPERANDS.get(name.split("-")[0], (0, 0)))
+    if name == "sort" or any(rows is not None for rows in operands[places]):
+        # Where the image itself says what goes where, anything may.
+        return _stretched(_union([_whole(rows) for rows in seen]), length, 0)._replace(axis=axis)
     doubt = 0 if name in ("reshape", "broadcast_in_dim", "squeeze") else 1
-    return _union([_stretched(rows, length, doubt)._replace(axis=axis) for rows in operands if rows is not None])
+    return _union([_stretched(rows, length, doubt)._replace(axis=axis) for rows in seen])
+
+
+INDEX_OPERANDS = {"gather": (1, 2), "scatter": (1, 2), "dynamic_slice": (1, None), "dynamic_update_slice": (2, None)}
+"""Which operands of an equation say where its values come from or go to."""
 
 
 def _product(equation: Any, operands: list[Rows | None], values: list[Any]) -> Rows:

@@ -39,6 +39,9 @@ def convolution(*args, **kwargs):
         ((lambda x: nn.max_pool(x, (2, 2), (2, 2)), convolution(2, (5, 5))), (2, 10)),
         ((lambda x: x[:, ::4, ::4], convolution(2, (3, 3))), (4, 9)),
         ((lambda x: x - x.mean((1, 2), keepdims=True),), (1, None)),
+        ((lambda x: jnp.sort(x, axis=1),), (1, None)),
+        ((lambda x: x[:, ::-1],), (1, 1)),
+        ((lambda x: jnp.take_along_axis(x, (x > 0).astype(jnp.int32), axis=1),), (1, None)),
     ],
 )
 def test_small_programs_by_hand(layers, expected):
