@@ -253,7 +253,7 @@ def _through(equation: Any, operands: list[Rows | None], values: list[Any]) -> R
     places = slice(*INDEX_OPERANDS.get(name.split("-")[0], (0, 0)))
     if name == "sort" or any(rows is not None for rows in operands[places]):
         # Where the image itself says what goes where, anything may.
-        return _stretched(_union([_whole(rows) for rows in seen]), length, 0)._replace(axis=axis)
+        return _stretched(_union([_whole(rows) for rows in seen]), length, 0)._replace(axis=axis, stride=0.0)
     doubt = 0 if name in ("reshape", "broadcast_in_dim", "squeeze") else 1
     return _union([_stretched(rows, length, doubt)._replace(axis=axis) for rows in seen])
 

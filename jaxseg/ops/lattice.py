@@ -41,14 +41,14 @@ def lattice(features: Float[Array, "n d"]) -> Lattice:
     vertex, table = _number(hashes)
 
     # A neighbour's key is one more along every coordinate but one, where it is d less; the last is left out of keys.
-    step = multipliers.sum(1)
-    moves = [*(step - multipliers[:, j] * np.uint32(d + 1) for j in range(d)), step]
+    moves = multipliers.sum(1)[:, None] - jnp.pad(multipliers * np.uint32(d + 1), ((0, 0), (0, 1)))
     m = n * (d + 1)
-    nobody = jnp.full((1,), m, jnp.int32)
-    above = [jnp.concatenate([_find(table, tuple(t + move[i] for i, t in enumerate(table))), nobody]) for move in moves]
-    below = [jnp.full((m + 1,), m, jnp.int32).at[to].set(jnp.arange(m + 1, dtype=jnp.int32)) for to in above]
-    below = [back.at[m].set(m) for back in below]
-    return Lattice(vertex.reshape(n, d + 1), weight, jnp.stack(above), jnp.stack(below))
+    wanted = (table[0][None] + moves[0][:, None], table[1][None] + moves[1][:, None])
+    nobody = jnp.full((d + 1, 1), m, jnp.int32)
+    above = jnp.concatenate([_find(table, wanted), nobody], axis=1)
+    directions = jnp.arange(d + 1)[:, None]
+    below = jnp.full((d + 1, m + 1), m, jnp.int32).at[directions, above].set(jnp.arange(m + 1, dtype=jnp.int32)[None])
+    return Lattice(vertex.reshape(n, d + 1), weight, above, below.at[:, m].set(m))
 
 
 @jax.custom_vjp
@@ -146,7 +146,7 @@ def _find(table: Hashes, wanted: Hashes) -> Array:
         before = (first < wanted[0]) | ((first == wanted[0]) & (second < wanted[1]))
         return jnp.where(before, middle + 1, low), jnp.where(before, high, middle)
 
-    start = (jnp.zeros(len(wanted[0]), jnp.int32), jnp.full((len(wanted[0]),), m, jnp.int32))
+    start = (jnp.zeros(wanted[0].shape, jnp.int32), jnp.full(wanted[0].shape, m, jnp.int32))
     low, _ = lax.fori_loop(0, max(m, 2).bit_length(), halve, start)
     at = jnp.minimum(low, m - 1)
     found = (table[0][at] == wanted[0]) & (table[1][at] == wanted[1])

@@ -6,7 +6,6 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from jaxseg.ops.window import Size, pair
-from jaxseg.types import BadInput
 
 
 def resize_bilinear(x: Float[Array, "b h w c"], size: Size, *, align_corners: bool = False) -> Float[Array, "b y x c"]:
@@ -39,16 +38,16 @@ def resize_bilinear(x: Float[Array, "b h w c"], size: Size, *, align_corners: bo
 def resize_anchored(x: Float[Array, "b h w c"], factor: int, size: Size) -> Float[Array, "b y x c"]:
     """Bilinear enlargement of a map whose cell (i, j) lies on pixel (factor i, factor j), cut to ``size``.
 
-    Where strided layers put their cells without half a pixel's shift: DeepLab's and Yu and Koltun's networks.
-
-    Raises:
-      BadInput: the last cell lies before the last pixel.
+    Where strided layers put their cells without half a pixel's shift: DeepLab's and Yu and Koltun's networks. Pixels
+    beyond the last cell have its value.
     """
     rows, columns = pair(size, "size")
-    whole = tuple(factor * (n - 1) + 1 for n in x.shape[1:3])
-    if whole[0] < rows or whole[1] < columns:
-        raise BadInput(f"cells {factor} pixels apart reach {whole[0]}x{whole[1]} pixels, not {rows}x{columns}")
-    return resize_bilinear(x, (whole[0], whole[1]), align_corners=True)[:, :rows, :columns]
+    for axis, count in ((1, rows), (2, columns)):
+        n = x.shape[axis]
+        last = lax.slice_in_dim(x, n - 1, n, axis=axis)
+        x = jnp.concatenate([x, *[last] * (-(-(count - 1) // factor) + 1 - n)], axis)
+    whole = (factor * (x.shape[1] - 1) + 1, factor * (x.shape[2] - 1) + 1)
+    return resize_bilinear(x, whole, align_corners=True)[:, :rows, :columns]
 
 
 def resize_nearest(x: Float[Array, "b h w c"], size: Size, *, half_pixel: bool = True) -> Float[Array, "b y x c"]:

@@ -18,11 +18,10 @@ def test_equals_torchvision():
     model = torchvision_alexnet()
     target = jax.eval_shape(lambda: model.init(jax.random.key(0), random_image(64, 64), train=False))
     variables = convert(state(theirs), target, TORCHVISION_NAMES)
-    for size in [(96, 80), (67, 75)]:
-        image = random_image(*size)
-        with torch.no_grad():
-            reference = theirs.features(to_torch(model.standardize(image)))
-        assert_agree(run(model, variables, image)["c5"], reference)
+    image = random_image(67, 80)
+    with torch.no_grad():
+        reference = theirs.features(to_torch(model.standardize(image)))
+    assert_agree(run(model, variables, image)["c5"], reference)
 
 
 @pytest.mark.parametrize("size", [(72, 97), (51, 64)])

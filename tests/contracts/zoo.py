@@ -11,10 +11,10 @@ import jax.numpy as jnp
 
 from jaxseg.backbones.resnet import ResNet
 from jaxseg.models.semantic.crfrnn import crfrnn_vgg16
-from jaxseg.models.semantic.deeplab import deeplab_msc_largefov_vgg16, deeplabv2_vgg16
+from jaxseg.models.semantic.deeplab import deeplab_msc_largefov_vgg16
 from jaxseg.models.semantic.dilated import dilated_basic_vgg16
 from jaxseg.models.semantic.enet import enet
-from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16, fcn32s_alexnet
+from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
 from jaxseg.models.semantic.segnet import fcn_basic, segnet_basic
 from jaxseg.models.semantic.sliding_window import full_resolution_fcn, patch_classifier
 from jaxseg.models.semantic.unet import unet, unet_original
@@ -32,10 +32,8 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "deeplab_msc_largefov_vgg16": lambda dtype: deeplab_msc_largefov_vgg16(
         CLASSES, width=4, fc_features=8, mlp_features=4, dtype=dtype
     ),
-    "deeplabv2_vgg16": lambda dtype: deeplabv2_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
     "dilated_basic_vgg16": lambda dtype: dilated_basic_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
-    "fcn32s_alexnet": lambda dtype: fcn32s_alexnet(CLASSES, widths=(8, 8, 8, 8, 8), fc_features=8, dtype=dtype),
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
     "fcn_resnet50": small_fcn_resnet,
     "fcn_basic": lambda dtype: fcn_basic(CLASSES, width=4, dtype=dtype),

@@ -94,8 +94,9 @@ def test_anchored_cells_keep_their_values():
     assert y.shape[1:3] == (17, 14)
     np.testing.assert_allclose(y[:, ::4, ::4], x[:, :5, :4], atol=1e-6)
     np.testing.assert_allclose(y[:, 1], 0.75 * y[:, 0] + 0.25 * y[:, 4], atol=1e-6)
-    with pytest.raises(BadInput, match="cells 4 pixels apart reach"):
-        resize.resize_anchored(x, 4, (64, 14))
+    wide = resize.resize_anchored(x, 4, (27, 14))
+    np.testing.assert_allclose(wide[:, :17], y, atol=1e-6)
+    np.testing.assert_allclose(wide[:, 21:], jnp.broadcast_to(wide[:, 20:21], wide[:, 21:].shape), atol=1e-6)
 
 
 def test_mistakes_are_named():

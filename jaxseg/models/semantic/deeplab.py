@@ -234,8 +234,6 @@ def _smoothed(x: Map) -> Map:
 
 
 def _enlarged(scores: Map, image: Array) -> dict[str, Array]:
-    # Of some even sizes the last pixels lie beyond ResNet's last cell; they have its score.
-    scores = jnp.pad(scores, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
     return {"logits": resize_anchored(scores, 8, (image.shape[1], image.shape[2])).astype(jnp.float32)}
 
 

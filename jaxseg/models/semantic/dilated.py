@@ -130,7 +130,6 @@ class WithContext(nn.Module):
         outputs = self.network(image, train=train)
         logits = outputs["logits"]
         x = self.context(logits[:, :: self.stride, :: self.stride])
-        x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
         refined = resize_anchored(x, self.stride, (logits.shape[1], logits.shape[2]))
         return {**outputs, "logits": refined.astype(jnp.float32)}
 
