@@ -62,7 +62,7 @@ def reach(model: Any) -> tuple[int, int | None]:
     """
     height, width = fitting_size(model, LARGEST)[0], fitting_size(model, 64)[1]
     logits, *maps = _trace_rows(model, height, width)
-    stride = round(max(rows.stride for rows in maps))
+    stride = max(round(max(rows.stride for rows in maps)), 1)
     half = len(logits.first) // 2
     middle = slice(half - stride, half + stride)
     first, last = logits.first[middle], logits.last[middle]
@@ -131,7 +131,12 @@ def _program(model: Any, height: int, width: int) -> tuple[Any, list[Any]]:
 
 
 def _inner(equation: Any) -> Iterator[Any]:
-    """The programs inside an equation; of one written for several platforms, the plain one, which comes last."""
+    """The programs inside an equation; of one written for several platforms, the plain one, which comes last.
+
+    What an equation does to pairs of single values, as a scatter that adds, is none of them.
+    """
+    if equation.primitive.name.startswith(("scatter", "reduce")):
+        return
     branches = equation.params.get("branches")
     if branches:
         yield branches[-1].jaxpr
@@ -253,7 +258,7 @@ def _through(equation: Any, operands: list[Rows | None], values: list[Any]) -> R
     places = slice(*INDEX_OPERANDS.get(name.split("-")[0], (0, 0)))
     if name == "sort" or any(rows is not None for rows in operands[places]):
         # Where the image itself says what goes where, anything may.
-        return _stretched(_union([_whole(rows) for rows in seen]), length, 0)._replace(axis=axis, stride=0.0)
+        return _stretched(_union([_whole(rows) for rows in seen]), length, 0)._replace(axis=axis)
     doubt = 0 if name in ("reshape", "broadcast_in_dim", "squeeze") else 1
     return _union([_stretched(rows, length, doubt)._replace(axis=axis) for rows in seen])
 
@@ -315,8 +320,8 @@ def _stretched(x: Rows, length: int, doubt: int) -> Rows:
 
 
 def _whole(x: Rows) -> Rows:
-    """Every row depends on every row."""
-    return x._replace(first=x.first.min(keepdims=True), last=x.last.max(keepdims=True))
+    """Every row depends on every row, and none lies anywhere."""
+    return x._replace(stride=0.0, first=x.first.min(keepdims=True), last=x.last.max(keepdims=True))
 
 
 def _union(several: list[Rows]) -> Rows:
