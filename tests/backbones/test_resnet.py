@@ -68,19 +68,18 @@ def test_msra_puts_the_stride_on_the_first_convolution():
 @pytest.mark.parametrize(("bottleneck", "stride_on"), [(True, "3x3"), (True, "1x1"), (False, "3x3")])
 def test_dilation_is_the_strided_network_at_every_place(bottleneck, stride_on):
     """A-trous: where the strided network has a value, the dilated one has the same, also at ragged borders."""
-    options = {"depths": (1, 2, 2, 2), "width": 4, "bottleneck": bottleneck, "stride_on": stride_on}
+    options = {"depths": (1, 1, 2, 2), "width": 4, "bottleneck": bottleneck, "stride_on": stride_on}
     image = random_image(75, 94)
     strided = ResNet(**options)
     variables = random_variables(strided, image, train=False)
     coarse = jax.jit(lambda v, x: strided.apply(v, x, train=False))(variables, image)
-    for stride in (16, 8):
-        model = ResNet(output_stride=stride, **options)
-        dense = jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(variables, image)
-        for k in (4, 5):
-            step = max(2**k // stride, 1)
-            expected = np.asarray(coarse[f"c{k}"])
-            found = np.asarray(dense[f"c{k}"])[:, ::step, ::step]
-            np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    model = ResNet(output_stride=8, **options)
+    dense = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image)
+    for k in (4, 5):
+        step = 2 ** (k - 3)
+        expected = np.asarray(coarse[f"c{k}"])
+        found = np.asarray(dense[f"c{k}"])[:, ::step, ::step]
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(

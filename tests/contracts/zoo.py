@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxseg.backbones.resnet import ResNet
 from jaxseg.models.semantic.crfrnn import crfrnn_vgg16
-from jaxseg.models.semantic.deeplab import deeplab_msc_largefov_vgg16
+from jaxseg.models.semantic.deeplab import deeplabv2_vgg16
 from jaxseg.models.semantic.dilated import dilated_basic_vgg16
 from jaxseg.models.semantic.enet import enet
 from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
@@ -29,9 +29,7 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
 
 SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "crfrnn_vgg16": lambda dtype: crfrnn_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
-    "deeplab_msc_largefov_vgg16": lambda dtype: deeplab_msc_largefov_vgg16(
-        CLASSES, width=4, fc_features=8, mlp_features=4, dtype=dtype
-    ),
+    "deeplabv2_vgg16": lambda dtype: deeplabv2_vgg16(CLASSES, width=4, fc_features=8, rates=(6, 12), dtype=dtype),
     "dilated_basic_vgg16": lambda dtype: dilated_basic_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),

@@ -59,7 +59,7 @@ def test_v1_equals_the_layer_table(kernel, hole):
 def test_msc_equals_the_sum_over_branches():
     """The authors score each branch and add; a classifier on the concatenation is the same."""
     model = deeplab.deeplab_msc_largefov_vgg16(num_classes=4, width=4, fc_features=6, mlp_features=5)
-    for size in [(41, 57), (36, 50)]:
+    for size in [(36, 51)]:
         image = random_image(*size)
         variables = random_variables(model, image)
         r = Reader(variables)
@@ -79,7 +79,7 @@ def test_msc_equals_the_sum_over_branches():
 
 def test_v2_on_vgg_equals_the_layer_table():
     model = deeplab.deeplabv2_vgg16(num_classes=4, width=4, fc_features=6)
-    for size in [(49, 64), (37, 50)]:
+    for size in [(37, 50)]:
         image = random_image(*size)
         variables = random_variables(model, image)
         r = Reader(variables)

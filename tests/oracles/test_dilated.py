@@ -61,14 +61,14 @@ def deconvolution(x, size):
 )
 def test_equals_the_layer_table(name, dilations):
     model = getattr(dilated, name)(num_classes=3, width=2, fc_features=5)
-    for size in [(24, 17), (9, 30)] if dilations is None else [(21, 18)]:
-        image = random_image(*size)
-        variables = random_variables(model, image)
-        r = Reader(variables)
-        x = frontend(r["frontend"], mirrored(image, MEANS.get(name, VOC)))
-        x = x if dilations is None else module(r["context"], x, dilations)
-        theirs = (deconvolution if name == "dilation10" else zoom)(x, size)
-        assert_agree(jax.jit(model.apply)(variables, image)["logits"], theirs)
+    size = (24, 17) if dilations is None else (9, 30)
+    image = random_image(*size)
+    variables = random_variables(model, image)
+    r = Reader(variables)
+    x = frontend(r["frontend"], mirrored(image, MEANS.get(name, VOC)))
+    x = x if dilations is None else module(r["context"], x, dilations)
+    theirs = (deconvolution if name == "dilation10" else zoom)(x, size)
+    assert_agree(jax.jit(model.apply)(variables, image)["logits"], theirs)
 
 
 def test_published_geometry():

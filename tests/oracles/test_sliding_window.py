@@ -39,7 +39,7 @@ def test_equals_the_layer_table_patch_by_patch():
         assert_agree(ours[0, jnp.array(rows), jnp.array(columns)][None, :, None], theirs.T[None, :, :, None])
 
 
-@pytest.mark.parametrize("size", [(12, 17), (9, 16), (1, 3)])
+@pytest.mark.parametrize("size", [(9, 16), (1, 3)])
 def test_three_evaluations_of_the_same_variables_agree(size):
     image = random_image(*size, batch=2)
     variables = random_variables(SMALL, image)
