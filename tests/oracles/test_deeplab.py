@@ -59,33 +59,31 @@ def test_v1_equals_the_layer_table(kernel, hole):
 def test_msc_equals_the_sum_over_branches():
     """The authors score each branch and add; a classifier on the concatenation is the same."""
     model = deeplab.deeplab_msc_largefov_vgg16(num_classes=4, width=4, fc_features=6, mlp_features=5)
-    for size in [(36, 51)]:
-        image = random_image(*size)
-        variables = random_variables(model, image)
-        r = Reader(variables)
-        pools = trunk(r["backbone"], image)
-        features = fov(r["fov"], F.avg_pool2d(pools[5], 3, stride=1, padding=1))
-        weight, bias = r.tensor("fc8", "kernel").permute(3, 2, 0, 1), r.tensor("fc8", "bias")
-        total = F.conv2d(features, weight[:, :6], bias)
-        for k, stride in enumerate((8, 4, 2, 1, 1)):
-            name = f"pool{k}" if k else "image"
-            rows, columns = ((n - 1) * stride + 2 - m for n, m in zip(total.shape[2:], pools[k].shape[2:], strict=True))
-            x = F.pad(pools[k], (1, columns, 1, rows))
-            x = F.relu(r.conv(f"{name}_fc", F.relu(r.conv(f"{name}_conv", x, stride=stride))))
-            assert x.shape[2:] == total.shape[2:]
-            total = total + F.conv2d(x, weight[:, 6 + 5 * k : 11 + 5 * k])
-        assert_agree(jax.jit(model.apply)(variables, image)["logits"], interp(total, image))
+    image = random_image(36, 51)
+    variables = random_variables(model, image)
+    r = Reader(variables)
+    pools = trunk(r["backbone"], image)
+    features = fov(r["fov"], F.avg_pool2d(pools[5], 3, stride=1, padding=1))
+    weight, bias = r.tensor("fc8", "kernel").permute(3, 2, 0, 1), r.tensor("fc8", "bias")
+    total = F.conv2d(features, weight[:, :6], bias)
+    for k, stride in enumerate((8, 4, 2, 1, 1)):
+        name = f"pool{k}" if k else "image"
+        rows, columns = ((n - 1) * stride + 2 - m for n, m in zip(total.shape[2:], pools[k].shape[2:], strict=True))
+        x = F.pad(pools[k], (1, columns, 1, rows))
+        x = F.relu(r.conv(f"{name}_fc", F.relu(r.conv(f"{name}_conv", x, stride=stride))))
+        assert x.shape[2:] == total.shape[2:]
+        total = total + F.conv2d(x, weight[:, 6 + 5 * k : 11 + 5 * k])
+    assert_agree(jax.jit(model.apply)(variables, image)["logits"], interp(total, image))
 
 
 def test_v2_on_vgg_equals_the_layer_table():
     model = deeplab.deeplabv2_vgg16(num_classes=4, width=4, fc_features=6)
-    for size in [(37, 50)]:
-        image = random_image(*size)
-        variables = random_variables(model, image)
-        r = Reader(variables)
-        x = trunk(r["backbone"], image)[5]
-        scores = [r.conv(f"fc8_{i}", fov(r[f"branch{i}"], x, 3, 6 * i)) for i in (1, 2, 3, 4)]
-        assert_agree(jax.jit(model.apply)(variables, image)["logits"], interp(sum(scores), image))
+    image = random_image(37, 50)
+    variables = random_variables(model, image)
+    r = Reader(variables)
+    x = trunk(r["backbone"], image)[5]
+    scores = [r.conv(f"fc8_{i}", fov(r[f"branch{i}"], x, 3, 6 * i)) for i in (1, 2, 3, 4)]
+    assert_agree(jax.jit(model.apply)(variables, image)["logits"], interp(sum(scores), image))
 
 
 def residual(r, x, stage, block, stride, hole):
