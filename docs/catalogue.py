@@ -66,12 +66,14 @@ def parse_fields(text: str) -> dict[str, str]:
     return fields
 
 
-def paper_pages() -> dict[str, str]:
+def paper_pages(papers: Collection[str]) -> dict[str, str]:
     """Paper -> page of ``docs/papers``: each page names its papers as the registry does."""
     pages = {}
     for path in sorted((ROOT / "docs" / "papers").glob("*.md")):
-        for paper in re.findall(r"arXiv:\d{4}\.\d{4,5}", path.read_text(encoding="utf-8")):
-            pages.setdefault(paper, path.stem)
+        text = path.read_text(encoding="utf-8")
+        for paper in papers:
+            if paper in text:
+                pages.setdefault(paper, path.stem)
     return pages
 
 
@@ -80,7 +82,7 @@ def rows() -> list[Row]:
     import jaxseg.registry
 
     entries = jaxseg.registry.entries()
-    known, pages = recipes(), paper_pages()
+    known, pages = recipes(), paper_pages({entry.paper for entry in entries.values()})
     found = []
     for name, entry in entries.items():
         module = importlib.util.find_spec(entry.build.__module__)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseg.data import Facts
+from jaxseg.ops.crf import DenseCRF
 from jaxseg.recipe import Recipe
 from jaxseg.recipe import load as load_form
 from jaxseg.train import checkpoint
@@ -148,6 +149,7 @@ def predict(
     tile: int = 1024,
     margin: int | None = None,
     keys: tuple[str, ...] = ("label", "probability"),
+    crf: DenseCRF | None = None,
     on_tile: Callable[[], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """What the task says of an image of any size.
@@ -159,6 +161,7 @@ def predict(
       margin: pixels around a window's own that it sees but does not decide, rounded up to a multiple of 32; None
         takes a quarter of the tile, at most 128.
       keys: which of the task's predictions to return; a large image's probabilities take much memory.
+      crf: refines the probabilities over the whole image, windows or not, and the label with them.
       on_tile: called after each window.
 
     Returns:
@@ -167,8 +170,9 @@ def predict(
     Raises:
       BadInput: no uint8 RGB image, or the tile is too small.
     """
-    forward = _forward(run.model, run.task, keys)
-    return _in_windows(run.model, image, lambda _, pixels: forward(run.variables, pixels), tile, margin, on_tile)
+    forward = _forward(run.model, run.task, keys if crf is None else ("probability",))
+    whole = _in_windows(run.model, image, lambda _, pixels: forward(run.variables, pixels), tile, margin, on_tile)
+    return whole if crf is None else _refined(crf, whole["probability"], np.asarray(image), keys)
 
 
 def predict_samples(
@@ -378,6 +382,20 @@ def _sampled(model: Any, task: Any, keys: tuple[str, ...], samples: int) -> Call
         return {name: found[name] for name in keys}
 
     return jax.jit(forward)
+
+
+def _refined(crf: DenseCRF, probability: np.ndarray, image: np.ndarray, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """What is left of the probabilities of one image or several after the CRF, and the labels that follow."""
+    refine = _compiled(crf)
+    pairs = zip(probability, image, strict=True) if image.ndim == 4 else [(probability, image)]
+    refined = np.stack([np.asarray(refine(*pair)) for pair in pairs]).reshape(probability.shape)
+    found = {"label": refined.argmax(-1).astype(np.int32), "probability": refined}
+    return {name: found[name] for name in keys if name in found}
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(crf: DenseCRF) -> Callable[[Any, Any], jax.Array]:
+    return jax.jit(crf)
 
 
 def _shapes(tree: Any) -> dict[str, str]:

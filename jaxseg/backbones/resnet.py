@@ -28,10 +28,11 @@ class ResNet(nn.Module):
       depths: blocks per stage.
       bottleneck: 1x1, 3x3, 1x1 blocks with four times the channels (50 layers and more), or two 3x3.
       width: channels of the stem and inside the first stage's blocks; they double with each stage.
-      output_stride: 32, 16 or 8. A stage that keeps its resolution trades its stride for dilation; its first block
-        still has the dilation of the stage before, as in torchvision.
+      output_stride: 32, 16 or 8. A stage that keeps its resolution trades its stride for dilation, from the convolution
+        on that follows the one with the stride: the maps are those of the strided network, at every place.
       stride_on: which convolution of a bottleneck carries the stride: "3x3" as in torchvision, "1x1" (the first) as in
         the authors' own networks (MSRA).
+      ceil_mode: whether the stem's pool keeps the ragged last row and column, as Caffe does.
       norm: "batch", "group", "instance", "layer" or "none".
       standardize: statistics of the input.
       dtype: compute dtype.
@@ -42,6 +43,7 @@ class ResNet(nn.Module):
     width: int = 64
     output_stride: int = 32
     stride_on: str = "3x3"
+    ceil_mode: bool = False
     norm: str = "batch"
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
@@ -66,7 +68,7 @@ class ResNet(nn.Module):
         )(x)
         x = jax.nn.relu(make_norm(self.norm)(dtype=self.dtype, name="norm1")(x, train=train))
         maps = {"c1": x}
-        x = max_pool(x, 3, stride=2, padding=1)
+        x = max_pool(x, 3, stride=2, padding=1, ceil_mode=self.ceil_mode)
         block = Bottleneck if self.bottleneck else BasicBlock
         reached, dilation = 4, 1
         for stage, blocks in enumerate(self.depths, 1):
@@ -78,7 +80,8 @@ class ResNet(nn.Module):
                 x = block(
                     self.width << (stage - 1),
                     stride=stride if i == 0 else 1,
-                    dilation=first if i == 0 else dilation,
+                    before=first if i == 0 else dilation,
+                    dilation=dilation,
                     stride_on=self.stride_on,
                     norm=self.norm,
                     dtype=self.dtype,
@@ -89,10 +92,14 @@ class ResNet(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Figure 5, right: 1x1 reduction, 3x3, 1x1 expansion by four, sum with the input or its 1x1 projection."""
+    """Figure 5, right: 1x1 reduction, 3x3, 1x1 expansion by four, sum with the input or its 1x1 projection.
+
+    ``before`` is the dilation of the map that enters, ``dilation`` that of the block behind its stride.
+    """
 
     features: int
     stride: int = 1
+    before: int = 1
     dilation: int = 1
     stride_on: str = "3x3"
     norm: str = "batch"
@@ -101,18 +108,21 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
         """The map after the block, ``4 * features`` channels."""
-        first, second = (self.stride, 1) if self.stride_on == "1x1" else (1, self.stride)
+        early = self.stride_on == "1x1"
+        first, second = (self.stride, 1) if early else (1, self.stride)
+        dilation = self.dilation if early else self.before
         y = _conv_norm(self, "1", x, self.features, 1, stride=first, train=train)
-        y = _conv_norm(self, "2", jax.nn.relu(y), self.features, 3, stride=second, dilation=self.dilation, train=train)
+        y = _conv_norm(self, "2", jax.nn.relu(y), self.features, 3, stride=second, dilation=dilation, train=train)
         y = _conv_norm(self, "3", jax.nn.relu(y), 4 * self.features, 1, train=train)
         return jax.nn.relu(y + _shortcut(self, x, 4 * self.features, train=train))
 
 
 class BasicBlock(nn.Module):
-    """Figure 5, left: two 3x3 convolutions, sum with the input or its 1x1 projection."""
+    """Figure 5, left: two 3x3 convolutions, sum with the input or its 1x1 projection; fields as of ``Bottleneck``."""
 
     features: int
     stride: int = 1
+    before: int = 1
     dilation: int = 1
     stride_on: str = "3x3"
     norm: str = "batch"
@@ -121,7 +131,7 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
         """The map after the block, ``features`` channels."""
-        y = _conv_norm(self, "1", x, self.features, 3, stride=self.stride, dilation=self.dilation, train=train)
+        y = _conv_norm(self, "1", x, self.features, 3, stride=self.stride, dilation=self.before, train=train)
         y = _conv_norm(self, "2", jax.nn.relu(y), self.features, 3, dilation=self.dilation, train=train)
         return jax.nn.relu(y + _shortcut(self, x, self.features, train=train))
 
@@ -169,6 +179,7 @@ def resnet(
     width: int = 64,
     output_stride: int = 32,
     stride_on: str = "3x3",
+    ceil_mode: bool = False,
     standardize: Standardize = IMAGENET,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> ResNet:
@@ -186,6 +197,7 @@ def resnet(
         width=width,
         output_stride=output_stride,
         stride_on=stride_on,
+        ceil_mode=ceil_mode,
         standardize=standardize,
         dtype=dtype,
     )

@@ -33,6 +33,8 @@ class VGG(nn.Module):
       width: channels of the first block; they double until eight times that.
       norm: "none" as published, "batch" for the later variants with BatchNorm.
       output_stride: 32; 16 leaves out pool 5; 8 leaves out pools 4 and 5 and dilates block 5 by two.
+      pool_size: 2, or 3 for DeepLab's: such pools are padded by one, so that cell i lies on pixel ``stride * i``, and
+        those that ``output_stride`` would leave out stay, at stride 1.
       padding: of every convolution but the first, in units of its dilation; 0 gives the valid front-end.
       first_padding: of conv1_1; FCN has 100 there.
       ceil_mode: whether pools keep the ragged last row and column, as Caffe does and torchvision does not.
@@ -44,6 +46,7 @@ class VGG(nn.Module):
     width: int = 64
     norm: str = "none"
     output_stride: int = 32
+    pool_size: int = 2
     padding: int = 1
     first_padding: int = 1
     ceil_mode: bool = False
@@ -55,11 +58,15 @@ class VGG(nn.Module):
         """``{"c1".."c5"}`` of raw RGB: each block's map after its pool, at stride ``2**k`` up to ``output_stride``."""
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of VGG; there are 8, 16 and 32")
+        if self.pool_size not in (2, 3):
+            raise BadInput(f"pools of {self.pool_size} in VGG; there are 2 and 3")
         norm = make_norm(self.norm)
+        overlap = self.pool_size - 2
         x = self.standardize(image).astype(self.dtype)
         maps = {}
         # With statistics over the batch every row counts, so that none may be left out.
-        margin = Margin(last=self.first_padding - 3) if self.padding == 1 and self.norm == "none" else Margin()
+        regular = self.padding == 1 and self.norm == "none" and not overlap
+        margin = Margin(last=self.first_padding - 3) if regular else Margin()
         for k, convs in enumerate(self.blocks, 1):
             dilation = max(2 ** (k - 1) // self.output_stride, 1)
             pooled = 2**k <= self.output_stride
@@ -77,8 +84,10 @@ class VGG(nn.Module):
                 )(x)
                 x = jax.nn.relu(norm(dtype=self.dtype, name=f"norm{k}_{i}")(x, train=train))
             if pooled:
-                x = max_pool(x, 2, ceil_mode=self.ceil_mode)
+                x = max_pool(x, self.pool_size, stride=2, padding=overlap, ceil_mode=self.ceil_mode)
                 margin = margin.after(convs - (k == 1), spare)
+            elif overlap:
+                x = max_pool(x, self.pool_size, stride=1, padding=overlap)
             else:
                 margin = Margin()
             maps[f"c{k}"] = margin.restore(x, margin.removed)

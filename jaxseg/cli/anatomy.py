@@ -5,7 +5,7 @@ one that is fast on a CPU. Nothing is compiled and nothing computed.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +37,14 @@ def parameters(model: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
+def operations(function: Callable[..., Any], *arguments: Any) -> float:
+    """Operations of any function of arrays: convolutions and matrix products only; a multiply-add counts as two.
+
+    The arguments may be arrays or their shapes. Loops count as often as they run.
+    """
+    return _operations(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
 def gflops(model: Any, height: int, width: int) -> float:
     """Billions of operations for one image, convolutions and matrix products only; a multiply-add counts as two.
 
@@ -54,13 +62,48 @@ def reach(model: Any) -> tuple[int, int | None]:
     """
     height, width = fitting_size(model, LARGEST)[0], fitting_size(model, 64)[1]
     logits, *maps = _trace_rows(model, height, width)
-    stride = round(max(rows.stride for rows in maps))
+    stride = max(round(max(rows.stride for rows in maps)), 1)
     half = len(logits.first) // 2
     middle = slice(half - stride, half + stride)
     first, last = logits.first[middle], logits.last[middle]
     if first.min() <= 0 or last.max() >= height - 1:
         return stride, None
     return stride, int((last - first).max()) + 1
+
+
+class Geometry(NamedTuple):
+    """Where the cells of a map lie on the image: cell i is centred on pixel ``offset + stride * i``.
+
+    ``field`` is how many pixels one cell sees, the widest over one period; None where it is the whole image, and then
+    the offset is not a number.
+    """
+
+    field: int | None
+    stride: float
+    offset: float
+
+
+def geometry(function: Callable[[Any], Any], *, height: int = LARGEST, width: int = 64) -> Geometry:
+    """Field, stride and offset of the map that a function makes of an image ``f32[1 height width 3]``, along its rows.
+
+    Two maps are aligned by cropping the finer one at the difference of their offsets over its stride: Caffe's rule for
+    its crops (``coord_map``). Where neighbouring cells see unequally, as behind an upsampling, the offset is a mean.
+    """
+    closed = jax.make_jaxpr(function)(_image(height, width))
+    rows, *on_the_way = _follow(closed.jaxpr, [Rows(1.0, np.arange(height), np.arange(height))], closed.consts)
+    centre, count = (rows.first + rows.last) / 2, len(rows.first)
+    if rows.first[count // 2] <= 0 or rows.last[count // 2] >= height - 1:
+        return Geometry(field=None, stride=rows.stride, offset=math.nan)
+    # The stride that was followed is exact but for matrix products, whose edges do not count.
+    arm = 1 << max(count // 4, 2).bit_length() - 2
+    stride = float(centre[count // 2 + arm] - centre[count // 2 - arm]) / (2 * arm)
+    period = max(round(max(other.stride for other in (rows, *on_the_way)) / stride), 1)
+    middle = np.arange(count // 2, count // 2 + period)
+    return Geometry(
+        field=int((rows.last - rows.first)[middle].max()) + 1,
+        stride=stride,
+        offset=float((centre[middle] - stride * middle).mean()),
+    )
 
 
 def recipes_of(name: str) -> list[str]:
@@ -88,7 +131,12 @@ def _program(model: Any, height: int, width: int) -> tuple[Any, list[Any]]:
 
 
 def _inner(equation: Any) -> Iterator[Any]:
-    """The programs inside an equation; of one written for several platforms, the plain one, which comes last."""
+    """The programs inside an equation; of one written for several platforms, the plain one, which comes last.
+
+    What an equation does to pairs of single values, as a scatter that adds, is none of them.
+    """
+    if equation.primitive.name.startswith(("scatter", "reduce")):
+        return
     branches = equation.params.get("branches")
     if branches:
         yield branches[-1].jaxpr
@@ -103,7 +151,8 @@ def _inner(equation: Any) -> Iterator[Any]:
 def _operations(program: Any) -> float:
     total = 0.0
     for equation in program.eqns:
-        total += _cost(equation) + sum(_operations(inner) for inner in _inner(equation))
+        turns = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        total += _cost(equation) + turns * sum(_operations(inner) for inner in _inner(equation))
     return total
 
 
@@ -205,8 +254,17 @@ def _through(equation: Any, operands: list[Rows | None], values: list[Any]) -> R
     elif name == "squeeze":
         axis -= sum(a < axis for a in p["dimensions"])
     length = shape[axis] if len(shape) > axis else 1
+    seen = [rows for rows in operands if rows is not None]
+    places = slice(*INDEX_OPERANDS.get(name.split("-")[0], (0, 0)))
+    if name == "sort" or any(rows is not None for rows in operands[places]):
+        # Where the image itself says what goes where, anything may.
+        return _stretched(_union([_whole(rows) for rows in seen]), length, 0)._replace(axis=axis)
     doubt = 0 if name in ("reshape", "broadcast_in_dim", "squeeze") else 1
-    return _union([_stretched(rows, length, doubt)._replace(axis=axis) for rows in operands if rows is not None])
+    return _union([_stretched(rows, length, doubt)._replace(axis=axis) for rows in seen])
+
+
+INDEX_OPERANDS = {"gather": (1, 2), "scatter": (1, 2), "dynamic_slice": (1, None), "dynamic_update_slice": (2, None)}
+"""Which operands of an equation say where its values come from or go to."""
 
 
 def _product(equation: Any, operands: list[Rows | None], values: list[Any]) -> Rows:
@@ -262,8 +320,8 @@ def _stretched(x: Rows, length: int, doubt: int) -> Rows:
 
 
 def _whole(x: Rows) -> Rows:
-    """Every row depends on every row."""
-    return x._replace(first=x.first.min(keepdims=True), last=x.last.max(keepdims=True))
+    """Every row depends on every row, and none lies anywhere."""
+    return x._replace(stride=0.0, first=x.first.min(keepdims=True), last=x.last.max(keepdims=True))
 
 
 def _union(several: list[Rows]) -> Rows:

@@ -10,6 +10,7 @@ import click
 @click.option("--split", default="val", show_default=True, help="train, val, test or any split of the data set.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Another work directory or checkpoint to measure.")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
+@click.option("--crf", is_flag=True, help="Refine each prediction by a fully connected CRF.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time; the figures do not depend on it.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -18,6 +19,7 @@ def command(
     split: str,
     weights: Path | None,
     last: bool,
+    crf: bool,
     batch_size: int | None,
     data_dir: Path | None,
     as_json: bool,
@@ -38,6 +40,8 @@ def command(
 
     from jaxseg.cli import report
     from jaxseg.cli.runtime import prepare_runtime
+    from jaxseg.ops.crf import DenseCRF
+    from jaxseg.tasks.refined import Refined
     from jaxseg.train.evaluate import evaluate
     from jaxseg.train.log import Console
 
@@ -45,11 +49,12 @@ def command(
     run = load(Path(target) if weights is None else weights, best=not last, recipe=recipe)
     stage = run.recipe.stages[run.stage]
     rows = batch_size or stage.eval_batch_size or stage.batch_size
+    task = Refined(run.task, DenseCRF()) if crf else run.task
     batches = run.data.eval_batches(batch_size=rows, split=split, data_dir=data_dir)
     bar = Console()
     bar.begin(f"evaluate {split}", len(batches))
     try:
-        metrics = evaluate(run.model, run.variables, run.task, batches, on_batch=bar.move)
+        metrics = evaluate(run.model, run.variables, task, batches, on_batch=bar.move)
     finally:
         bar.close()
     if as_json:
@@ -61,9 +66,10 @@ def command(
                 "checkpoint": str(run.checkpoint),
                 "step": run.step,
                 "averaged": run.averaged,
+                "crf": crf,
                 "metrics": metrics,
             }
         )
-    report.metrics_table(metrics, run.facts.classes, title=f"{run.facts.name}, {split}")
+    report.metrics_table(metrics, run.facts.classes, title=f"{run.facts.name}, {split}{', after a CRF' * crf}")
     averaged = ", moving averages" if run.averaged else ""
     report.say(f"checkpoint: {run.checkpoint} (step {run.step}{averaged})")

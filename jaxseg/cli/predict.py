@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the results go.")
 @click.option("--tile", type=click.IntRange(32), default=1024, show_default=True, help="Larger images are cut up.")
+@click.option("--crf", is_flag=True, help="Refine by a fully connected CRF (slow on large images).")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--samples", type=click.IntRange(2), help="Passes with dropout, of a Bayesian network; 6 or more.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
 def command(
-    model: str, images: tuple[str, ...], out: Path, tile: int, last: bool, samples: int | None, seed: int
+    model: str, images: tuple[str, ...], out: Path, tile: int, crf: bool, last: bool, samples: int | None, seed: int
 ) -> None:
     """Write NAME_label.png, NAME_overlay.png and NAME.json for each IMAGE: a file, a folder or a pattern.
 
@@ -37,11 +38,14 @@ def command(
     """
     from jaxseg.cli.images import find_images, read_image
 
+    if crf and samples is not None:
+        raise BadInput("--crf refines one prediction and --samples draws many: give one of them")
     paths = find_images(images)
     for path in paths:
         read_image(path)
 
     from jaxseg.cli.runtime import prepare_runtime
+    from jaxseg.ops.crf import DenseCRF
     from jaxseg.run import load, plan, predict, predict_samples
     from jaxseg.train.log import Console
 
@@ -61,7 +65,7 @@ def command(
             seen = iter(range(1, windows + 1))
             options = {"tile": tile, "on_tile": lambda s=seen: bar.move(next(s))}
             if samples is None:
-                found = predict(run, image, keys=("label",), **options)
+                found = predict(run, image, keys=("label",), crf=DenseCRF() if crf else None, **options)
             else:
                 found = predict_samples(run, image, samples=samples, seed=seed, keys=("label", "variance"), **options)
             bar.end()

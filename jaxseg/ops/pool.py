@@ -94,6 +94,25 @@ def max_unpool(
     return _spread(x, switches, k, s, (pads[0][0], pads[1][0]), pair(least if size is None else size, "size"))
 
 
+def max_filter(x: Float[Array, "b h w c"], window: Size, *, dilation: Size = 1) -> Float[Array, "b y x c"]:
+    """The largest of ``window`` cells that lie ``dilation`` apart, at every place where they fit: pooling of stride 1.
+
+    What a pool becomes when its stride is traded for dilation. The gradient goes to the first cell that attains it.
+
+    Raises:
+      BadInput: the window does not fit.
+    """
+    k, d = pair(window, "window"), pair(dilation, "dilation")
+    rows, columns = (n - (kk - 1) * dd for n, kk, dd in zip(x.shape[1:3], k, d, strict=True))
+    if rows < 1 or columns < 1:
+        raise BadInput(f"a window of {k} at dilation {d} does not fit {x.shape[1]}x{x.shape[2]}")
+    best = x[:, :rows, :columns]
+    for i, j in list(np.ndindex(*k))[1:]:
+        other = x[:, i * d[0] : i * d[0] + rows, j * d[1] : j * d[1] + columns]
+        best = jnp.where(other > best, other, best)
+    return best
+
+
 def avg_pool(
     x: Float[Array, "b h w c"],
     window: Size,

@@ -35,6 +35,21 @@ def resize_bilinear(x: Float[Array, "b h w c"], size: Size, *, align_corners: bo
     return x
 
 
+def resize_anchored(x: Float[Array, "b h w c"], factor: int, size: Size) -> Float[Array, "b y x c"]:
+    """Bilinear enlargement of a map whose cell (i, j) lies on pixel (factor i, factor j), cut to ``size``.
+
+    Where strided layers put their cells without half a pixel's shift: DeepLab's and Yu and Koltun's networks. Pixels
+    beyond the last cell have its value.
+    """
+    rows, columns = pair(size, "size")
+    for axis, count in ((1, rows), (2, columns)):
+        n = x.shape[axis]
+        last = lax.slice_in_dim(x, n - 1, n, axis=axis)
+        x = jnp.concatenate([x, *[last] * (-(-(count - 1) // factor) + 1 - n)], axis)
+    whole = (factor * (x.shape[1] - 1) + 1, factor * (x.shape[2] - 1) + 1)
+    return resize_bilinear(x, whole, align_corners=True)[:, :rows, :columns]
+
+
 def resize_nearest(x: Float[Array, "b h w c"], size: Size, *, half_pixel: bool = True) -> Float[Array, "b y x c"]:
     """The nearest pixel of each sample.
 

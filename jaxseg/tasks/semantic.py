@@ -40,8 +40,8 @@ class Semantic:
     Attributes:
       num_classes: number of classes; every other label is void.
       losses: what is minimised, each with its own ``scale``; see :mod:`jaxseg.losses`. The first is also applied to
-        ``aux_logits`` where a network returns them.
-      aux_weight: factor of the auxiliary loss (0.4 in PSPNet).
+        ``aux_logits`` where a network returns them, or to each of several ``aux_logits_<which>``.
+      aux_weight: factor of each auxiliary loss (0.4 in PSPNet, 1 in DeepLab v2).
       classes: names of the classes, for reports.
       void_is_class: whether the network has one more output, the last, that stands for void: void pixels are learnt as
         that class, and what it wins is predicted void.
@@ -70,12 +70,14 @@ class Semantic:
         return {"image": batch["image"]}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
-        """One term per loss, and ``aux_<name>`` for the auxiliary head."""
+        """One term per loss, and ``aux_<name>`` or ``aux_<which>_<name>`` for each auxiliary head."""
         terms = {loss.name: self._term(loss, outputs["logits"], batch) for loss in self.losses}
-        if "aux_logits" in outputs:
-            main = self.losses[0]
-            term = self._term(main, outputs["aux_logits"], batch)
-            terms[f"aux_{main.name}"] = term._replace(weight=self.aux_weight * main.scale)
+        main = self.losses[0]
+        for key in outputs:
+            if key.startswith("aux_logits"):
+                term = self._term(main, outputs[key], batch)
+                which = key.removeprefix("aux_logits")
+                terms[f"aux{which}_{main.name}"] = term._replace(weight=self.aux_weight * main.scale)
         return terms
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:

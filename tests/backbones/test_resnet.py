@@ -1,12 +1,21 @@
 """ResNet against torchvision, at every depth, output stride and both stride placements."""
 
 import jax
+import numpy as np
 import pytest
 
-from jaxseg.backbones.resnet import TORCHVISION_NAMES, resnet
+from jaxseg.backbones.resnet import TORCHVISION_NAMES, ResNet, resnet
 from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
-from tests.oracles.torch_side import assert_agree, random_image, randomise, state, to_torch, torch
+from tests.oracles.torch_side import (
+    assert_agree,
+    random_image,
+    random_variables,
+    randomise,
+    state,
+    to_torch,
+    torch,
+)
 from tests.torchvision_cpu import torchvision_or_skip
 
 
@@ -54,6 +63,23 @@ def test_msra_puts_the_stride_on_the_first_convolution():
     for stage in (reference.layer2, reference.layer3, reference.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     compare(reference, resnet(50, stride_on="1x1"), [(51, 37)])
+
+
+@pytest.mark.parametrize(("bottleneck", "stride_on"), [(True, "3x3"), (True, "1x1"), (False, "3x3")])
+def test_dilation_is_the_strided_network_at_every_place(bottleneck, stride_on):
+    """A-trous: where the strided network has a value, the dilated one has the same, also at ragged borders."""
+    options = {"depths": (1, 1, 2, 2), "width": 4, "bottleneck": bottleneck, "stride_on": stride_on}
+    image = random_image(75, 94)
+    strided = ResNet(**options)
+    variables = random_variables(strided, image, train=False)
+    coarse = jax.jit(lambda v, x: strided.apply(v, x, train=False))(variables, image)
+    model = ResNet(output_stride=8, **options)
+    dense = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image)
+    for k in (4, 5):
+        step = 2 ** (k - 3)
+        expected = np.asarray(coarse[f"c{k}"])
+        found = np.asarray(dense[f"c{k}"])[:, ::step, ::step]
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from jaxseg.cli import anatomy
 from jaxseg.models.semantic.enet import enet
-from jaxseg.models.semantic.fcn import fcn32s_vgg16
+from jaxseg.models.semantic.fcn import fcn32s_alexnet, fcn32s_vgg16, upsample_bilinear
 from jaxseg.models.semantic.unet import unet, unet_original
 
 
@@ -39,6 +39,9 @@ def convolution(*args, **kwargs):
         ((lambda x: nn.max_pool(x, (2, 2), (2, 2)), convolution(2, (5, 5))), (2, 10)),
         ((lambda x: x[:, ::4, ::4], convolution(2, (3, 3))), (4, 9)),
         ((lambda x: x - x.mean((1, 2), keepdims=True),), (1, None)),
+        ((lambda x: jnp.sort(x, axis=1),), (1, None)),
+        ((lambda x: x[:, ::-1],), (1, 1)),
+        ((lambda x: jnp.zeros_like(x).at[:, x[0, :, 0, 0].astype(jnp.int32)].add(x),), (1, None)),
     ],
 )
 def test_small_programs_by_hand(layers, expected):
@@ -76,6 +79,61 @@ def test_published_fields():
     assert anatomy.reach(fcn32s_vgg16(width=1, fc_features=1)) == (32, 404 + 32)
     assert anatomy.reach(enet())[0] == 8
     assert anatomy.reach(unet_original(width=1))[0] == 16
+
+
+def scores_of(model):
+    """Image -> the scores of fc7, before any upsampling."""
+
+    def call(image):
+        key = jax.random.key(0)
+        c5 = model.backbone.init_with_output(key, image, train=False)[0]["c5"]
+        return model.classifier.init_with_output(key, c5, train=False)[0]
+
+    return call
+
+
+def pool_of(model, k):
+    return lambda image: model.backbone.init_with_output(jax.random.key(0), image, train=False)[0][f"c{k}"]
+
+
+def test_caffes_crops_follow_from_the_offsets():
+    """The numbers of the public prototxts: 19 for 32s; 5 and 27 for 16s; 9 and 31 for 8s; 18 on AlexNet."""
+    model = fcn32s_vgg16(width=1, fc_features=1)
+    scores, pools = scores_of(model), {k: anatomy.geometry(pool_of(model, k)) for k in (3, 4)}
+
+    def up(scores, *steps, window=None):
+        def call(image):
+            x = scores(image)
+            for step in steps:
+                x = upsample_bilinear(x, step, window=window)
+            return x
+
+        return anatomy.geometry(call)
+
+    assert anatomy.geometry(scores) == (404, 32, 12.5)
+    assert up(scores, 32).offset == -19
+    fine = up(scores, 2)
+    assert fine.stride == pools[4].stride == 16
+    assert (fine.offset - pools[4].offset) / 16 == 5
+    assert up(scores, 2, 16).offset == -27
+    finer = up(scores, 2, 2)
+    assert (finer.offset - pools[3].offset) / 8 == 9
+    assert up(scores, 2, 2, 8).offset == -31
+    assert up(scores_of(fcn32s_alexnet(widths=(2, 2, 2, 2, 2), fc_features=1)), 32, window=63).offset == -18
+
+
+def test_geometry_by_hand():
+    found = anatomy.geometry(lambda x: x[:, 3::5], height=640)
+    assert found == (1, 5, 3)
+    assert anatomy.geometry(lambda x: nn.max_pool(x, (4, 4), (2, 2)), height=640) == (4, 2, 1.5)
+    assert anatomy.geometry(lambda x: x - x.mean((1, 2), keepdims=True)).field is None
+
+
+def test_operations_in_a_loop_count_each_time():
+    def call(x, w):
+        return jax.lax.scan(lambda c, _: (c @ w, None), x, length=5)[0]
+
+    assert anatomy.operations(call, jnp.zeros((3, 4)), jnp.zeros((4, 4))) == 5 * 2 * 3 * 4 * 4
 
 
 def test_operations_are_those_that_xla_counts():

@@ -11,6 +11,7 @@ from PIL import Image
 from jaxseg.cli.main import VERBS
 from jaxseg.data import Data, Source
 from jaxseg.models.semantic.bayesian_segnet import bayesian_segnet_basic
+from jaxseg.ops.crf import DenseCRF
 from jaxseg.registry import entries, list_models
 from jaxseg.run import load, predict
 
@@ -161,6 +162,20 @@ def test_predict_writes_labels_overlays_and_areas(jaxseg, trained, tmp_path):
         assert [row["name"] for row in areas["classes"]] == list(run.facts.classes)
         assert areas["model"]["recipe"] == "tiny"
     assert len(list((tmp_path / "out" / "new").iterdir())) == 6
+
+
+def test_predict_and_evaluate_through_a_crf(jaxseg, trained, tmp_path):
+    """Both refine the same probabilities."""
+    run, words = load(trained / "run"), ("--json", "--data-dir", trained / "data")
+    (batch,) = run.data.eval_batches(batch_size=3, data_dir=trained / "data")
+    labels = predict(run, batch["image"], crf=DenseCRF())["label"]
+    assert not np.array_equal(labels, predict(run, batch["image"])["label"])
+    found = json.loads(jaxseg("evaluate", trained / "run", "--crf", *words).out)
+    assert found["crf"] is True
+    assert found["metrics"]["pixel_accuracy"] == pytest.approx(np.mean(labels == batch["label"]), abs=2e-3)
+    Image.fromarray(batch["image"][0]).save(tmp_path / "a.png")
+    assert jaxseg("predict", trained / "run", tmp_path / "a.png", "--out", tmp_path, "--crf").status == 0
+    assert np.mean(np.asarray(Image.open(tmp_path / "a_label.png")) == labels[0]) > 0.99
 
 
 def test_predict_in_tiles(jaxseg, trained, tmp_path):

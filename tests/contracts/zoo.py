@@ -11,11 +11,16 @@ import jax.numpy as jnp
 
 from jaxseg.backbones.resnet import ResNet
 from jaxseg.models.semantic.deconvnet import DeconvNet
+from jaxseg.models.semantic.crfrnn import crfrnn_vgg16
+from jaxseg.models.semantic.deeplab import deeplabv2_vgg16
+from jaxseg.models.semantic.dilated import dilated_basic_vgg16
 from jaxseg.models.semantic.enet import enet
 from jaxseg.models.semantic.espnet import espnet
 from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
 from jaxseg.models.semantic.segnet import SegNet, fcn_basic, segnet_basic
 from jaxseg.models.semantic.segnet_variants import encoder_addition
+from jaxseg.models.semantic.segnet import fcn_basic, segnet_basic
+from jaxseg.models.semantic.sliding_window import full_resolution_fcn, patch_classifier
 from jaxseg.models.semantic.unet import unet, unet_original
 
 CLASSES = 3
@@ -28,12 +33,17 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
 
 SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "deconvnet_vgg16": lambda dtype: DeconvNet(CLASSES, (1, 1), width=8, fc_features=8, window=2, dtype=dtype),
+    "crfrnn_vgg16": lambda dtype: crfrnn_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
+    "deeplabv2_vgg16": lambda dtype: deeplabv2_vgg16(CLASSES, width=4, fc_features=8, rates=(6, 12), dtype=dtype),
+    "dilated_basic_vgg16": lambda dtype: dilated_basic_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
     "espnet": lambda dtype: espnet(5, p=0, q=1, widths=(6, 10, 15), dtype=dtype),  # five branches share the classes
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
     "fcn_resnet50": small_fcn_resnet,
     "fcn_basic": lambda dtype: fcn_basic(CLASSES, width=4, dtype=dtype),
     "encoder_addition": lambda dtype: encoder_addition(CLASSES, width=4, dtype=dtype),
+    "full_resolution_fcn": lambda dtype: full_resolution_fcn(CLASSES, depth=2, width=4, dtype=dtype),
+    "patch_classifier": lambda dtype: patch_classifier(CLASSES, width=6, hidden=6, kernels=(4, 5), dtype=dtype),
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
     "segnet_vgg16": lambda dtype: SegNet(CLASSES, (1, 2), width=8, dtype=dtype),
     "unet": lambda dtype: unet(CLASSES, depth=2, width=4, dtype=dtype),

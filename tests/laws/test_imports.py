@@ -40,8 +40,9 @@ FOREIGN: dict[str, set[str]] = {
 NOWHERE = {"tensorflow", "torch", "torchvision", "tf_keras", "keras"}
 
 DESCENT: dict[str, set[str]] = {
-    "segnet_variants": {"segnet"},
     "bayesian_segnet": {"segnet"},
+    "crfrnn": {"fcn"},
+    "segnet_variants": {"segnet"},
 }
 """Papers that build on an earlier one, and may import its file: ``{"mask_rcnn": {"faster_rcnn"}}``."""
 

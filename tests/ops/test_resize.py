@@ -87,6 +87,18 @@ def test_whole_factors_need_no_scatter():
     assert "scatter" not in jax.jit(back).lower(maps()).as_text()
 
 
+def test_anchored_cells_keep_their_values():
+    """Cell i lies on pixel ``factor * i``; between two the value is linear."""
+    x = maps()
+    y = resize.resize_anchored(x, 4, (17, 14))
+    assert y.shape[1:3] == (17, 14)
+    np.testing.assert_allclose(y[:, ::4, ::4], x[:, :5, :4], atol=1e-6)
+    np.testing.assert_allclose(y[:, 1], 0.75 * y[:, 0] + 0.25 * y[:, 4], atol=1e-6)
+    wide = resize.resize_anchored(x, 4, (27, 14))
+    np.testing.assert_allclose(wide[:, :17], y, atol=1e-6)
+    np.testing.assert_allclose(wide[:, 21:], jnp.broadcast_to(wide[:, 20:21], wide[:, 21:].shape), atol=1e-6)
+
+
 def test_mistakes_are_named():
     with pytest.raises(BadInput, match="size is 0"):
         resize.resize_bilinear(maps(), 0)

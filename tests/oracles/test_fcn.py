@@ -87,6 +87,25 @@ def test_equals_the_layer_table(net):
         assert_agree(ours, reference(variables, image, net))
 
 
+@pytest.mark.parametrize("size", [(48, 64), (37, 51)])
+def test_alexnet_equals_the_layer_table(size):
+    """Pools before normalisation, two groups, a deconvolution of 63 at stride 32 and a crop at 18."""
+    model, image = fcn.fcn32s_alexnet(num_classes=3, widths=(8, 12, 8, 12, 10), fc_features=9), random_image(*size)
+    variables = random_variables(model, image)
+    r = Reader(variables)
+    x, t = to_torch(image).flip(1) - torch.tensor(MEAN_BGR)[:, None, None], r["backbone"]
+    x = F.max_pool2d(F.relu(t.conv("conv1", x, stride=4, padding=100)), 3, 2, ceil_mode=True)
+    x = F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
+    x = F.max_pool2d(F.relu(t.conv("conv2", x, padding=2, groups=2)), 3, 2, ceil_mode=True)
+    x = F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0)
+    x = F.relu(t.conv("conv3", x, padding=1))
+    x = F.relu(t.conv("conv5", F.relu(t.conv("conv4", x, padding=1, groups=2)), padding=1, groups=2))
+    x = F.relu(r["classifier"].conv("fc6", F.max_pool2d(x, 3, 2, ceil_mode=True)))
+    x = r.conv("score_fr", F.relu(r["classifier"].conv("fc7", x)))
+    theirs = crop(F.conv_transpose2d(x, bilinear(3, 63), stride=32), 18, size)
+    assert_agree(jax.jit(model.apply)(variables, image)["logits"], theirs)
+
+
 def test_learned_upsampling_starts_as_the_fixed_one():
     """The other scores start at zero, so that every pixel begins without an opinion."""
     image = random_image(21, 30)

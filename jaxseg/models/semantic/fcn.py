@@ -5,7 +5,8 @@ summed with scores of the finer pools. The geometry is that of the authors' publ
 (shelhamer/fcn.berkeleyvision.org): 100 pixels of padding at the first layer, so that any image, even of one pixel,
 survives the 7x7 window of fc6, and crops that align each map with the image again.
 
-``ResNetFCN`` is torchvision's network of the same name: a dilated ResNet, a small head, one bilinear resize.
+``AlexNetFCN`` is FCN-32s on AlexNet. ``ResNetFCN`` is torchvision's network of the same name: a dilated ResNet, a small
+head, one bilinear resize.
 """
 
 from functools import partial
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones import resnet
+from jaxseg.backbones.alexnet import AlexNet
 from jaxseg.backbones.resnet import ResNet
 from jaxseg.backbones.vgg import VGG, VGG16, VGGClassifier
 from jaxseg.layers.conv import Conv, ConvTranspose
@@ -94,8 +96,10 @@ FINAL_CROP = {32: 19, 16: 27, 8: 31}
 """Where the image begins in the scores upsampled by that stride."""
 
 
-def upsample_bilinear(x: Map, factor: int, *, offset: int = 0, size: tuple[int, int] | None = None) -> Map:
-    """The transposed convolution with a fixed bilinear kernel of ``2 * factor`` and stride ``factor``, then a crop.
+def upsample_bilinear(
+    x: Map, factor: int, *, window: int | None = None, offset: int = 0, size: tuple[int, int] | None = None
+) -> Map:
+    """The transposed convolution with a fixed bilinear kernel and stride ``factor``, then a crop.
 
     The kernel is the outer product of a line with itself and sees one class at a time, so that the whole is one small
     matrix for rows and one for columns.
@@ -103,15 +107,18 @@ def upsample_bilinear(x: Map, factor: int, *, offset: int = 0, size: tuple[int, 
     Args:
       x: maps.
       factor: of enlargement.
+      window: side of the kernel, ``2 * factor`` by default; AlexNet's is one less, with its peak on a pixel.
       offset: first row and column that is kept.
-      size: rows and columns that are kept; all of them, ``factor * (h + 1)``, by default.
+      size: rows and columns that are kept; all of them, ``factor * (h - 1) + window``, by default.
     """
-    line = 1 - np.abs(np.arange(2 * factor) - (factor - 0.5)) / factor
+    window = 2 * factor if window is None else window
+    half = (window + 1) // 2
+    line = 1 - np.abs(np.arange(window) - (window - 1) / 2) / half
     for axis in (1, 2):
         n = x.shape[axis]
-        weights = np.zeros((factor * (n + 1), n), np.float32)
+        weights = np.zeros((factor * (n - 1) + window, n), np.float32)
         for i in range(n):
-            weights[i * factor : (i + 2) * factor, i] = line
+            weights[i * factor : i * factor + window, i] = line
         if size is not None:
             weights = weights[offset : offset + size[axis - 1]]
         product = jax.lax.dot_general(
@@ -119,6 +126,31 @@ def upsample_bilinear(x: Map, factor: int, *, offset: int = 0, size: tuple[int, 
         )
         x = jnp.moveaxis(product, 0, axis)
     return x
+
+
+class AlexNetFCN(nn.Module):
+    """FCN-32s on AlexNet (section 4.1, Table 1): a kernel of 63 at stride 32, and a crop at 18.
+
+    Attributes:
+      backbone: AlexNet with ``first_padding=100``.
+      classifier: fc6, 6x6 here, and fc7.
+      num_classes: channels of the logits.
+      dtype: compute dtype.
+    """
+
+    backbone: AlexNet
+    classifier: VGGClassifier
+    num_classes: int = 21
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        x = self.classifier(self.backbone(image, train=train)["c5"], train=train)
+        zeros = nn.initializers.zeros
+        x = Conv(self.num_classes, 1, kernel_init=zeros, dtype=self.dtype, name="score_fr")(x)
+        size = (image.shape[1], image.shape[2])
+        return {"logits": upsample_bilinear(x, 32, window=63, offset=18, size=size).astype(jnp.float32)}
 
 
 class ResNetFCN(nn.Module):
@@ -249,6 +281,20 @@ def fcn8s_atonce_vgg16(
 ) -> FCN:
     """FCN-8s trained in one stage: its pools are scaled by 0.01 and 0.0001 instead of entering one after the other."""
     return _vgg16(num_classes, (4, 3), (0.01, 0.0001), width, fc_features, learn_upsampling, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1411.4038", params=56_954_261)
+def fcn32s_alexnet(
+    num_classes: int = 21,
+    widths: tuple[int, ...] = (96, 256, 384, 384, 256),
+    fc_features: int = 4096,
+    standardize: Standardize = CAFFE,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> AlexNetFCN:
+    """FCN-AlexNet: AlexNet as convolutions, scores upsampled by 32 in one step."""
+    backbone = AlexNet(widths=widths, first_padding=100, standardize=standardize, dtype=dtype)
+    classifier = VGGClassifier(fc_features, kernel_size=6, dtype=dtype)
+    return AlexNetFCN(backbone=backbone, classifier=classifier, num_classes=num_classes, dtype=dtype)
 
 
 @register(task="semantic", paper="arXiv:1411.4038", params=35_322_218, names={"torchvision": TORCHVISION_NAMES})

@@ -1,0 +1,192 @@
+"""The sliding window: a network that classifies the middle pixel of a patch, run on the patch of every pixel.
+
+``PatchClassifier`` is N4 of Ciresan et al., *Deep Neural Networks Segment Neuronal Membranes in Electron Microscopy
+Images* (NIPS 2012): four convolutions, each under a 2x2 max-pool, and two dense layers on a 95x95 window. The scores of
+all windows come out in three ways that agree: patch by patch, as it was done; by shift-and-stitch; in one pass, with
+strides traded for dilation, which is what the module itself does.
+
+``FullResolutionFCN`` is the other end: convolutions at the image's own resolution and nothing else.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from jaxseg.layers.conv import Conv
+from jaxseg.layers.standardize import GREY, IMAGENET, Standardize
+from jaxseg.ops import conv as ops
+from jaxseg.ops import sliding
+from jaxseg.ops.pool import max_filter, max_pool
+from jaxseg.registry import register
+from jaxseg.types import BadInput
+
+Map = Float[Array, "b _ _ _"]
+Scores = Float[Array, "b h w k"]
+
+
+class PatchClassifier(nn.Module):
+    """The classifier, evaluated at every pixel of an image whose borders are mirrored.
+
+    Attributes:
+      num_classes: channels of the logits.
+      kernels: side of each convolution; a 2x2 max-pool follows each.
+      width: channels of every convolution.
+      hidden: units of the first dense layer.
+      top: side of the last pooled map, which the first dense layer sees whole.
+      standardize: statistics of the input; one grey channel in the paper.
+      dtype: compute dtype.
+    """
+
+    num_classes: int = 2
+    kernels: tuple[int, ...] = (4, 5, 4, 4)
+    width: int = 48
+    hidden: int = 200
+    top: int = 3
+    standardize: Standardize = GREY
+    dtype: jnp.dtype | type = jnp.float32
+
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size, in one pass at dilation."""
+        del train
+        return {"logits": self.scores(mirrored(self, image), output_stride=1).astype(jnp.float32)}
+
+    @nn.compact
+    def scores(self, x: Map, *, output_stride: int) -> Map:
+        """The scores of every ``output_stride``-th window of a standardised map, without padding.
+
+        Pools beyond that stride look at every place and dilate what follows.
+
+        Raises:
+          BadInput: an output stride that no pools make, or a map smaller than the window.
+        """
+        if output_stride not in [2**i for i in range(len(self.kernels) + 1)]:
+            raise BadInput(f"output stride {output_stride} of a patch classifier of stride {self.stride}")
+        if min(x.shape[1:3]) < self.window:
+            raise BadInput(f"a window of {self.window} pixels does not fit {x.shape[1]}x{x.shape[2]}")
+        x = x.astype(self.dtype)
+        dilation = 1
+        for i, k in enumerate(self.kernels, 1):
+            x = jax.nn.relu(Conv(self.width, k, dilation=dilation, dtype=self.dtype, name=f"conv{i}")(x))
+            if 2**i <= output_stride:
+                x = max_pool(x, 2)
+            else:
+                x = max_filter(x, 2, dilation=dilation)
+                dilation *= 2
+        x = jax.nn.relu(Conv(self.hidden, self.top, dilation=dilation, dtype=self.dtype, name="fc1")(x))
+        return Conv(self.num_classes, 1, dtype=self.dtype, name="fc2")(x)
+
+    @property
+    def stride(self) -> int:
+        """Pixels between two cells of the last pooled map: 16 in the paper."""
+        return 1 << len(self.kernels)
+
+    @property
+    def window(self) -> int:
+        """Side of the patch that one score sees: 95 in the paper."""
+        side = self.top
+        for k in reversed(self.kernels):
+            side = 2 * side + k - 1
+        return side
+
+
+def mirrored(model: PatchClassifier, image: Shaped[Array, "b h w 3"]) -> Map:
+    """The standardised image with its borders mirrored, so that every pixel is the middle of a window."""
+    before = (model.window - 1) // 2
+    side = (before, model.window - 1 - before)
+    return jnp.pad(model.standardize(image), ((0, 0), side, side, (0, 0)), mode="reflect")
+
+
+def score_patch_by_patch(
+    model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w 3"], *, batch: int = 64
+) -> Scores:
+    """Logits as the paper computed them: each pixel's patch through convolutions, pools and dense layers by itself."""
+    return sliding.patch_by_patch(
+        lambda patches: classify(model, variables, patches), mirrored(model, image), model.window, batch=batch
+    )
+
+
+def score_shift_and_stitch(model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w 3"]) -> Scores:
+    """Logits from ``stride**2`` runs of the strided convolutional form on shifted images."""
+
+    def net(x: Map) -> Array:
+        return model.apply(variables, x, output_stride=model.stride, method="scores")  # type: ignore[return-value]
+
+    return sliding.shift_and_stitch(net, mirrored(model, image), model.window, model.stride)
+
+
+def score_dilated(model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w 3"]) -> Scores:
+    """Logits in one pass, strides traded for dilation: the module's own."""
+    return model.apply(variables, image)["logits"]  # type: ignore[index]
+
+
+def classify(model: PatchClassifier, variables: dict, patches: Map) -> Float[Array, "b k"]:
+    """Logits of standardised patches ``[n window window c]``: strided pools, then dense layers on the flattened map."""
+    params = variables["params"]
+    x = patches.astype(model.dtype)
+    for i in range(1, len(model.kernels) + 1):
+        x = max_pool(jax.nn.relu(_biased(ops.conv(x, params[f"conv{i}"]["kernel"].astype(x.dtype)), params, i)), 2)
+    x = x.reshape(x.shape[0], -1)
+    for name, last in (("fc1", False), ("fc2", True)):
+        weight, bias = (params[name][leaf].astype(x.dtype) for leaf in ("kernel", "bias"))
+        x = x @ sliding.conv_to_dense(weight) + bias.reshape(1, -1)
+        x = x if last else jax.nn.relu(x)
+    return x
+
+
+def _biased(x: Map, params: dict, i: int) -> Map:
+    return x + params[f"conv{i}"]["bias"].astype(x.dtype).reshape(1, 1, 1, -1)
+
+
+class FullResolutionFCN(nn.Module):
+    """Convolutions at the image's resolution: no pool, no stride, so that each layer costs what the first does.
+
+    Attributes:
+      num_classes: channels of the logits.
+      depth: number of 3x3 convolutions; the field of view is ``2 * depth + 1`` pixels.
+      width: channels of each.
+      standardize: statistics of the input.
+      dtype: compute dtype.
+    """
+
+    num_classes: int = 21
+    depth: int = 4
+    width: int = 64
+    standardize: Standardize = IMAGENET
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        del train
+        x = self.standardize(image).astype(self.dtype)
+        for i in range(1, self.depth + 1):
+            x = jax.nn.relu(Conv(self.width, 3, padding=1, dtype=self.dtype, name=f"conv{i}")(x))
+        return {"logits": Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x).astype(jnp.float32)}
+
+
+@register(task="semantic", paper="Ciresan et al., NIPS 2012", params=219_290)
+def patch_classifier(
+    num_classes: int = 2,
+    width: int = 48,
+    hidden: int = 200,
+    kernels: tuple[int, ...] = (4, 5, 4, 4),
+    standardize: Standardize = GREY,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> PatchClassifier:
+    """The sliding-window classifier N4: a window of 95 pixels decides its middle one; run at all places at once."""
+    return PatchClassifier(
+        num_classes=num_classes, kernels=kernels, width=width, hidden=hidden, standardize=standardize, dtype=dtype
+    )
+
+
+@register(task="semantic", paper="CS231n 2017, lecture 11")
+def full_resolution_fcn(
+    num_classes: int = 21,
+    depth: int = 4,
+    width: int = 64,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> FullResolutionFCN:
+    """Convolutions at full resolution and nothing else: the baseline that downsampling is measured against."""
+    return FullResolutionFCN(num_classes=num_classes, depth=depth, width=width, standardize=standardize, dtype=dtype)
