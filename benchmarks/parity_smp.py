@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from tests.torchvision_cpu import torchvision_or_skip
+
 SIZES = ((64, 96), (96, 160))
 
 
@@ -15,6 +17,7 @@ def _network(name: str, encoder: str, **options: Any) -> Callable[[], Any]:
     """The library's class of that name on an encoder without pretrained weights, 21 classes."""
 
     def build() -> Any:
+        torchvision_or_skip()  # the library imports it
         import segmentation_models_pytorch as smp
 
         return getattr(smp, name)(encoder, encoder_weights=None, classes=21, **options)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from tests.torchvision_cpu import torchvision_or_skip
+
 SIZES = ((64, 96), (67, 45))
 
 
@@ -15,8 +17,6 @@ def _segmentation(name: str, **options: Any) -> Callable[[], Any]:
     """torchvision's builder of that name, auxiliary head included, nothing downloaded."""
 
     def build() -> Any:
-        from tests.torchvision_cpu import torchvision_or_skip
-
         builders = torchvision_or_skip().models.segmentation
         return getattr(builders, name)(weights=None, weights_backbone=None, num_classes=21, **options)
 
