@@ -25,4 +25,8 @@ def _network(name: str, encoder: str, **options: Any) -> Callable[[], Any]:
     return build
 
 
-REFERENCES: dict[str, Callable[[], Any]] = {}
+REFERENCES: dict[str, Callable[[], Any]] = {
+    "deeplabv3plus_mobilenet_v2": _network("DeepLabV3Plus", "mobilenet_v2"),
+    "deeplabv3plus_resnet50_smp": _network("DeepLabV3Plus", "resnet50"),
+    "deeplabv3plus_resnet101_smp": _network("DeepLabV3Plus", "resnet101"),
+}

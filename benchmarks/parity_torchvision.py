@@ -24,6 +24,10 @@ def _segmentation(name: str, **options: Any) -> Callable[[], Any]:
 
 
 REFERENCES = {
+    "deeplabv3_mobilenet_v3_large": _segmentation("deeplabv3_mobilenet_v3_large", aux_loss=True),
+    "deeplabv3_resnet50": _segmentation("deeplabv3_resnet50", aux_loss=True),
+    "deeplabv3_resnet101": _segmentation("deeplabv3_resnet101", aux_loss=True),
     "fcn_resnet50": _segmentation("fcn_resnet50", aux_loss=True),
     "fcn_resnet101": _segmentation("fcn_resnet101", aux_loss=True),
+    "lraspp_mobilenet_v3_large": _segmentation("lraspp_mobilenet_v3_large"),
 }
