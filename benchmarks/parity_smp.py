@@ -27,6 +27,6 @@ def _network(name: str, encoder: str, **options: Any) -> Callable[[], Any]:
 
 REFERENCES: dict[str, Callable[[], Any]] = {
     "deeplabv3plus_mobilenet_v2": _network("DeepLabV3Plus", "mobilenet_v2"),
-    "deeplabv3plus_resnet50_smp": _network("DeepLabV3Plus", "resnet50"),
-    "deeplabv3plus_resnet101_smp": _network("DeepLabV3Plus", "resnet101"),
+    "deeplabv3plus_smp_resnet50": _network("DeepLabV3Plus", "resnet50"),
+    "deeplabv3plus_smp_resnet101": _network("DeepLabV3Plus", "resnet101"),
 }

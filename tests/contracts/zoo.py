@@ -9,9 +9,12 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxseg.backbones.mobilenet import Inverted, MobileNet
 from jaxseg.backbones.resnet import ResNet
+from jaxseg.models.semantic.deeplabv3 import DeepLabV3, deeplabv3plus_xception65
 from jaxseg.models.semantic.enet import enet
 from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
+from jaxseg.models.semantic.lraspp import LRASPP
 from jaxseg.models.semantic.segnet import fcn_basic, segnet_basic
 from jaxseg.models.semantic.unet import unet, unet_original
 
@@ -23,11 +26,37 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
     return ResNetFCN(backbone=backbone, num_classes=CLASSES, dtype=dtype)
 
 
+def small_deeplabv3(dtype: Any) -> DeepLabV3:
+    backbone = ResNet(depths=(1, 1, 1, 1), width=4, output_stride=8, multi_grid=(2,), dtype=dtype)
+    return DeepLabV3(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
+
+
+def small_deeplabv3plus(dtype: Any) -> nn.Module:
+    return deeplabv3plus_xception65(CLASSES, width=1 / 16, middle=1, features=8, dtype=dtype)
+
+
+def small_lraspp(dtype: Any) -> LRASPP:
+    rows = (
+        (8, 8, 3, 1, 0),
+        (8, 16, 3, 2, 0),
+        (8, 16, 5, 2, 8),
+        (12, 24, 3, 2, 0),
+        (12, 24, 5, 2, 8),
+        (12, 24, 5, 1, 8),
+    )
+    blocks = tuple(Inverted(*row, activation="hard_swish") for row in rows)
+    backbone = MobileNet(blocks=blocks, stem=8, last=24, output_stride=16, taps="first", epsilon=1e-3, dtype=dtype)
+    return LRASPP(backbone=backbone, num_classes=CLASSES, features=16, dtype=dtype)
+
+
 SMALL: dict[str, Callable[[Any], nn.Module]] = {
+    "deeplabv3_resnet50": small_deeplabv3,
+    "deeplabv3plus_xception65": small_deeplabv3plus,
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
     "fcn_resnet50": small_fcn_resnet,
     "fcn_basic": lambda dtype: fcn_basic(CLASSES, width=4, dtype=dtype),
+    "lraspp_mobilenet_v3_large": small_lraspp,
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
     "unet": lambda dtype: unet(CLASSES, depth=2, width=4, dtype=dtype),
     "unet_original": lambda dtype: unet_original(CLASSES, width=2, dtype=dtype),

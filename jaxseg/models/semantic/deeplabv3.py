@@ -2,7 +2,7 @@
 
 v3: atrous spatial pyramid pooling on a dilated backbone, five branches: 1x1, three dilated 3x3, the image's mean. v3+
 adds a decoder, which joins the upsampled pyramid with 48 channels of a map of stride 4. Heads with an auxiliary one are
-torchvision's; ``deeplabv3plus_*_smp`` are segmentation_models_pytorch's reading of v3+.
+torchvision's; ``deeplabv3plus_smp_*`` are segmentation_models_pytorch's reading of v3+.
 """
 
 from collections.abc import Callable
@@ -430,7 +430,7 @@ def _v3plus_smp(backbone: nn.Module, num_classes: int, features: int, dtype: jnp
 
 
 @register(task="semantic", paper="arXiv:1802.02611", names={"smp": SMP_NAMES})
-def deeplabv3plus_resnet50_smp(
+def deeplabv3plus_smp_resnet50(
     num_classes: int = 21,
     width: int = 64,
     features: int = 256,
@@ -444,7 +444,7 @@ def deeplabv3plus_resnet50_smp(
 
 
 @register(task="semantic", paper="arXiv:1802.02611", names={"smp": SMP_NAMES})
-def deeplabv3plus_resnet101_smp(
+def deeplabv3plus_smp_resnet101(
     num_classes: int = 21,
     width: int = 64,
     features: int = 256,
