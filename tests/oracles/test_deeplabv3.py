@@ -112,12 +112,7 @@ def v3plus(variables, maps, size, rates, wide):
     [
         (deeplabv3.deeplabv3plus_resnet50, {"width": 4}, (6, 12, 18), full),
         (deeplabv3.deeplabv3plus_xception65, {"width": 1 / 16, "middle": 1}, (6, 12, 18), separable),
-        (
-            deeplabv3.deeplabv3plus_xception65,
-            {"width": 1 / 16, "middle": 1, "output_stride": 8},
-            (12, 24, 36),
-            separable,
-        ),
+        (deeplabv3.deeplabv3plus_resnet50, {"width": 4, "output_stride": 8}, (12, 24, 36), full),
     ],
 )
 def test_v3plus_equals_the_layer_table(build, options, rates, wide):
