@@ -1,6 +1,7 @@
 """Weights from a file for a part of a model, and a stage that begins with them."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def variables_of(model):
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8)))
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8)))
 
 
 def test_a_part_is_filled_and_nothing_else(folder):
