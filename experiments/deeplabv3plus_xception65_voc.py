@@ -11,7 +11,7 @@ Departures: BatchNorm keeps 0.9 of its running statistics per update, not 0.9997
 from jaxseg.backbones import xception
 from jaxseg.data import Data, Source
 from jaxseg.data.transforms import PadTo, RandomCrop, RandomFlip, RandomScale
-from jaxseg.models.semantic.deeplabv3 import deeplabv3plus_xception65
+from jaxseg.models.semantic.deeplabv3plus import deeplabv3plus_xception65
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD, Poly

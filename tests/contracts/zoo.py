@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxseg.backbones.mobilenet import Inverted, MobileNet
 from jaxseg.backbones.resnet import ResNet
 from jaxseg.backbones.xception import Flow, Xception
-from jaxseg.models.semantic.deeplabv3 import DeepLabV3, DeepLabV3Plus
+from jaxseg.models.semantic.deeplabv3 import DeepLabV3
+from jaxseg.models.semantic.deeplabv3plus import DeepLabV3Plus
 from jaxseg.models.semantic.enet import enet
 from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
 from jaxseg.models.semantic.lraspp import LRASPP

@@ -39,7 +39,7 @@ FOREIGN: dict[str, set[str]] = {
 
 NOWHERE = {"tensorflow", "torch", "torchvision", "tf_keras", "keras"}
 
-DESCENT: dict[str, set[str]] = {"deeplabv3": {"fcn"}}
+DESCENT: dict[str, set[str]] = {"deeplabv3": {"fcn"}, "deeplabv3plus": {"deeplabv3"}}
 """Papers that build on an earlier one, and may import its file: ``{"mask_rcnn": {"faster_rcnn"}}``."""
 
 FILES = modules("jaxseg")

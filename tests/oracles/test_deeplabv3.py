@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from jaxseg.backbones.resnet import ResNet
-from jaxseg.models.semantic import deeplabv3, lraspp
+from jaxseg.models.semantic import deeplabv3, deeplabv3plus, lraspp
 from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
 from tests.oracles.torch_side import (
@@ -74,8 +74,8 @@ def test_v3plus_mobilenet_equals_smp():
     torchvision_or_skip()
     smp = pytest.importorskip("segmentation_models_pytorch", reason="the oracle is segmentation_models_pytorch")
     theirs = smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=5, decoder_channels=16)
-    model = deeplabv3.deeplabv3plus_mobilenet_v2(5, features=16)
-    compare(model, theirs, deeplabv3.SMP_NAMES, lambda out: out, [(64, 96)])
+    model = deeplabv3plus.deeplabv3plus_mobilenet_v2(5, features=16)
+    compare(model, theirs, deeplabv3plus.SMP_NAMES, lambda out: out, [(64, 96)])
 
 
 def full(r, name, x, dilation=1):
@@ -110,9 +110,9 @@ def v3plus(variables, maps, size, rates, wide):
 @pytest.mark.parametrize(
     ("build", "options", "rates", "wide"),
     [
-        (deeplabv3.deeplabv3plus_resnet50, {"width": 4}, (6, 12, 18), full),
-        (deeplabv3.deeplabv3plus_xception65, {"width": 1 / 16, "middle": 1}, (6, 12, 18), separable),
-        (deeplabv3.deeplabv3plus_resnet50, {"width": 4, "output_stride": 8}, (12, 24, 36), full),
+        (deeplabv3plus.deeplabv3plus_resnet50, {"width": 4}, (6, 12, 18), full),
+        (deeplabv3plus.deeplabv3plus_xception65, {"width": 1 / 16, "middle": 1}, (6, 12, 18), separable),
+        (deeplabv3plus.deeplabv3plus_resnet50, {"width": 4, "output_stride": 8}, (12, 24, 36), full),
     ],
 )
 def test_v3plus_equals_the_layer_table(build, options, rates, wide):
@@ -141,7 +141,7 @@ def test_the_papers_v3():
 
 def test_the_papers_v3plus():
     """41.06 M with Xception-65 (fact sheet, 7.4)."""
-    assert round(count(deeplabv3.deeplabv3plus_xception65()) / 1e6, 2) == 41.06
+    assert round(count(deeplabv3plus.deeplabv3plus_xception65()) / 1e6, 2) == 41.06
 
 
 def test_kinds_are_named():
