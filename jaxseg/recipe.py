@@ -12,16 +12,26 @@ import json
 import re
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from jaxseg.override import brief, fields, one_line, override, override_text
 from jaxseg.types import BadInput, nearest
 
-__all__ = ["Recipe", "Stage", "dump", "find_file", "load", "load_file", "override", "override_text", "shipped"]
+__all__ = ["Recipe", "Stage", "Start", "dump", "find_file", "load", "load_file", "override", "override_text", "shipped"]
+
+
+@runtime_checkable
+class Start(Protocol):
+    """Where a stage's first weights come from; a frozen dataclass, so that a recipe can hold it."""
+
+    def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Some of the model's variables, under their collections and paths, given all of them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class Stage:
       keep_best: the metric (larger is better) whose best checkpoint is kept, None for none.
       keep_last: how many of the latest checkpoints are kept.
       pictures: how many validation images are drawn at each evaluation.
-      init: "previous" carries over the weights of the stage before, by path and shape; None starts afresh.
+      init: "previous" carries over the weights of the stage before, by path and shape; a :class:`Start`, such as
+        :class:`jaxseg.weights.pretrained.Pretrained`, brings some from elsewhere; None starts afresh.
     """
 
     model: Any
@@ -64,7 +75,7 @@ class Stage:
     keep_best: str | None = "miou"
     keep_last: int = 2
     pictures: int = 4
-    init: str | None = None
+    init: str | Start | None = None
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "accumulate", "log_every", "eval_every", "save_every", "keep_last"):
@@ -76,8 +87,8 @@ class Stage:
             raise BadInput(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise BadInput(f"ema is {self.ema}, but must lie in [0, 1)")
-        if self.init not in (None, "previous"):
-            raise BadInput(f"init is {self.init!r}, but must be None or 'previous'")
+        if self.init not in (None, "previous") and not isinstance(self.init, Start):
+            raise BadInput(f"init is {self.init!r}, but must be None, 'previous' or weights such as Pretrained(...)")
         if not re.fullmatch(r"[\w.-]+", self.name):
             raise BadInput(f"a stage cannot be called {self.name!r}: its name is a folder's (letters, digits, . _ -)")
 

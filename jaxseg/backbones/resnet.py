@@ -1,8 +1,11 @@
-"""ResNet: deep residual learning for image recognition (He et al. 2016, arXiv:1512.03385).
+"""ResNet: deep residual learning for image recognition (He et al. 2016, arXiv:1512.03385); ResNeXt: aggregated residual
+transformations (Xie et al. 2017, arXiv:1611.05431), the same with grouped 3x3 convolutions.
 
 A 7x7 stem and a 3x3 max-pool, then four stages of residual blocks (paper Table 1). The names are torchvision's, with
 ``normN`` for ``bnN``: ``layer2_0/conv1`` is the first convolution of the first block of the second stage.
 """
+
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -28,8 +31,12 @@ class ResNet(nn.Module):
       depths: blocks per stage.
       bottleneck: 1x1, 3x3, 1x1 blocks with four times the channels (50 layers and more), or two 3x3.
       width: channels of the stem and inside the first stage's blocks; they double with each stage.
+      groups: of the 3x3 convolution of a bottleneck; 1 for ResNet, 32 or 64 for ResNeXt.
+      width_per_group: channels of each group where ``features`` is 64, as torchvision counts them.
       output_stride: 32, 16 or 8. A stage that keeps its resolution trades its stride for dilation, from the convolution
         on that follows the one with the stride: the maps are those of the strided network, at every place.
+      multi_grid: () is that. Otherwise every convolution of a dilated stage has the stage's dilation, in the last stage
+        times these numbers: (1, 1, 1), or (1, 2, 4) as in DeepLab v3 (arXiv:1706.05587, section 3.2.1).
       stride_on: which convolution of a bottleneck carries the stride: "3x3" as in torchvision, "1x1" (the first) as in
         the authors' own networks (MSRA).
       ceil_mode: whether the stem's pool keeps the ragged last row and column, as Caffe does.
@@ -41,7 +48,10 @@ class ResNet(nn.Module):
     depths: tuple[int, ...] = (3, 4, 6, 3)
     bottleneck: bool = True
     width: int = 64
+    groups: int = 1
+    width_per_group: int = 64
     output_stride: int = 32
+    multi_grid: tuple[int, ...] = ()
     stride_on: str = "3x3"
     ceil_mode: bool = False
     norm: str = "batch"
@@ -55,6 +65,8 @@ class ResNet(nn.Module):
             raise BadInput(f"output stride {self.output_stride} of ResNet; there are 8, 16 and 32")
         if self.stride_on not in ("3x3", "1x1"):
             raise BadInput(f"stride on {self.stride_on!r} of ResNet; there are '3x3' (torchvision) and '1x1' (MSRA)")
+        if self.multi_grid and len(self.multi_grid) != self.depths[-1]:
+            raise BadInput(f"multi_grid {self.multi_grid} of ResNet: one number for each of {self.depths[-1]} blocks")
         x = self.standardize(image).astype(self.dtype)
         x = Conv(
             self.width,
@@ -69,19 +81,23 @@ class ResNet(nn.Module):
         x = jax.nn.relu(make_norm(self.norm)(dtype=self.dtype, name="norm1")(x, train=train))
         maps = {"c1": x}
         x = max_pool(x, 3, stride=2, padding=1, ceil_mode=self.ceil_mode)
-        block = Bottleneck if self.bottleneck else BasicBlock
+        block = BasicBlock
+        if self.bottleneck:
+            block = partial(Bottleneck, groups=self.groups, width_per_group=self.width_per_group)
         reached, dilation = 4, 1
         for stage, blocks in enumerate(self.depths, 1):
             wanted = 1 if stage == 1 else 2
             stride = wanted if reached * wanted <= self.output_stride else 1
             reached *= stride
-            first, dilation = dilation, dilation * wanted // stride
+            before, dilation = dilation, dilation * wanted // stride
+            grid = self.multi_grid if stage == len(self.depths) and dilation > 1 else ()
             for i in range(blocks):
+                spread = dilation * (grid[i] if grid else 1)
                 x = block(
                     self.width << (stage - 1),
                     stride=stride if i == 0 else 1,
-                    before=first if i == 0 else dilation,
-                    dilation=dilation,
+                    before=before if i == 0 and not self.multi_grid else spread,
+                    dilation=spread,
                     stride_on=self.stride_on,
                     norm=self.norm,
                     dtype=self.dtype,
@@ -94,13 +110,16 @@ class ResNet(nn.Module):
 class Bottleneck(nn.Module):
     """Figure 5, right: 1x1 reduction, 3x3, 1x1 expansion by four, sum with the input or its 1x1 projection.
 
-    ``before`` is the dilation of the map that enters, ``dilation`` that of the block behind its stride.
+    ``before`` is the dilation of the map that enters, ``dilation`` that of the block behind its stride. With groups it is
+    figure 3c of the ResNeXt paper.
     """
 
     features: int
     stride: int = 1
     before: int = 1
     dilation: int = 1
+    groups: int = 1
+    width_per_group: int = 64
     stride_on: str = "3x3"
     norm: str = "batch"
     dtype: jnp.dtype | type = jnp.float32
@@ -110,9 +129,10 @@ class Bottleneck(nn.Module):
         """The map after the block, ``4 * features`` channels."""
         early = self.stride_on == "1x1"
         first, second = (self.stride, 1) if early else (1, self.stride)
-        dilation = self.dilation if early else self.before
-        y = _conv_norm(self, "1", x, self.features, 1, stride=first, train=train)
-        y = _conv_norm(self, "2", jax.nn.relu(y), self.features, 3, stride=second, dilation=dilation, train=train)
+        inner = self.features * self.width_per_group // 64 * self.groups
+        spread = {"stride": second, "dilation": self.dilation if early else self.before, "groups": self.groups}
+        y = _conv_norm(self, "1", x, inner, 1, stride=first, train=train)
+        y = _conv_norm(self, "2", jax.nn.relu(y), inner, 3, **spread, train=train)
         y = _conv_norm(self, "3", jax.nn.relu(y), 4 * self.features, 1, train=train)
         return jax.nn.relu(y + _shortcut(self, x, 4 * self.features, train=train))
 
@@ -146,7 +166,16 @@ def _shortcut(block: Block, x: Map, features: int, *, train: bool) -> Map:
 
 
 def _conv_norm(
-    block: Block, name: str, x: Map, features: int, size: int, *, stride: int = 1, dilation: int = 1, train: bool
+    block: Block,
+    name: str,
+    x: Map,
+    features: int,
+    size: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    train: bool,
 ) -> Map:
     conv = Conv(
         features,
@@ -154,6 +183,7 @@ def _conv_norm(
         stride=stride,
         padding=dilation * (size // 2),
         dilation=dilation,
+        groups=groups,
         use_bias=False,
         kernel_init=kaiming_fan_out,
         dtype=block.dtype,
@@ -177,13 +207,16 @@ def resnet(
     layers: int,
     *,
     width: int = 64,
+    groups: int = 1,
+    width_per_group: int = 64,
     output_stride: int = 32,
+    multi_grid: tuple[int, ...] = (),
     stride_on: str = "3x3",
     ceil_mode: bool = False,
     standardize: Standardize = IMAGENET,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> ResNet:
-    """The residual network of 18, 34, 50, 101 or 152 layers.
+    """The residual network of 18, 34, 50, 101 or 152 layers; with ``groups=32, width_per_group=4`` ResNeXt 32x4d.
 
     Raises:
       BadInput: another number of layers.
@@ -195,7 +228,10 @@ def resnet(
         depths=depths,
         bottleneck=bottleneck,
         width=width,
+        groups=groups,
+        width_per_group=width_per_group,
         output_stride=output_stride,
+        multi_grid=multi_grid,
         stride_on=stride_on,
         ceil_mode=ceil_mode,
         standardize=standardize,

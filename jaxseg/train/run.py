@@ -180,9 +180,14 @@ class StageRun:
         state = create()
         check_rules(stage.optimizer, state.params)
         if stage.init == "previous":
-            before = self._workdir / "stages" / self._labels[self._index - 1] / "checkpoints"
-            state, carried, known = states.carry_over(state, checkpoint.read(before).variables)
-            self._console.line(f"{self._label}: {carried} of {known} arrays from {self._labels[self._index - 1]}")
+            origin = self._labels[self._index - 1]
+            found = checkpoint.read(self._workdir / "stages" / origin / "checkpoints").variables
+        elif stage.init is None:
+            return state
+        else:
+            origin, found = stage.init, stage.init.load({"params": state.params, **state.model_state})
+        state, carried, known = states.carry_over(state, found)
+        self._console.line(f"{self._label}: {carried} of {known} arrays from {origin}")
         return state
 
     def _open_log(self, window: list[dict[str, float]]) -> None:

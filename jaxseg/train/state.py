@@ -94,7 +94,7 @@ def carry_over(state: State, found: dict[str, Any]) -> tuple[State, int, int]:
     mine = {"params": state.params, **state.model_state}
     mine = jax.tree_util.tree_map_with_path(choose, mine)
     if not any(carried):
-        raise BadInput("init 'previous': no variable of the stage before has the same path and shape in this one")
+        raise BadInput("init: no variable of the stage before has the same path and shape in this one")
     rest = {name: value for name, value in mine.items() if name != "params"}
     ema = None if state.ema is None else jax.tree.map(jnp.copy, mine)
     return state.replace(params=mine["params"], model_state=rest, ema=ema), sum(carried), len(carried)

@@ -58,6 +58,39 @@ def test_output_stride_equals_torchvision(stride, dilate):
     compare(reference, resnet(50, output_stride=stride), [(51, 37)])
 
 
+def test_multi_grid_dilates_every_block():
+    """All of stage 3 by 2, stage 4 by 4 times (1, 2, 4): section 3.2.1 of DeepLab v3."""
+    models = torchvision_or_skip().models
+    depths, width = (1, 1, 2, 3), 8
+    reference = models.resnet.ResNet(models.resnet.Bottleneck, depths, width_per_group=width)
+    for stage, rates in ((reference.layer3, (2, 2)), (reference.layer4, (4, 8, 16))):
+        for block, rate in zip(stage, rates, strict=True):
+            block.conv2.stride, block.conv2.dilation, block.conv2.padding = (1, 1), (rate, rate), (rate, rate)
+        stage[0].downsample[0].stride = (1, 1)
+    model = ResNet(depths=depths, width_per_group=width, output_stride=8, multi_grid=(1, 2, 4))
+    compare(reference, model, [(51, 37)])
+
+
+def test_resnext_equals_torchvision():
+    """Four groups at every output stride's price: one with dilation."""
+    models = torchvision_or_skip().models
+    options = {"groups": 4, "width_per_group": 16}
+    block, depths = models.resnet.Bottleneck, (1, 1, 1, 2)
+    reference = models.resnet.ResNet(block, depths, replace_stride_with_dilation=(False, False, True), **options)
+    compare(reference, ResNet(depths=depths, output_stride=16, **options), [(51, 37)])
+
+
+@pytest.mark.parametrize(
+    ("layers", "groups", "width", "count"),
+    [(50, 32, 4, 25_028_904), (101, 32, 8, 88_791_336), (101, 64, 4, 83_455_272)],
+)
+def test_resnext_counts_are_torchvisions(layers, groups, width, count):
+    """Their counts hold the classifier, 2048 x 1000 + 1000."""
+    model = resnet(layers, groups=groups, width_per_group=width)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), random_image(33, 33), train=False))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == count - 2_049_000
+
+
 def test_msra_puts_the_stride_on_the_first_convolution():
     reference = torchvision_or_skip().models.resnet50(weights=None)
     for stage in (reference.layer2, reference.layer3, reference.layer4):
@@ -88,6 +121,7 @@ def test_dilation_is_the_strided_network_at_every_place(bottleneck, stride_on):
         (lambda: resnet(51), "no ResNet of 51 layers; there are: 18, 34, 50, 101, 152"),
         (lambda: resnet(18, output_stride=64), "there are 8, 16 and 32"),
         (lambda: resnet(18, stride_on="2x2"), "there are '3x3'"),
+        (lambda: resnet(18, multi_grid=(1, 2, 4)), "one number for each of 2 blocks"),
     ],
 )
 def test_mistakes_are_named(fault, message):

@@ -9,16 +9,21 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxseg.backbones.mobilenet import Inverted, MobileNet
 from jaxseg.backbones.resnet import ResNet
 from jaxseg.models.semantic.deconvnet import DeconvNet
 from jaxseg.models.semantic.crfrnn import crfrnn_vgg16
 from jaxseg.models.semantic.deeplab import deeplabv2_vgg16
 from jaxseg.models.semantic.dilated import dilated_basic_vgg16
+from jaxseg.backbones.xception import Flow, Xception
+from jaxseg.models.semantic.deeplabv3 import DeepLabV3
+from jaxseg.models.semantic.deeplabv3plus import DeepLabV3Plus
 from jaxseg.models.semantic.enet import enet
 from jaxseg.models.semantic.espnet import espnet
 from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
 from jaxseg.models.semantic.segnet import SegNet, fcn_basic, segnet_basic
 from jaxseg.models.semantic.segnet_variants import encoder_addition
+from jaxseg.models.semantic.lraspp import LRASPP
 from jaxseg.models.semantic.segnet import fcn_basic, segnet_basic
 from jaxseg.models.semantic.sliding_window import full_resolution_fcn, patch_classifier
 from jaxseg.models.semantic.unet import unet, unet_original
@@ -31,11 +36,32 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
     return ResNetFCN(backbone=backbone, num_classes=CLASSES, dtype=dtype)
 
 
+def small_deeplabv3(dtype: Any) -> DeepLabV3:
+    backbone = ResNet(depths=(1, 1, 1, 1), width=4, output_stride=8, multi_grid=(2,), dtype=dtype)
+    return DeepLabV3(backbone=backbone, num_classes=CLASSES, rates=(2,), features=8, dtype=dtype)
+
+
+def small_deeplabv3plus(dtype: Any) -> DeepLabV3Plus:
+    blocks = (Flow((4, 4, 8), 2), Flow((8, 8, 8), 2), Flow((8, 8, 16), skip=False))
+    backbone = Xception(blocks=blocks, stem=(4, 8), output_stride=8, dtype=dtype)
+    options = {"rates": (2,), "features": 8, "low_features": 4, "decoders": 1}
+    return DeepLabV3Plus(backbone=backbone, num_classes=CLASSES, kind="separable", **options, dtype=dtype)
+
+
+def small_lraspp(dtype: Any) -> LRASPP:
+    rows = ((8, 16, 3, 2, 0), (8, 16, 5, 2, 8), (8, 16, 3, 1, 0))
+    blocks = tuple(Inverted(*row, activation="hard_swish") for row in rows)
+    backbone = MobileNet(blocks=blocks, stem=8, last=16, output_stride=8, taps="first", epsilon=1e-3, dtype=dtype)
+    return LRASPP(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
+
+
 SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "deconvnet_vgg16": lambda dtype: DeconvNet(CLASSES, (1, 1), width=8, fc_features=8, window=2, dtype=dtype),
     "crfrnn_vgg16": lambda dtype: crfrnn_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
     "deeplabv2_vgg16": lambda dtype: deeplabv2_vgg16(CLASSES, width=4, fc_features=8, rates=(6, 12), dtype=dtype),
     "dilated_basic_vgg16": lambda dtype: dilated_basic_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
+    "deeplabv3_resnet50": small_deeplabv3,
+    "deeplabv3plus_xception65": small_deeplabv3plus,
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
     "espnet": lambda dtype: espnet(5, p=0, q=1, widths=(6, 10, 15), dtype=dtype),  # five branches share the classes
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
@@ -44,6 +70,7 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "encoder_addition": lambda dtype: encoder_addition(CLASSES, width=4, dtype=dtype),
     "full_resolution_fcn": lambda dtype: full_resolution_fcn(CLASSES, depth=2, width=4, dtype=dtype),
     "patch_classifier": lambda dtype: patch_classifier(CLASSES, width=6, hidden=6, kernels=(4, 5), dtype=dtype),
+    "lraspp_mobilenet_v3_large": small_lraspp,
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
     "segnet_vgg16": lambda dtype: SegNet(CLASSES, (1, 2), width=8, dtype=dtype),
     "unet": lambda dtype: unet(CLASSES, depth=2, width=4, dtype=dtype),

@@ -42,6 +42,8 @@ NOWHERE = {"tensorflow", "torch", "torchvision", "tf_keras", "keras"}
 DESCENT: dict[str, set[str]] = {
     "bayesian_segnet": {"segnet"},
     "crfrnn": {"fcn"},
+    "deeplabv3": {"fcn"},
+    "deeplabv3plus": {"deeplabv3"},
     "segnet_variants": {"segnet"},
 }
 """Papers that build on an earlier one, and may import its file: ``{"mask_rcnn": {"faster_rcnn"}}``."""

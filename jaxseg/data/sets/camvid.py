@@ -5,18 +5,16 @@ Source folder: ``train/ID.png`` (or ``.jpg``) and ``trainannot/ID.png`` for the 
 ids or that repository's pairs of paths. Labels hold 0..10 and 11 for void, which becomes 255.
 """
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from PIL import Image, UnidentifiedImageError
 
+from jaxseg.data import labelled
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
-from jaxseg.data.records import Record, decode_image, encode_png
+from jaxseg.data.records import Record, decode_image
 from jaxseg.types import VOID, BadInput
 
 EMBEDDED = False
@@ -68,11 +66,7 @@ class Camvid(LocalBuilder):
 
     def features(self) -> dict[str, Any]:
         """Image as it was published, label as PNG, and the frame's id."""
-        return {
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "label": tfds.features.Image(shape=(None, None, 1)),
-            "id": tfds.features.Text(),
-        }
+        return labelled.features()
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
         """Those of train, val and test that are there.
@@ -114,13 +108,9 @@ def _examples(folder: Path, split: str) -> Examples:
 
 
 def _example(folder: Path, split: str, name: str) -> dict[str, Any]:
-    image_path = _one_of(folder / split, name, (".png", ".jpg", ".jpeg"))
+    path = _one_of(folder / split, name, (".png", ".jpg", ".jpeg"))
     label = _read_label(_one_of(folder / f"{split}annot", name, (".png",)))
-    image = image_path.read_bytes()
-    size = _size(image, image_path)
-    if size != label.shape[::-1]:
-        raise BadInput(f"{image_path} is {size[0]}x{size[1]} but its label is {label.shape[1]}x{label.shape[0]}")
-    return {"image": io.BytesIO(image), "label": io.BytesIO(encode_png(label)), "id": name}
+    return labelled.example(path, labelled.rgb_file(path), label, name)
 
 
 def _one_of(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
@@ -130,24 +120,8 @@ def _one_of(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
     raise BadInput(f"{folder / name} is listed but there is no such file ({' or '.join(suffixes)})")
 
 
-def _size(data: bytes, path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.mode != "RGB":
-                raise BadInput(f"{path} is an image of mode {image.mode}, not RGB")
-            return image.size
-    except UnidentifiedImageError:
-        raise BadInput(f"{path} is not an image") from None
-
-
 def _read_label(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            label = np.asarray(image)
-    except UnidentifiedImageError:
-        raise BadInput(f"{path} is not an image") from None
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise BadInput(f"{path} is not a map of one 8-bit class number per pixel")
+    label = labelled.label_map(path)
     if label.max() > _FILE_VOID:
         raise BadInput(f"{path}: label value {label.max()} is outside 0..{_FILE_VOID} ({_FILE_VOID} = void)")
     return np.where(label == _FILE_VOID, VOID, label).astype(np.uint8)

@@ -1,0 +1,398 @@
+"""MobileNet 1 to 3: networks of depthwise convolutions (Howard et al. 2017, arXiv:1704.04861; Sandler et al. 2018,
+arXiv:1801.04381; Howard et al. 2019, arXiv:1905.02244).
+
+A 3x3 stem at stride 2, then a row of blocks: a depthwise and a pointwise convolution (version 1), or inverted residuals
+(2 and 3): 1x1 expansion, depthwise, perhaps squeeze-and-excitation, 1x1 projection without activation. Blocks are
+numbered as in torchvision: ``block1`` follows the stem.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from jaxseg.layers.conv import Conv
+from jaxseg.layers.norm import make_norm
+from jaxseg.layers.standardize import CENTRED, IMAGENET, Standardize
+from jaxseg.types import BadInput, Rules
+
+Map = Float[Array, "b _ _ _"]
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "hard_swish": jax.nn.hard_swish,
+    "leaky_relu": partial(jax.nn.leaky_relu, negative_slope=0.1),
+    "none": lambda x: x,
+}
+"""By the name that a block has it under; the leak is a tenth."""
+
+
+@dataclass(frozen=True)
+class Separable:
+    """A block of version 1: depthwise 3x3 and pointwise convolution, each normalised and activated."""
+
+    features: int
+    stride: int = 1
+    activation: str = "relu6"
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """An inverted residual: channels out and in between, window, stride, channels of the squeeze (0 for none)."""
+
+    features: int
+    expanded: int
+    kernel_size: int = 3
+    stride: int = 1
+    squeezed: int = 0
+    activation: str = "relu6"
+
+
+class MobileNet(nn.Module):
+    """The convolutional part.
+
+    Attributes:
+      blocks: what follows the stem.
+      stem: channels of the stem.
+      last: channels of the 1x1 convolution after the blocks, 0 for none.
+      activation: of the stem and of that convolution.
+      output_stride: 32, 16 or 8. From the first block that would go beyond, that one included, blocks trade stride for
+        dilation.
+      taps: where in a stage its map is taken: "last" block, or "first", which carries the stride, as torchvision's
+        segmentation networks have it.
+      padding: "torch" for the same number of zeros on both sides, "SAME" for TensorFlow's, which at stride 2 puts the
+        odd one at the end.
+      norm: "batch", "group", "instance" or "layer"; "none" gives the convolutions biases, for networks whose BatchNorm
+        was folded into them.
+      epsilon: of the normalisations.
+      standardize: statistics of the input.
+      dtype: compute dtype.
+    """
+
+    blocks: tuple[Separable | Inverted, ...]
+    stem: int = 32
+    last: int = 1280
+    activation: str = "relu6"
+    output_stride: int = 32
+    taps: str = "last"
+    padding: str = "torch"
+    norm: str = "batch"
+    epsilon: float = 1e-5
+    standardize: Standardize = IMAGENET
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
+        """``{"c1".."c5"}`` of raw RGB, at strides 2 to 32 or ``output_stride``; ``c5`` is the last convolution's."""
+        if self.output_stride not in (8, 16, 32):
+            raise BadInput(f"output stride {self.output_stride} of MobileNet; there are 8, 16 and 32")
+        if self.taps not in ("first", "last"):
+            raise BadInput(f"taps {self.taps!r} of MobileNet; there are 'first' and 'last'")
+        if self.padding not in ("torch", "SAME"):
+            raise BadInput(f"padding {self.padding!r} of MobileNet; there are 'torch' and 'SAME'")
+        layer = partial(_ConvNorm, padding=self.padding, norm=self.norm, epsilon=self.epsilon, dtype=self.dtype)
+        act = ACTIVATIONS[self.activation]
+        x = self.standardize(image).astype(self.dtype)
+        x = act(layer(self.stem, 3, stride=2, name="stem")(x, train=train))
+        maps, level, reached, dilation = {"c1": x}, 1, 2, 1
+        for i, row in enumerate(self.blocks, 1):
+            stride = row.stride if reached * row.stride <= self.output_stride else 1
+            reached, dilation = reached * stride, dilation * row.stride // stride
+            level += row.stride == 2
+            block = SeparableBlock if isinstance(row, Separable) else InvertedResidual
+            x = block(row, stride=stride, dilation=dilation, layer=layer, name=f"block{i}")(x, train=train)
+            if self.taps == "last" or row.stride == 2:
+                maps[f"c{level}"] = x
+        if self.last:
+            x = act(layer(self.last, 1, name="last")(x, train=train))
+        return {**maps, "c5": x}
+
+
+class _ConvNorm(nn.Module):
+    """Convolution and normalisation; a bias where there is no normalisation."""
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+    padding: str = "torch"
+    norm: str = "batch"
+    epsilon: float = 1e-5
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        plain = self.norm == "none"
+        x = Conv(
+            self.features,
+            self.kernel_size,
+            stride=self.stride,
+            padding="SAME" if self.padding == "SAME" else self.dilation * (self.kernel_size // 2),
+            dilation=self.dilation,
+            groups=self.groups,
+            use_bias=plain,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        if plain:
+            return x
+        return make_norm(self.norm)(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x, train=train)
+
+
+Layer = Callable[..., nn.Module]
+
+
+class SeparableBlock(nn.Module):
+    """Depthwise 3x3, pointwise, each with its normalisation and activation (MobileNet, figure 3, right)."""
+
+    row: Separable
+    stride: int
+    dilation: int
+    layer: Layer = _ConvNorm
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        """The map after the block."""
+        c, act = x.shape[-1], ACTIVATIONS[self.row.activation]
+        spread = {"stride": self.stride, "dilation": self.dilation, "groups": c}
+        x = act(self.layer(c, 3, **spread, name="depthwise")(x, train=train))
+        return act(self.layer(self.row.features, 1, name="pointwise")(x, train=train))
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion, depthwise, squeeze-and-excitation, 1x1 projection; the sum with the input where both are alike.
+
+    Figure 3 of MobileNetV2, figure 4 of MobileNetV3. No expansion where it would not change the channels.
+    """
+
+    row: Inverted
+    stride: int
+    dilation: int
+    layer: Layer = _ConvNorm
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        """The map after the block."""
+        row, act = self.row, ACTIVATIONS[self.row.activation]
+        y = x
+        if row.expanded != x.shape[-1]:
+            y = act(self.layer(row.expanded, 1, name="expand")(y, train=train))
+        spread = {"stride": self.stride, "dilation": self.dilation, "groups": row.expanded}
+        y = act(self.layer(row.expanded, row.kernel_size, **spread, name="depthwise")(y, train=train))
+        if row.squeezed:
+            y = SqueezeExcite(row.squeezed, dtype=y.dtype, name="squeeze")(y)
+        y = self.layer(row.features, 1, name="project")(y, train=train)
+        return x + y if row.stride == 1 and x.shape == y.shape else y
+
+
+class SqueezeExcite(nn.Module):
+    """A gain between 0 and 1 for each channel, from the means of all (Hu et al. 2018, arXiv:1709.01507)."""
+
+    features: int
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Map) -> Map:
+        """The map times its gains."""
+        y = jnp.mean(x, axis=(1, 2), keepdims=True)
+        y = jax.nn.relu(Conv(self.features, 1, dtype=self.dtype, name="reduce")(y))
+        y = Conv(x.shape[-1], 1, dtype=self.dtype, name="expand")(y)
+        return x * jax.nn.hard_sigmoid(y)
+
+
+def divisible(channels: int | float, divisor: int = 8) -> int:
+    """The nearest multiple of ``divisor``, and the next one where that would lose more than a tenth."""
+    nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < 0.9 * channels else nearest
+
+
+def mobilenet_v1(
+    *,
+    width: float = 1.0,
+    activation: str = "relu6",
+    output_stride: int = 32,
+    padding: str = "torch",
+    epsilon: float = 1e-5,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> MobileNet:
+    """Version 1 (its Table 1) times ``width``."""
+    rows = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+    return MobileNet(
+        blocks=tuple(Separable(int(c * width), stride, activation) for c, stride in rows),
+        stem=int(32 * width),
+        last=0,
+        activation=activation,
+        output_stride=output_stride,
+        padding=padding,
+        epsilon=epsilon,
+        standardize=standardize,
+        dtype=dtype,
+    )
+
+
+V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+"""Expansion, channels, repeats, stride of the first (Table 2 of MobileNetV2)."""
+
+
+def mobilenet_v2(
+    *,
+    width: float = 1.0,
+    last: int = 1280,
+    output_stride: int = 32,
+    padding: str = "torch",
+    norm: str = "batch",
+    epsilon: float = 1e-5,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> MobileNet:
+    """Version 2 times ``width``; ``last`` is 1280 channels of the convolution before the classifier, 0 for none."""
+    blocks, c = [], divisible(32 * width)
+    for expansion, features, repeats, stride in V2:
+        for i in range(repeats):
+            blocks.append(Inverted(divisible(features * width), c * expansion, 3, stride if i == 0 else 1))
+            c = blocks[-1].features
+    return MobileNet(
+        blocks=tuple(blocks),
+        stem=divisible(32 * width),
+        last=divisible(last * max(width, 1.0)) if last else 0,
+        output_stride=output_stride,
+        padding=padding,
+        norm=norm,
+        epsilon=epsilon,
+        standardize=standardize,
+        dtype=dtype,
+    )
+
+
+def mobilenet_v2_tensorflow(*, output_stride: int = 32, dtype: jnp.dtype | type = jnp.float32) -> MobileNet:
+    """Version 2 as TensorFlow has it: RGB from -1 to 1, its padding, BatchNorm folded into the convolutions."""
+    return mobilenet_v2(output_stride=output_stride, padding="SAME", norm="none", standardize=CENTRED, dtype=dtype)
+
+
+_RE, _HS = "relu", "hard_swish"
+
+V3: dict[str, tuple[tuple[int, int, int, bool, str, int], ...]] = {
+    "large": (
+        *((3, 16, 16, False, _RE, 1), (3, 64, 24, False, _RE, 2), (3, 72, 24, False, _RE, 1)),
+        *((5, 72, 40, True, _RE, 2), (5, 120, 40, True, _RE, 1), (5, 120, 40, True, _RE, 1)),
+        *((3, 240, 80, False, _HS, 2), (3, 200, 80, False, _HS, 1), (3, 184, 80, False, _HS, 1)),
+        *((3, 184, 80, False, _HS, 1), (3, 480, 112, True, _HS, 1), (3, 672, 112, True, _HS, 1)),
+        *((5, 672, 160, True, _HS, 2), (5, 960, 160, True, _HS, 1), (5, 960, 160, True, _HS, 1)),
+    ),
+    "small": (
+        *((3, 16, 16, True, _RE, 2), (3, 72, 24, False, _RE, 2), (3, 88, 24, False, _RE, 1)),
+        *((5, 96, 40, True, _HS, 2), (5, 240, 40, True, _HS, 1), (5, 240, 40, True, _HS, 1)),
+        *((5, 120, 48, True, _HS, 1), (5, 144, 48, True, _HS, 1)),
+        *((5, 288, 96, True, _HS, 2), (5, 576, 96, True, _HS, 1), (5, 576, 96, True, _HS, 1)),
+    ),
+}
+"""Window, expanded channels, channels, squeeze-and-excitation, activation, stride (Tables 1 and 2 of MobileNetV3)."""
+
+
+def mobilenet_v3(
+    size: str = "large",
+    *,
+    width: float = 1.0,
+    output_stride: int = 32,
+    taps: str = "last",
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> MobileNet:
+    """Version 3, "large" or "small", times ``width``; ``output_stride=16`` is what torchvision calls dilated.
+
+    Raises:
+      BadInput: another size.
+    """
+    if size not in V3:
+        raise BadInput(f"no MobileNetV3 is called {size!r}; there are 'large' and 'small'")
+    blocks = []
+    for kernel_size, expanded, features, squeeze, activation, stride in V3[size]:
+        inner = divisible(expanded * width)
+        squeezed = divisible(inner // 4) if squeeze else 0
+        blocks.append(Inverted(divisible(features * width), inner, kernel_size, stride, squeezed, activation))
+    return MobileNet(
+        blocks=tuple(blocks),
+        stem=divisible(16 * width),
+        last=6 * blocks[-1].features,
+        activation=_HS,
+        output_stride=output_stride,
+        taps=taps,
+        epsilon=1e-3,
+        standardize=standardize,
+        dtype=dtype,
+    )
+
+
+def _conv_norm(source: str, conv: str, norm: str, path: str) -> Rules:
+    """Rules of one convolution and the BatchNorm after it."""
+    return (
+        (rf"{source}\.{conv}\.weight", f"{path}/conv/kernel"),
+        (rf"{source}\.{norm}\.weight", f"{path}/norm/scale"),
+        (rf"{source}\.{norm}\.bias", f"{path}/norm/bias"),
+        *((rf"{source}\.{norm}\.running_{leaf}", f"{path}/norm/{leaf}") for leaf in ("mean", "var")),
+    )
+
+
+_V2_BLOCK, _V3_BLOCK = r"features\.(\d+)\.conv", r"features\.(\d+)\.block"
+
+TORCHVISION_NAMES: Rules = (
+    *_conv_norm(r"features\.0", "0", "1", "stem"),
+    # Version 2: the first block has no expansion, so that its modules are numbered one lower.
+    *_conv_norm(r"features\.1\.conv", r"0\.0", r"0\.1", "block1/depthwise"),
+    *_conv_norm(r"features\.1\.conv", "1", "2", "block1/project"),
+    *_conv_norm(_V2_BLOCK, r"0\.0", r"0\.1", r"block\1/expand"),
+    *_conv_norm(_V2_BLOCK, r"1\.0", r"1\.1", r"block\1/depthwise"),
+    *_conv_norm(_V2_BLOCK, "2", "3", r"block\1/project"),
+    # Version 3: likewise, and the squeeze, where there is one, moves the projection up.
+    *_conv_norm(r"features\.1\.block\.0", "0", "1", "block1/depthwise"),
+    *_conv_norm(r"features\.1\.block\.[12]", "0", "1", "block1/project"),
+    *_conv_norm(rf"{_V3_BLOCK}\.0", "0", "1", r"block\1/expand"),
+    *_conv_norm(rf"{_V3_BLOCK}\.1", "0", "1", r"block\1/depthwise"),
+    *_conv_norm(rf"{_V3_BLOCK}\.[23]", "0", "1", r"block\1/project"),
+    (rf"{_V3_BLOCK}\.\d\.fc1\.weight", r"block\1/squeeze/reduce/kernel"),
+    (rf"{_V3_BLOCK}\.\d\.fc1\.bias", r"block\1/squeeze/reduce/bias"),
+    (rf"{_V3_BLOCK}\.\d\.fc2\.weight", r"block\1/squeeze/expand/kernel"),
+    (rf"{_V3_BLOCK}\.\d\.fc2\.bias", r"block\1/squeeze/expand/bias"),
+    *_conv_norm(r"features\.\d+", "0", "1", "last"),
+    (r".*\.num_batches_tracked", None),
+    (r"classifier\..*", None),
+)
+"""Rules from torchvision's MobileNetV2 and V3 to the paths of :class:`MobileNet`; None leaves an entry out."""
+
+_RETINAFACE_BLOCKS = (*((1, i, i) for i in range(1, 6)), *((2, i, 6 + i) for i in range(6)), (3, 0, 12), (3, 1, 13))
+"""Stage, entry in the stage, number of the block."""
+
+RETINAFACE_NAMES: Rules = (
+    *_conv_norm(r"stage1\.0", "0", "1", "stem"),
+    *(
+        rule
+        for stage, entry, block in _RETINAFACE_BLOCKS
+        for conv, norm, part in (("0", "1", "depthwise"), ("3", "4", "pointwise"))
+        for rule in _conv_norm(rf"stage{stage}\.{entry}", conv, norm, f"block{block}/{part}")
+    ),
+    (r".*\.num_batches_tracked", None),
+    (r"fc\..*", None),
+)
+"""Rules from the MobileNetV1 x0.25 of github.com/biubug6/Pytorch_Retinaface, which ``mobilenet_v1`` is with ``width``
+0.25 and ``activation`` "leaky_relu"."""
+
+_CONVOLUTIONS = (
+    *("stem", "block1/depthwise", "block1/project"),
+    *(f"block{i}/{part}" for i in range(2, 18) for part in ("expand", "depthwise", "project")),
+    "last",
+)
+
+FOLDED_NAMES: Rules = (
+    *((rf"{i:02d}\.weight", f"{path}/conv/kernel") for i, path in enumerate(_CONVOLUTIONS)),
+    *((rf"{i:02d}\.bias", f"{path}/conv/bias") for i, path in enumerate(_CONVOLUTIONS)),
+    (rf"{len(_CONVOLUTIONS):02d}\.(weight|bias)", None),
+)
+"""Rules for a MobileNetV2 without BatchNorm whose convolutions are numbered in the order of the network: ``00.weight``,
+``00.bias`` and so on. The last is the classifier, which is left out."""

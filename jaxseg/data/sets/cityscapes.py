@@ -1,0 +1,87 @@
+"""Cityscapes, fine annotations, the 19 classes of its benchmark, 2048x1024 (Cordts et al. 2016, arXiv:1604.01685).
+
+Source folder: ``leftImg8bit/SPLIT/CITY/ID_leftImg8bit.png`` and ``gtFine/SPLIT/CITY/ID_gtFine_labelIds.png`` for train
+and val, as the two archives unpack. Label files count 34 kinds; those outside the benchmark become void.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxseg.data import labelled
+from jaxseg.data.builder import Examples, LocalBuilder
+from jaxseg.data.facts import Facts
+from jaxseg.data.records import Record, decode_image
+from jaxseg.types import VOID, BadInput
+
+EMBEDDED = False
+ENCODED = ("image", "label")
+
+FACTS = Facts(
+    name="cityscapes",
+    summary="street scenes of 50 cities, 2048x1024, 19 classes",
+    classes=(
+        *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
+        *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+    ),
+    palette=(
+        *((128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153)),
+        *((250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60)),
+        *((255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32)),
+    ),
+    splits={"train": 2975, "val": 500},
+    licence="non-commercial use after registration, with citation; no redistribution",
+    url="https://www.cityscapes-dataset.com",
+    source="leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of https://www.cityscapes-dataset.com/downloads, "
+    "unpacked side by side",
+    citation="Cordts et al., CVPR 2016",
+)
+
+LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""What the label files hold for each class (the authors' cityscapesscripts, helpers/labels.py)."""
+
+
+class Cityscapes(LocalBuilder):
+    """Writes the splits that the source folder holds, by city and name."""
+
+    FACTS = FACTS
+
+    def features(self) -> dict[str, Any]:
+        """Image as it was published, label as PNG, and the frame's id."""
+        return labelled.features()
+
+    def splits(self, source: Path | None) -> dict[str, Examples]:
+        """Train and val, those that are there.
+
+        Raises:
+          BadInput: none is.
+        """
+        assert source is not None
+        splits = {}
+        for split in self.FACTS.splits:
+            images = sorted((source / "leftImg8bit" / split).glob(f"*/*{_IMAGE}"))
+            if images:
+                splits[split] = (len(images), (_example(source, split, path) for path in images))
+        if not splits:
+            raise BadInput(f"{source} holds no leftImg8bit/train/CITY/*{_IMAGE}; {FACTS.source}")
+        return splits
+
+
+Builder = Cityscapes
+
+_IMAGE, _LABEL = "_leftImg8bit.png", "_gtFine_labelIds.png"
+
+
+def to_record(example: Mapping[str, Any]) -> Record:
+    """Image and label, whichever were read."""
+    return {key: decode_image(data) for key, data in example.items()}
+
+
+def _example(source: Path, split: str, path: Path) -> dict[str, Any]:
+    name = path.name.removesuffix(_IMAGE)
+    classes = np.full(256, VOID, np.uint8)
+    classes[list(LABEL_IDS)] = range(len(LABEL_IDS))
+    label = labelled.label_map(source / "gtFine" / split / path.parent.name / f"{name}{_LABEL}")
+    return labelled.example(path, labelled.rgb_file(path), classes[label], name)

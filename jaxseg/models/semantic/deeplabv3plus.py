@@ -1,0 +1,210 @@
+"""DeepLab v3+: a decoder over the pyramid of v3 (Chen et al. 2018, arXiv:1802.02611).
+
+The pyramid is resized to a map of stride 4, joined with 48 channels of it, and refined. ``deeplabv3plus_smp_*`` and
+``deeplabv3plus_mobilenet_v2`` are segmentation_models_pytorch's reading, the others the paper's.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Shaped
+
+from jaxseg.backbones import mobilenet, resnet, xception
+from jaxseg.layers.conv import Conv
+from jaxseg.layers.standardize import CENTRED, IMAGENET, Standardize
+from jaxseg.models.semantic.deeplabv3 import ASPP, ConvNorm, conv_norm, conv_of, inside, rules_of_norm
+from jaxseg.ops.resize import resize_bilinear
+from jaxseg.registry import register
+from jaxseg.types import Rules
+
+
+class DeepLabV3Plus(nn.Module):
+    """The pyramid, resized to a map of stride 4 and joined with it; logits from there, resized to the image.
+
+    Both resizes keep corners on corners, as in the authors' code.
+
+    Attributes:
+      backbone: of output stride 16 or 8.
+      num_classes: channels of the logits.
+      rates: dilations of the pyramid: (6, 12, 18) at output stride 16, twice that at 8.
+      kind: of the 3x3 convolutions, see :data:`jaxseg.models.semantic.deeplabv3.KINDS`.
+      features: channels of each branch, of what joins them and of the decoder.
+      low_features: to how many channels the finer map is reduced.
+      refinements: 3x3 convolutions between the pyramid and the decoder: none in the paper.
+      decoders: 3x3 convolutions of the decoder: two in the paper.
+      dropout: rate after the pyramid.
+      dtype: compute dtype.
+    """
+
+    backbone: nn.Module
+    num_classes: int = 21
+    rates: tuple[int, ...] = (6, 12, 18)
+    kind: str = "full"
+    features: int = 256
+    low_features: int = 48
+    refinements: int = 0
+    decoders: int = 2
+    dropout: float = 0.1
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        conv = partial(conv_of(self.kind), self.features, 3, dtype=self.dtype)
+        maps = self.backbone(image, train=train)
+        pyramid = ASPP(self.features, self.rates, self.kind, dropout=self.dropout, dtype=self.dtype, name="aspp")
+        x = pyramid(maps["c5"], train=train)
+        for i in range(1, self.refinements + 1):
+            x = conv(name=f"refine{i}")(x, train=train)
+        low = ConvNorm(self.low_features, 1, dtype=self.dtype, name="low")(maps["c2"], train=train)
+        x = resize_bilinear(x, (low.shape[1], low.shape[2]), align_corners=True)
+        x = jnp.concatenate([x, low], -1)
+        for i in range(1, self.decoders + 1):
+            x = conv(name=f"decode{i}")(x, train=train)
+        x = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
+        logits = resize_bilinear(x, (image.shape[1], image.shape[2]), align_corners=True)
+        return {"logits": logits.astype(jnp.float32)}
+
+
+def _separable(source: str, path: str, conv: str = "0", norm: str = "1") -> Rules:
+    return (
+        (rf"{source}\.{conv}\.0\.weight", f"{path}/depthwise/kernel"),
+        (rf"{source}\.{conv}\.1\.weight", f"{path}/pointwise/kernel"),
+        *rules_of_norm(rf"{source}\.{norm}", f"{path}/norm"),
+    )
+
+
+SMP_NAMES: Rules = (
+    *inside("encoder", resnet.TORCHVISION_NAMES),
+    *inside("encoder", mobilenet.TORCHVISION_NAMES),
+    *conv_norm(r"decoder\.aspp\.0\.convs\.0", "aspp/point"),
+    *conv_norm(r"decoder\.aspp\.0\.convs\.4", "aspp/pool", "1", "2"),
+    *_separable(r"decoder\.aspp\.0\.convs\.(\d)", r"aspp/atrous\1"),
+    *conv_norm(r"decoder\.aspp\.0\.project", "aspp/project"),
+    *_separable(r"decoder\.aspp", "refine1", "1", "2"),
+    *conv_norm(r"decoder\.block1", "low"),
+    *_separable(r"decoder\.block2", "decode1"),
+    (r"segmentation_head\.0\.weight", "classifier/kernel"),
+    (r"segmentation_head\.0\.bias", "classifier/bias"),
+    (r".*\.num_batches_tracked", None),
+)
+"""Rules from segmentation_models_pytorch's state dict to the paths of :class:`DeepLabV3Plus`."""
+
+
+def _v3plus_resnet(
+    layers: int,
+    num_classes: int,
+    width: int,
+    features: int,
+    output_stride: int,
+    standardize: Standardize,
+    dtype: jnp.dtype | type,
+) -> DeepLabV3Plus:
+    options = {"standardize": standardize, "dtype": dtype}
+    backbone = resnet.resnet(layers, width=width, output_stride=output_stride, multi_grid=(1, 2, 4), **options)
+    rates = tuple(16 // output_stride * rate for rate in (6, 12, 18))
+    return DeepLabV3Plus(backbone=backbone, num_classes=num_classes, rates=rates, features=features, dtype=dtype)
+
+
+@register(task="semantic", paper="arXiv:1802.02611")
+def deeplabv3plus_resnet50(
+    num_classes: int = 21,
+    width: int = 64,
+    features: int = 256,
+    output_stride: int = 16,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> DeepLabV3Plus:
+    """DeepLab v3+ on ResNet-50: multi-grid (1, 2, 4), full convolutions, two of them in the decoder."""
+    return _v3plus_resnet(50, num_classes, width, features, output_stride, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1802.02611")
+def deeplabv3plus_resnet101(
+    num_classes: int = 21,
+    width: int = 64,
+    features: int = 256,
+    output_stride: int = 16,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> DeepLabV3Plus:
+    """DeepLab v3+ on ResNet-101: multi-grid (1, 2, 4), full convolutions, two of them in the decoder."""
+    return _v3plus_resnet(101, num_classes, width, features, output_stride, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1802.02611")
+def deeplabv3plus_xception65(
+    num_classes: int = 21,
+    width: float = 1.0,
+    middle: int = 16,
+    features: int = 256,
+    output_stride: int = 16,
+    standardize: Standardize = CENTRED,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> DeepLabV3Plus:
+    """DeepLab v3+ on Xception-65: separable convolutions in the pyramid and the decoder too."""
+    options = {"standardize": standardize, "dtype": dtype}
+    return DeepLabV3Plus(
+        backbone=xception.xception(width=width, middle=middle, output_stride=output_stride, **options),
+        num_classes=num_classes,
+        rates=tuple(16 // output_stride * rate for rate in (6, 12, 18)),
+        kind="separable",
+        features=features,
+        dtype=dtype,
+    )
+
+
+def _v3plus_smp(backbone: nn.Module, num_classes: int, features: int, dtype: jnp.dtype | type) -> DeepLabV3Plus:
+    return DeepLabV3Plus(
+        backbone=backbone,
+        num_classes=num_classes,
+        rates=(12, 24, 36),
+        kind="separable_plain",
+        features=features,
+        refinements=1,
+        decoders=1,
+        dropout=0.5,
+        dtype=dtype,
+    )
+
+
+@register(task="semantic", paper="arXiv:1802.02611", names={"smp": SMP_NAMES})
+def deeplabv3plus_smp_resnet50(
+    num_classes: int = 21,
+    width: int = 64,
+    features: int = 256,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> DeepLabV3Plus:
+    """DeepLab v3+ on ResNet-50 as segmentation_models_pytorch has it, output stride 16."""
+    options = {"standardize": standardize, "dtype": dtype}
+    backbone = resnet.resnet(50, width=width, output_stride=16, multi_grid=(1, 1, 1), **options)
+    return _v3plus_smp(backbone, num_classes, features, dtype)
+
+
+@register(task="semantic", paper="arXiv:1802.02611", names={"smp": SMP_NAMES})
+def deeplabv3plus_smp_resnet101(
+    num_classes: int = 21,
+    width: int = 64,
+    features: int = 256,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> DeepLabV3Plus:
+    """DeepLab v3+ on ResNet-101 as segmentation_models_pytorch has it, output stride 16."""
+    options = {"standardize": standardize, "dtype": dtype}
+    backbone = resnet.resnet(101, width=width, output_stride=16, multi_grid=(1, 1, 1), **options)
+    return _v3plus_smp(backbone, num_classes, features, dtype)
+
+
+@register(task="semantic", paper="arXiv:1802.02611", names={"smp": SMP_NAMES})
+def deeplabv3plus_mobilenet_v2(
+    num_classes: int = 21,
+    width: float = 1.0,
+    features: int = 256,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> DeepLabV3Plus:
+    """DeepLab v3+ on MobileNetV2 as segmentation_models_pytorch has it, output stride 16."""
+    backbone = mobilenet.mobilenet_v2(width=width, output_stride=16, standardize=standardize, dtype=dtype)
+    return _v3plus_smp(backbone, num_classes, features, dtype)

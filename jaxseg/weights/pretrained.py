@@ -1,0 +1,75 @@
+"""Imported weights as the beginning of a training: ``Stage(init=Pretrained("mobilenet.npz", RULES, part="backbone"))``.
+
+The file lies in :func:`default_weights_dir`, or wherever its absolute path says.
+"""
+
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxseg.types import BadInput, Rules
+from jaxseg.weights.names import convert
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights of a file for a whole model or a part of it.
+
+    Attributes:
+      file: an npz file of arrays in torch's layouts; relative paths begin at :func:`default_weights_dir`.
+      rules: from the names in the file to the paths of the part, see :mod:`jaxseg.weights.names`.
+      part: path of the module that is filled, ``"backbone"``; "" is the model itself.
+      source: where the file is to be had, for the error message.
+    """
+
+    file: str
+    rules: Rules
+    part: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        """The file's name."""
+        return self.file
+
+    def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The part's variables from the file, at their place in the model: every one of them, and nothing else.
+
+        Args:
+          variables: of the model, arrays or shapes.
+
+        Raises:
+          BadInput: the file is absent or of another kind, the model has no such part, or names and shapes do not fit.
+        """
+        steps = self.part.split("/") if self.part else []
+        target = {}
+        for collection, tree in variables.items():
+            for step in steps:
+                tree = tree.get(step, {}) if isinstance(tree, Mapping) else {}
+            if tree:
+                target[collection] = tree
+        if not target:
+            raise BadInput(f"init of {self.file}: the model has no part {self.part!r} with variables")
+        found = convert(self._read(), target, self.rules)
+        for step in reversed(steps):
+            found = {collection: {step: tree} for collection, tree in found.items()}
+        return found
+
+    def _read(self) -> dict[str, np.ndarray]:
+        path = default_weights_dir() / self.file
+        if not path.is_file():
+            raise BadInput(f"there is no file of weights {str(path)!r}; {self.source or 'put it there'}")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        except (ValueError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+            raise BadInput(f"{path} is not an npz file of arrays: {error}") from error
+
+
+def default_weights_dir() -> Path:
+    """Where weights lie: ``$JAXSEG_WEIGHTS_DIR``, or else ``~/.cache/jaxseg/weights``."""
+    return Path(os.environ.get("JAXSEG_WEIGHTS_DIR") or Path.home() / ".cache" / "jaxseg" / "weights")

@@ -1,0 +1,99 @@
+"""Weights from a file for a part of a model, and a stage that begins with them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg.backbones import mobilenet
+from jaxseg.models.semantic.lraspp import LRASPP
+from jaxseg.recipe import Recipe, dump, load, override, override_text
+from jaxseg.train.loop import fit
+from jaxseg.types import BadInput
+from jaxseg.weights.pretrained import Pretrained, default_weights_dir
+from tests.shared_data import shared_weights
+from tests.train import toys
+
+RULES = (("(a|z)", r"last/kernel"), (r"b", "last/bias"), ("extra", None))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXSEG_WEIGHTS_DIR", str(tmp_path))
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "head.npz", a=rng.normal(size=(3, 4, 1, 1)), b=rng.normal(size=3), extra=np.zeros(2))
+    return tmp_path
+
+
+def variables_of(model):
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8)))
+
+
+def test_a_part_is_filled_and_nothing_else(folder):
+    rules = tuple((name, path and path.removeprefix("last/")) for name, path in RULES)
+    found = Pretrained("head.npz", rules, part="last").load(variables_of(toys.Net()))
+    assert set(found) == {"params"}
+    assert set(found["params"]) == {"last"}
+    with np.load(folder / "head.npz") as file:
+        np.testing.assert_array_equal(found["params"]["last"]["kernel"][0, 0], file["a"][:, :, 0, 0].T.astype("f4"))
+        np.testing.assert_array_equal(found["params"]["last"]["bias"], file["b"].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        (Pretrained("head.npz", RULES, part="head"), "the model has no part 'head'"),
+        (Pretrained("head.npz", RULES), "nothing in the file fills it"),
+        (Pretrained("other.npz", RULES, source="ask its author"), "no file of weights .*other.npz'; ask its author"),
+        (Pretrained("text.npz", RULES), "is not an npz file of arrays"),
+    ],
+)
+def test_mistakes_are_named(folder, init, message):
+    (folder / "text.npz").write_text("no archive")
+    with pytest.raises(BadInput, match=message):
+        init.load(variables_of(toys.Net()))
+
+
+def test_the_default_folder_is_the_environments(folder, monkeypatch):
+    assert default_weights_dir() == folder
+    monkeypatch.delenv("JAXSEG_WEIGHTS_DIR")
+    assert default_weights_dir().parts[-3:] == (".cache", "jaxseg", "weights")
+
+
+def test_a_recipe_holds_it():
+    init = Pretrained("head.npz", RULES, part="last", source="ask")
+    recipe = Recipe(stages=(override(toys.stage(), "init", init),))
+    assert load(dump(recipe)) == recipe
+    assert override_text(recipe, "stages.0.init=None").stages[0].init is None
+    assert override_text(recipe, "stages.0.init.file=/a/b.npz").stages[0].init.file == "/a/b.npz"
+    with pytest.raises(BadInput, match="must be None, 'previous' or weights"):
+        override_text(recipe, "stages.0.init=next")
+
+
+def test_a_stage_begins_with_it(folder, tmp_path):
+    """At a rate of zero it also ends with it."""
+    from jaxseg.train import checkpoint
+    from jaxseg.train.optim import SGD
+
+    rules = tuple((name, path and path.removeprefix("last/")) for name, path in RULES)
+    stage = toys.stage(steps=1, optimizer=SGD(0.0), init=Pretrained("head.npz", rules, part="last"), pictures=0)
+    fit(Recipe(stages=(stage,)), tmp_path / "run")
+    params = checkpoint.read(tmp_path / "run" / "stages" / "0-main" / "checkpoints").variables["params"]
+    with np.load(folder / "head.npz") as file:
+        np.testing.assert_array_equal(params["last"]["bias"], file["b"].astype(np.float32))
+
+
+def test_real_backbones_fill_a_network(monkeypatch):
+    """Those that the recipes of transfer begin with."""
+    from jaxseg.recipe import find_file, load_file
+
+    monkeypatch.setenv("JAXSEG_WEIGHTS_DIR", str(shared_weights("mobilenetv2_imagenet").parent))
+    for name in ("camvid_transfer_mobilenet_v1", "camvid_transfer_mobilenet_v2"):
+        stage = load_file(find_file(name)).stages[0]
+        assert isinstance(stage.model, LRASPP)
+        assert isinstance(stage.model.backbone, mobilenet.MobileNet)
+        variables = variables_of(stage.model)
+        found = stage.init.load(variables)
+        assert set(found["params"]) == {"backbone"}
+        for collection, tree in found.items():
+            assert jax.tree.structure(tree["backbone"]) == jax.tree.structure(variables[collection]["backbone"])
