@@ -2,7 +2,8 @@
 
 Rules stand beside each architecture as pairs ``(regex, path)``. A regex must match a whole source name; the path may
 use its groups (``\\1``) and leads to a leaf of the target without the collection: ``layer1_0/norm1/mean``. None leaves
-the entry out on purpose. The first rule that matches decides. Layouts follow from the target leaf, see :func:`lay_out`.
+the entry out on purpose. The first rule that matches decides. Layouts follow from the target leaf, see :func:`lay_out`;
+the kernel of a transposed convolution, whose axes torch orders otherwise, says so: ``up/kernel transposed``.
 """
 
 import re
@@ -38,6 +39,7 @@ def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: 
         path = rename(name, rules)
         if path is None:
             continue
+        path, _, order = path.partition(" ")
         if not path:
             faults.append(f"{name}: no rule knows this name")
         elif path not in leaves:
@@ -46,7 +48,9 @@ def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: 
             faults.append(f"{name}: {path} was already filled by {origin[path]}")
         else:
             key, leaf = leaves[path]
-            array = lay_out(np.asarray(value), tuple(leaf.shape), key[-1])
+            array = np.asarray(value)
+            array = np.swapaxes(array, 0, 1) if order == "transposed" else array
+            array = lay_out(array, tuple(leaf.shape), key[-1])
             if array is None:
                 faults.append(f"{name}: shape {tuple(np.shape(value))} does not fit {path} of {tuple(leaf.shape)}")
             filled[path] = np.zeros(0) if array is None else array.astype(leaf.dtype)

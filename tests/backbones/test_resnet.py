@@ -62,6 +62,7 @@ def test_msra_puts_the_stride_on_the_first_convolution():
         (lambda: resnet(51), "no ResNet of 51 layers; there are: 18, 34, 50, 101, 152"),
         (lambda: resnet(18, output_stride=64), "there are 8, 16 and 32"),
         (lambda: resnet(18, stride_on="2x2"), "there are '3x3'"),
+        (lambda: resnet(18, stem="5x5"), "there are '7x7' and '3x3x3'"),
     ],
 )
 def test_mistakes_are_named(fault, message):

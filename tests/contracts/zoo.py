@@ -4,16 +4,28 @@ A family that is not listed here is still held to its shapes, its count and its 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxseg.backbones.mit import MiT
 from jaxseg.backbones.resnet import ResNet
+from jaxseg.layers.encoder_decoder import EncoderDecoder
+from jaxseg.models.semantic.attention_unet import attention_unet
 from jaxseg.models.semantic.enet import enet
 from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
+from jaxseg.models.semantic.fpn import FPNDecoder
+from jaxseg.models.semantic.linknet import LinkNetDecoder
+from jaxseg.models.semantic.manet import MANetDecoder
+from jaxseg.models.semantic.pan import PANDecoder
+from jaxseg.models.semantic.pspnet import PSPNet
+from jaxseg.models.semantic.segformer import SegFormer
 from jaxseg.models.semantic.segnet import fcn_basic, segnet_basic
 from jaxseg.models.semantic.unet import unet, unet_original
+from jaxseg.models.semantic.unetplusplus import UNetPlusPlusDecoder
+from jaxseg.models.semantic.upernet import UPerNet
 
 CLASSES = 3
 
@@ -23,14 +35,50 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
     return ResNetFCN(backbone=backbone, num_classes=CLASSES, dtype=dtype)
 
 
+def tiny_resnet(dtype: Any, **fields: Any) -> ResNet:
+    return ResNet(depths=(1, 1, 1, 1), bottleneck=False, width=8, dtype=dtype, **fields)
+
+
+def over_resnet(decoder: Callable[..., nn.Module], **fields: Any) -> Callable[[Any], EncoderDecoder]:
+    """That decoder on a ResNet of four blocks."""
+
+    def build(dtype: Any) -> EncoderDecoder:
+        return EncoderDecoder(
+            backbone=tiny_resnet(dtype), decoder=decoder(dtype=dtype), num_classes=CLASSES, dtype=dtype, **fields
+        )
+
+    return build
+
+
+def small_pspnet(dtype: Any) -> PSPNet:
+    backbone = tiny_resnet(dtype, stem="3x3x3", output_stride=8, dilate_first=True)
+    return PSPNet(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
+
+
+def small_segformer(dtype: Any) -> SegFormer:
+    backbone = MiT(depths=(1, 1, 1, 1), widths=(8, 8, 10, 16), dtype=dtype)
+    return SegFormer(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
+
+
 SMALL: dict[str, Callable[[Any], nn.Module]] = {
+    "attention_unet": lambda dtype: attention_unet(CLASSES, width=4, dtype=dtype),
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
     "fcn_resnet50": small_fcn_resnet,
     "fcn_basic": lambda dtype: fcn_basic(CLASSES, width=4, dtype=dtype),
+    "fpn_resnet50": over_resnet(partial(FPNDecoder, pyramid=8, features=32), kernel_size=1),
+    "linknet_resnet34": over_resnet(partial(LinkNetDecoder, features=8), kernel_size=1),
+    "manet_resnet34": over_resnet(partial(MANetDecoder, features=(8,) * 5, attention=4, reduction=4)),
+    "pan_resnet50": over_resnet(partial(PANDecoder, features=8), least=256),
+    "pspnet_resnet50": small_pspnet,
+    "segformer_b0": small_segformer,
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
     "unet": lambda dtype: unet(CLASSES, depth=2, width=4, dtype=dtype),
     "unet_original": lambda dtype: unet_original(CLASSES, width=2, dtype=dtype),
+    "unetplusplus_resnet34": over_resnet(partial(UNetPlusPlusDecoder, features=(8,) * 5)),
+    "upernet_resnet50": lambda dtype: UPerNet(
+        backbone=tiny_resnet(dtype), num_classes=CLASSES, features=8, aux_features=8, dtype=dtype
+    ),
 }
 
 ODD = (37, 50)

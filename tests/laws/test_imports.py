@@ -39,7 +39,7 @@ FOREIGN: dict[str, set[str]] = {
 
 NOWHERE = {"tensorflow", "torch", "torchvision", "tf_keras", "keras"}
 
-DESCENT: dict[str, set[str]] = {}
+DESCENT: dict[str, set[str]] = {"upernet": {"pspnet"}}
 """Papers that build on an earlier one, and may import its file: ``{"mask_rcnn": {"faster_rcnn"}}``."""
 
 FILES = modules("jaxseg")
