@@ -70,7 +70,7 @@ def paper_pages() -> dict[str, str]:
     """Paper -> page of ``docs/papers``: each page names its papers as the registry does."""
     pages = {}
     for path in sorted((ROOT / "docs" / "papers").glob("*.md")):
-        for paper in re.findall(r"arXiv:\d{4}\.\d{4,5}", path.read_text(encoding="utf-8")):
+        for paper in re.findall(r"arXiv:\d{4}\.\d{4,5}|doi:10\.[\w./]*\w", path.read_text(encoding="utf-8")):
             pages.setdefault(paper, path.stem)
     return pages
 
@@ -116,9 +116,11 @@ def count(model: object) -> int:
 
 
 def paper_link(paper: str) -> str:
-    """Markdown link for arXiv numbers, the venue itself otherwise."""
+    """Markdown link for arXiv numbers and DOIs, the venue itself otherwise."""
     if paper.startswith("arXiv:"):
         return f"[{paper}](https://arxiv.org/abs/{paper.removeprefix('arXiv:')})"
+    if paper.startswith("doi:"):
+        return f"[{paper}](https://doi.org/{paper.removeprefix('doi:')})"
     return paper
 
 

@@ -1,9 +1,9 @@
 """PAN: pyramid attention network for semantic segmentation (Li et al. 2018, arXiv:1805.10180), over any backbone.
 
 Feature pyramid attention on ``c5``: a small hourglass of 7x7, 5x5 and 3x3 convolutions weighs each place, and a
-globally pooled branch is added (section 3.1). Global attention upsampling then goes down to ``c2``: pooled high-level
-features weigh the channels of the low-level ones (section 3.2). As in segmentation-models-pytorch the hourglass has one channel,
-and every convolution has a bias beside its normalisation.
+globally pooled branch is added. Global attention upsampling then goes down to ``c2``: pooled high-level features weigh
+the channels of the low-level ones. As in segmentation-models-pytorch the hourglass has one channel, and every
+convolution has a bias beside its normalisation.
 """
 
 import flax.linen as nn
