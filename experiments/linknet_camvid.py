@@ -1,12 +1,12 @@
 """LinkNet on CamVid: 11 classes at 360x480, from scratch on the 367 training images.
 
 Paper: Chaurasia and Culurciello 2017, arXiv:1707.03718, section IV (CamVid)
-Published: nothing on this variant; the paper uses the data set at 576x768 and an encoder that has seen ImageNet
+Published: nothing at this resolution and from scratch
 Ours: not run yet (101 validation images, void ignored)
 Hardware and time: not run yet
 Command: jaxseg train experiments/linknet_camvid.py, after jaxseg data prepare camvid --source DIR
-Departures: nothing was learnt on ImageNet before; 360x480 pixels; AdamW under a one-cycle schedule for RMSProp; changes
-  of scale and light; ENet's class weights, as in the paper, in a loss that is divided by their sum.
+Departures: no weights from ImageNet to start with; 360x480 pixels; AdamW under a one-cycle schedule; changes of scale
+  and light; ENet's class weights, in a loss that is divided by their sum; the moving average is what is evaluated.
 """
 
 from jaxseg.data import Data, Source

@@ -9,7 +9,7 @@ from jaxseg.models.semantic import segformer
 from jaxseg.registry import find
 from jaxseg.types import BadInput
 from jaxseg.weights.names import convert, rename
-from tests.oracles.torch_side import F, assert_agree, random_image, randomise, state, to_torch, torch
+from tests.oracles.torch_side import F, assert_agree, random_image, random_variables, randomise, state, to_torch, torch
 from tests.torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
@@ -44,7 +44,7 @@ def test_equals_transformers():
         assert_agree(call(variables, image)["logits"], expected)
 
 
-@pytest.mark.parametrize("variant", mit.VARIANTS)
+@pytest.mark.parametrize("variant", ["b0", "b2"])
 def test_the_registered_networks_take_every_weight(variant):
     depths, widths = mit.VARIANTS[variant]
     entry = find(f"segformer_{variant}")
@@ -85,13 +85,13 @@ def test_names_of_published_files():
 
 
 def test_stochastic_depth_drops_branches_only_in_training():
-    """At a rate of one for the last block, its branches are gone, and the image passes unchanged."""
-    block = mit.Block(heads=2, reduction=2, drop_path=0.999)
-    x = jax.random.normal(jax.random.key(0), (2, 4, 4, 8))
-    variables = block.init(jax.random.key(1), x, train=False)
-    dropped = block.apply(variables, x, train=True, rngs={"dropout": jax.random.key(2)})
-    np.testing.assert_array_equal(dropped, x)
-    assert not np.allclose(block.apply(variables, x, train=False), x)
+    """At a rate of nearly one both branches are gone, and the map passes unchanged."""
+    block = mit.Block(heads=2, reduction=1, drop_path=0.999)
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 8)).astype(np.float32)
+    variables = random_variables(block, x, train=False)
+    apply = jax.jit(block.apply, static_argnames="train")
+    np.testing.assert_array_equal(apply(variables, x, train=True, rngs={"dropout": jax.random.key(2)}), x)
+    assert not np.allclose(apply(variables, x, train=False), x)
 
 
 def test_mistakes_are_named():

@@ -97,16 +97,12 @@ def test_decoders_equal(name):
 
 REGISTERED = {
     "fpn_resnet50": ("FPN", "resnet50"),
-    "fpn_resnet101": ("FPN", "resnet101"),
-    "linknet_resnet18": ("Linknet", "resnet18"),
     "linknet_resnet34": ("Linknet", "resnet34"),
     "manet_resnet34": ("MAnet", "resnet34"),
     "pan_resnet50": ("PAN", "resnet50"),
     "pspnet_smp_resnet34": ("PSPNet", "resnet34"),
-    "unet_resnet18": ("Unet", "resnet18"),
     "unet_resnet34": ("Unet", "resnet34"),
     "unet_resnet50": ("Unet", "resnet50"),
-    "unet_resnet101": ("Unet", "resnet101"),
     "unetplusplus_resnet34": ("UnetPlusPlus", "resnet34"),
     "upernet_smp_resnet50": ("UPerNet", "resnet50"),
 }
@@ -139,12 +135,10 @@ def test_a_whole_network_equals_on_an_odd_image():
     assert_agree(jax.jit(model.apply)(variables, image)["logits"], reference)
 
 
-@pytest.mark.parametrize("stride", [8, 16])
-def test_the_dilated_encoder_equals(stride):
-    encoder = smp.encoders.get_encoder("resnet18", weights=None, output_stride=stride)
+def test_the_dilated_encoder_equals():
     torch.manual_seed(0)
-    theirs = randomise(encoder)
-    model = resnet.resnet(18, output_stride=stride, dilate_first=True)
+    theirs = randomise(smp.encoders.get_encoder("resnet18", weights=None, output_stride=8))
+    model = resnet.resnet(18, output_stride=8, dilate_first=True)
     target = jax.eval_shape(lambda: model.init(jax.random.key(0), random_image(64, 64), train=False))
     variables = convert(state(theirs), target, resnet.TORCHVISION_NAMES)
     image = random_image(48, 64)

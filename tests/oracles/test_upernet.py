@@ -58,11 +58,10 @@ def test_equals_transformers():
         assert F.interpolate(expected_aux, size=size).shape == expected.shape
 
 
-@pytest.mark.parametrize(("name", "depths"), [("upernet_resnet50", (3, 4, 6, 3)), ("upernet_resnet101", (3, 4, 23, 3))])
-def test_the_registered_networks_take_every_weight(name, depths):
+def test_the_registered_network_takes_every_weight():
     with torch.device("meta"):
-        theirs = reference(depths, (256, 512, 1024, 2048), num_labels=150)
-    entry = find(name)
+        theirs = reference((3, 4, 6, 3), (256, 512, 1024, 2048), num_labels=150)
+    entry = find("upernet_resnet50")
     target = jax.eval_shape(lambda: entry.build().init(jax.random.key(0), random_image(64, 64)))
     empty = {key: np.broadcast_to(np.float32(0), tuple(value.shape)) for key, value in theirs.state_dict().items()}
     convert(empty, target, entry.names["transformers"])
