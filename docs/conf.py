@@ -22,7 +22,8 @@ copyright = author
 release = version = jaxseg.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "_generated/*.md", "benchmarks/ops.md", "benchmarks/networks.md"]  # included by others
+included = [f"benchmarks/{page}.md" for page in ("ops", "networks", "parity")]
+exclude_patterns = ["_build", "_generated/*.md", *included]
 html_theme = "furo"
 html_title = f"jaxseg {release}"
 html_static_path: list[str] = []

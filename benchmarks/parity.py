@@ -1,0 +1,192 @@
+"""Our networks beside the public implementations whose weights they import: ``python benchmarks/parity.py``.
+
+The registry says which networks import weights from where. Each public network is built with random weights and random
+statistics of its normalisations, its state dict goes through our rules, and both see the same images in evaluation. The
+figure is the largest difference of the logits over the largest logit of the reference. The exit status is 1 if any
+exceeds the tolerance, or if a network that names an implementation has no builder for it here.
+
+A network is one line in ``parity_LIBRARY.py``. Those libraries are no dependencies of jaxseg: torch, torchvision,
+segmentation-models-pytorch, transformers, timm.
+"""
+
+import argparse
+import fnmatch
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+TOLERANCE = 1e-4
+
+LIBRARIES = ("torchvision", "smp", "transformers", "timm")
+"""Implementations that the registry names; each has a file ``parity_LIBRARY.py``."""
+
+
+class Library(Protocol):
+    """What a file ``parity_LIBRARY.py`` offers."""
+
+    REFERENCES: Mapping[str, Callable[[], Any]]
+    """Name in our registry -> what builds the public network, without pretrained weights."""
+
+    SIZES: tuple[tuple[int, int], tuple[int, int]]
+    """Rows and columns of the two images; one of them odd where the library takes such."""
+
+    def logits(self, network: Any, image: Any) -> Any:
+        """Logits [b k h w] at the size of the standardised image [b 3 h w], both torch tensors."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one comparison found."""
+
+    model: str
+    implementation: str
+    parameters: int
+    errors: dict[tuple[int, int], float]
+
+    @property
+    def worst(self) -> float:
+        """The larger of the errors."""
+        return max(self.errors.values())
+
+    def __str__(self) -> str:
+        """A line of the markdown table."""
+        sizes = ", ".join(f"{h}x{w}" for h, w in self.errors)
+        found = ", ".join(f"{error:.1e}" for error in self.errors.values())
+        return f"| `{self.model}` | {self.implementation} | {self.parameters:,} | {sizes} | {found} |"
+
+
+HEAD = "| network | imports from | parameters | images | largest difference / largest logit |\n|---|---|--:|---|---|"
+
+
+def library(name: str) -> Library:
+    """The file of that implementation; nothing public is imported before a builder is called.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if name not in LIBRARIES:
+        raise ValueError(f"no file parity_{name}.py; there are: {', '.join(LIBRARIES)}")
+    return importlib.import_module(f"parity_{name}")  # type: ignore[return-value]
+
+
+def pairs(pattern: str = "*") -> Iterator[tuple[str, str]]:
+    """(network, implementation) of every set of rules in the registry."""
+    from jaxseg.registry import entries
+
+    for name, entry in entries().items():
+        for implementation in entry.names:
+            if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(implementation, pattern):
+                yield name, implementation
+
+
+def standardization(model: Any) -> Any:
+    """The ``Standardize`` among the fields of a model or of its parts.
+
+    Raises:
+      ValueError: it has none.
+    """
+    from jaxseg.layers.standardize import Standardize
+
+    todo = [model]
+    while todo:
+        part = todo.pop(0)
+        if isinstance(part, Standardize):
+            return part
+        if is_dataclass(part):
+            inside = [getattr(part, f.name, None) for f in fields(part) if f.name != "parent"]
+            todo += [value for value in inside if is_dataclass(value) and not isinstance(value, type)]
+    raise ValueError(f"{type(model).__name__} has no field of type Standardize")
+
+
+def randomise(network: Any, seed: int = 0) -> Any:
+    """The torch network in evaluation, with random statistics and affine parameters in its normalisations."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.LayerNorm | torch.nn.GroupNorm):
+                layer.weight.uniform_(0.5, 1.5, generator=generator)
+                layer.bias.normal_(0, 0.1, generator=generator)
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.running_mean.normal_(0, 0.1, generator=generator)
+                layer.running_var.uniform_(0.5, 1.5, generator=generator)
+    return network.eval()
+
+
+def compare(name: str, implementation: str) -> Row:
+    """Build both, import the weights, and compare at the library's sizes."""
+    import jax
+    import torch
+
+    from jaxseg.registry import find
+    from jaxseg.weights.names import convert
+
+    entry, public = find(name), library(implementation)
+    torch.manual_seed(0)
+    network = randomise(public.REFERENCES[name]())
+    model = entry.build()
+    standardize = standardization(model)
+    blank = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
+    target = jax.eval_shape(model.init, jax.random.key(0), blank)
+    state = {key: value.numpy() for key, value in network.state_dict().items()}
+    variables = jax.device_put(convert(state, target, entry.names[implementation]))
+    errors = {}
+    for size in public.SIZES:
+        image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
+        tensor = torch.from_numpy(np.array(standardize(image))).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            theirs = public.logits(network, tensor).permute(0, 2, 3, 1).numpy()
+        ours = np.asarray(jax.jit(model.apply)(variables, image)["logits"])
+        if ours.shape != theirs.shape:
+            raise ValueError(f"{name}: ours has shape {ours.shape}, theirs {theirs.shape}")
+        errors[size] = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    return Row(name, implementation, sum(leaf.size for leaf in jax.tree.leaves(target["params"])), errors)
+
+
+def merged(old: str, rows: list[str]) -> str:
+    """The table of the old page with these rows in place of those of the same network and implementation."""
+    lines = {tuple(line.split("|")[1:3]): line for line in [*old.splitlines(), *rows] if line.startswith("| `")}
+    return "\n".join([HEAD, *(lines[key] for key in sorted(lines))]) + "\n"
+
+
+def main() -> int:
+    """Compare, print, and write if asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="networks or implementations of this name")
+    parser.add_argument("--out", type=Path, help="write the table here; with --only the other rows stay as they are")
+    options = parser.parse_args()
+    rows, faults = [], []
+    for name, implementation in pairs(options.only):
+        try:
+            if name not in library(implementation).REFERENCES:
+                raise ValueError(f"no builder of {name} in parity_{implementation}.py")
+            row = compare(name, implementation)
+        except (ValueError, ImportError) as error:
+            faults.append(f"{name}, {implementation}: {error}")
+            continue
+        if not row.worst <= TOLERANCE:
+            faults.append(f"{name}, {implementation}: {row.worst:.1e} exceeds {TOLERANCE:.0e}")
+        print(row, flush=True)
+        rows.append(str(row))
+    if options.out:
+        old = options.out.read_text() if options.only != "*" and options.out.exists() else ""
+        options.out.write_text(merged(old, rows))
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if not rows and not faults:
+        faults.append(options.only)
+        print(f"nothing in the registry that imports weights matches {options.only!r}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # the tests know how to import torchvision
+    warnings.simplefilter("ignore")
+    sys.exit(main())
