@@ -1,9 +1,12 @@
-"""segmentation_models_pytorch's networks by our names. Its decoders want sides that the encoder's stride divides."""
+"""segmentation_models_pytorch's networks by our names. Its decoders want sides that the encoder's stride divides,
+PAN's at least 128 pixels."""
 
 from collections.abc import Callable
 from typing import Any
 
-SIZES = ((64, 96), (96, 160))
+from tests.torchvision_cpu import torchvision_or_skip
+
+SIZES = ((128, 160), (160, 224))
 
 
 def logits(network: Any, image: Any) -> Any:
@@ -15,6 +18,7 @@ def _network(name: str, encoder: str, **options: Any) -> Callable[[], Any]:
     """The library's class of that name on an encoder without pretrained weights, 21 classes."""
 
     def build() -> Any:
+        torchvision_or_skip()  # the library imports it
         import segmentation_models_pytorch as smp
 
         return getattr(smp, name)(encoder, encoder_weights=None, classes=21, **options)
@@ -22,4 +26,18 @@ def _network(name: str, encoder: str, **options: Any) -> Callable[[], Any]:
     return build
 
 
-REFERENCES: dict[str, Callable[[], Any]] = {}
+REFERENCES: dict[str, Callable[[], Any]] = {
+    "fpn_resnet50": _network("FPN", "resnet50"),
+    "fpn_resnet101": _network("FPN", "resnet101"),
+    "linknet_resnet18": _network("Linknet", "resnet18"),
+    "linknet_resnet34": _network("Linknet", "resnet34"),
+    "manet_resnet34": _network("MAnet", "resnet34"),
+    "pan_resnet50": _network("PAN", "resnet50"),
+    "pspnet_resnet34_smp": _network("PSPNet", "resnet34"),
+    "unet_resnet18": _network("Unet", "resnet18"),
+    "unet_resnet34": _network("Unet", "resnet34"),
+    "unet_resnet50": _network("Unet", "resnet50"),
+    "unet_resnet101": _network("Unet", "resnet101"),
+    "unetplusplus_resnet34": _network("UnetPlusPlus", "resnet34"),
+    "upernet_resnet50_smp": _network("UPerNet", "resnet50"),
+}

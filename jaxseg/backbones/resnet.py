@@ -1,8 +1,11 @@
-"""ResNet: deep residual learning for image recognition (He et al. 2016, arXiv:1512.03385).
+"""ResNet: deep residual learning for image recognition (He et al. 2016, arXiv:1512.03385); ResNeXt: aggregated residual
+transformations (Xie et al. 2017, arXiv:1611.05431), the same with grouped 3x3 convolutions.
 
 A 7x7 stem and a 3x3 max-pool, then four stages of residual blocks (paper Table 1). The names are torchvision's, with
 ``normN`` for ``bnN``: ``layer2_0/conv1`` is the first convolution of the first block of the second stage.
 """
+
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -29,9 +32,12 @@ class ResNet(nn.Module):
       bottleneck: 1x1, 3x3, 1x1 blocks with four times the channels (50 layers and more), or two 3x3.
       width: channels of the stem and inside the first stage's blocks; they double with each stage.
       stem: "7x7", or "3x3x3": three 3x3 convolutions, the last with twice the channels, as PSPNet has it.
-      output_stride: 32, 16 or 8. A stage that keeps its resolution trades its stride for dilation; its first block
-        still has the dilation of the stage before, as in torchvision.
-      dilate_first: give that first block the stage's own dilation, as PSPNet and segmentation-models-pytorch do.
+      groups: of the 3x3 convolution of a bottleneck; 1 for ResNet, 32 or 64 for ResNeXt.
+      width_per_group: channels of each group where ``features`` is 64, as torchvision counts them.
+      output_stride: 32, 16 or 8. A stage that keeps its resolution trades its stride for dilation.
+      multi_grid: () leaves the first block of a dilated stage the dilation of the stage before, as in torchvision.
+        Otherwise every block of a dilated stage has the stage's dilation, in the last stage times these numbers:
+        (1, 1, 1), or (1, 2, 4) as in DeepLab v3 (arXiv:1706.05587, section 3.2.1).
       stride_on: which convolution of a bottleneck carries the stride: "3x3" as in torchvision, "1x1" (the first) as in
         the authors' own networks (MSRA).
       norm: "batch", "group", "instance", "layer" or "none".
@@ -43,8 +49,10 @@ class ResNet(nn.Module):
     bottleneck: bool = True
     width: int = 64
     stem: str = "7x7"
+    groups: int = 1
+    width_per_group: int = 64
     output_stride: int = 32
-    dilate_first: bool = False
+    multi_grid: tuple[int, ...] = ()
     stride_on: str = "3x3"
     norm: str = "batch"
     standardize: Standardize = IMAGENET
@@ -57,6 +65,8 @@ class ResNet(nn.Module):
             raise BadInput(f"output stride {self.output_stride} of ResNet; there are 8, 16 and 32")
         if self.stride_on not in ("3x3", "1x1"):
             raise BadInput(f"stride on {self.stride_on!r} of ResNet; there are '3x3' (torchvision) and '1x1' (MSRA)")
+        if self.multi_grid and len(self.multi_grid) != self.depths[-1]:
+            raise BadInput(f"multi_grid {self.multi_grid} of ResNet: one number for each of {self.depths[-1]} blocks")
         if self.stem not in STEMS:
             raise BadInput(f"stem {self.stem!r} of ResNet; there are {' and '.join(repr(k) for k in STEMS)}")
         x = self.standardize(image).astype(self.dtype)
@@ -74,19 +84,21 @@ class ResNet(nn.Module):
             x = jax.nn.relu(make_norm(self.norm)(dtype=self.dtype, name=f"norm{i}")(x, train=train))
         maps = {"c1": x}
         x = max_pool(x, 3, stride=2, padding=1)
-        block = Bottleneck if self.bottleneck else BasicBlock
+        block = BasicBlock
+        if self.bottleneck:
+            block = partial(Bottleneck, groups=self.groups, width_per_group=self.width_per_group)
         reached, dilation = 4, 1
         for stage, blocks in enumerate(self.depths, 1):
             wanted = 1 if stage == 1 else 2
             stride = wanted if reached * wanted <= self.output_stride else 1
             reached *= stride
-            first, dilation = dilation, dilation * wanted // stride
-            first = dilation if self.dilate_first else first
+            before, dilation = dilation, dilation * wanted // stride
+            grid = self.multi_grid if stage == len(self.depths) and dilation > 1 else ()
             for i in range(blocks):
                 x = block(
                     self.width << (stage - 1),
                     stride=stride if i == 0 else 1,
-                    dilation=first if i == 0 else dilation,
+                    dilation=before if i == 0 and not self.multi_grid else dilation * (grid[i] if grid else 1),
                     stride_on=self.stride_on,
                     norm=self.norm,
                     dtype=self.dtype,
@@ -104,11 +116,16 @@ STEMS: dict[str, tuple[tuple[int, int, int], ...]] = {
 
 
 class Bottleneck(nn.Module):
-    """Figure 5, right: 1x1 reduction, 3x3, 1x1 expansion by four, sum with the input or its 1x1 projection."""
+    """Figure 5, right: 1x1 reduction, 3x3, 1x1 expansion by four, sum with the input or its 1x1 projection.
+
+    With groups it is figure 3c of the ResNeXt paper.
+    """
 
     features: int
     stride: int = 1
     dilation: int = 1
+    groups: int = 1
+    width_per_group: int = 64
     stride_on: str = "3x3"
     norm: str = "batch"
     dtype: jnp.dtype | type = jnp.float32
@@ -117,8 +134,10 @@ class Bottleneck(nn.Module):
     def __call__(self, x: Map, *, train: bool) -> Map:
         """The map after the block, ``4 * features`` channels."""
         first, second = (self.stride, 1) if self.stride_on == "1x1" else (1, self.stride)
-        y = _conv_norm(self, "1", x, self.features, 1, stride=first, train=train)
-        y = _conv_norm(self, "2", jax.nn.relu(y), self.features, 3, stride=second, dilation=self.dilation, train=train)
+        inner = self.features * self.width_per_group // 64 * self.groups
+        spread = {"stride": second, "dilation": self.dilation, "groups": self.groups}
+        y = _conv_norm(self, "1", x, inner, 1, stride=first, train=train)
+        y = _conv_norm(self, "2", jax.nn.relu(y), inner, 3, **spread, train=train)
         y = _conv_norm(self, "3", jax.nn.relu(y), 4 * self.features, 1, train=train)
         return jax.nn.relu(y + _shortcut(self, x, 4 * self.features, train=train))
 
@@ -151,7 +170,16 @@ def _shortcut(block: Block, x: Map, features: int, *, train: bool) -> Map:
 
 
 def _conv_norm(
-    block: Block, name: str, x: Map, features: int, size: int, *, stride: int = 1, dilation: int = 1, train: bool
+    block: Block,
+    name: str,
+    x: Map,
+    features: int,
+    size: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    train: bool,
 ) -> Map:
     conv = Conv(
         features,
@@ -159,6 +187,7 @@ def _conv_norm(
         stride=stride,
         padding=dilation * (size // 2),
         dilation=dilation,
+        groups=groups,
         use_bias=False,
         kernel_init=kaiming_fan_out,
         dtype=block.dtype,
@@ -183,13 +212,15 @@ def resnet(
     *,
     width: int = 64,
     stem: str = "7x7",
+    groups: int = 1,
+    width_per_group: int = 64,
     output_stride: int = 32,
-    dilate_first: bool = False,
+    multi_grid: tuple[int, ...] = (),
     stride_on: str = "3x3",
     standardize: Standardize = IMAGENET,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> ResNet:
-    """The residual network of 18, 34, 50, 101 or 152 layers.
+    """The residual network of 18, 34, 50, 101 or 152 layers; with ``groups=32, width_per_group=4`` ResNeXt 32x4d.
 
     Raises:
       BadInput: another number of layers.
@@ -202,8 +233,10 @@ def resnet(
         bottleneck=bottleneck,
         width=width,
         stem=stem,
+        groups=groups,
+        width_per_group=width_per_group,
         output_stride=output_stride,
-        dilate_first=dilate_first,
+        multi_grid=multi_grid,
         stride_on=stride_on,
         standardize=standardize,
         dtype=dtype,

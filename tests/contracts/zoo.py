@@ -51,7 +51,7 @@ def over_resnet(decoder: Callable[..., nn.Module], **fields: Any) -> Callable[[A
 
 
 def small_pspnet(dtype: Any) -> PSPNet:
-    backbone = tiny_resnet(dtype, stem="3x3x3", output_stride=8, dilate_first=True)
+    backbone = tiny_resnet(dtype, stem="3x3x3", output_stride=8, multi_grid=(1,))
     return PSPNet(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
 
 

@@ -100,11 +100,11 @@ REGISTERED = {
     "linknet_resnet34": ("Linknet", "resnet34"),
     "manet_resnet34": ("MAnet", "resnet34"),
     "pan_resnet50": ("PAN", "resnet50"),
-    "pspnet_smp_resnet34": ("PSPNet", "resnet34"),
+    "pspnet_resnet34_smp": ("PSPNet", "resnet34"),
     "unet_resnet34": ("Unet", "resnet34"),
     "unet_resnet50": ("Unet", "resnet50"),
     "unetplusplus_resnet34": ("UnetPlusPlus", "resnet34"),
-    "upernet_smp_resnet50": ("UPerNet", "resnet50"),
+    "upernet_resnet50_smp": ("UPerNet", "resnet50"),
 }
 
 
@@ -138,7 +138,7 @@ def test_a_whole_network_equals_on_an_odd_image():
 def test_the_dilated_encoder_equals():
     torch.manual_seed(0)
     theirs = randomise(smp.encoders.get_encoder("resnet18", weights=None, output_stride=8))
-    model = resnet.resnet(18, output_stride=8, dilate_first=True)
+    model = resnet.resnet(18, output_stride=8, multi_grid=(1, 1))
     target = jax.eval_shape(lambda: model.init(jax.random.key(0), random_image(64, 64), train=False))
     variables = convert(state(theirs), target, resnet.TORCHVISION_NAMES)
     image = random_image(48, 64)

@@ -117,7 +117,9 @@ def pan_resnet50(
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """PAN on a ResNet-50 of output stride 16; images below 128 pixels are padded to that inside."""
-    backbone = resnet.resnet(50, width=width, output_stride=16, dilate_first=True, standardize=standardize, dtype=dtype)
+    backbone = resnet.resnet(
+        50, width=width, output_stride=16, multi_grid=(1, 1, 1), standardize=standardize, dtype=dtype
+    )
     return EncoderDecoder(
         backbone=backbone,
         decoder=PANDecoder(dtype=dtype),

@@ -190,7 +190,7 @@ def pspnet_resnet101(
 
 
 @register(task="semantic", paper="arXiv:1612.01105", params=21_530_165, names={"smp": SMP_NAMES})
-def pspnet_smp_resnet34(
+def pspnet_resnet34_smp(
     num_classes: int = 21,
     width: int = 64,
     standardize: Standardize = IMAGENET,
@@ -216,7 +216,7 @@ def _dilated(
         width=width,
         stem="3x3x3",
         output_stride=8,
-        dilate_first=True,
+        multi_grid=(1, 1, 1),
         standardize=standardize,
         dtype=dtype,
     )

@@ -171,7 +171,7 @@ def upernet_resnet101(
 
 
 @register(task="semantic", paper="arXiv:1807.10221", params=37_289_813, names={"smp": SMP_NAMES})
-def upernet_smp_resnet50(
+def upernet_resnet50_smp(
     num_classes: int = 21,
     width: int = 64,
     standardize: Standardize = IMAGENET,
