@@ -1,4 +1,4 @@
-"""hszhao/semseg's networks by our names, from their layer table: the repository is no package. It wants sides of 8 n + 1."""
+"""hszhao/semseg's networks by our names, from their layer table, for the repository is no package; sides of 8 n + 1."""
 
 from collections.abc import Callable
 from typing import Any

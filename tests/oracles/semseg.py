@@ -11,7 +11,7 @@ def pair(c_in, c_out, size, **options):
 
 
 class PSPNet(nn.Module):
-    """Its PSPNet: main and auxiliary logits. Published: width 64, depths (3, 4, 6, 3) or (3, 4, 23, 3), 512 features."""
+    """PSPNet: main and auxiliary logits. Published: width 64, depths (3, 4, 6, 3) or (3, 4, 23, 3), 512 features."""
 
     def __init__(self, classes, width, depths, features):
         super().__init__()
