@@ -4,7 +4,6 @@ A family that is not listed here is still held to its shapes, its count and its 
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -17,14 +16,11 @@ from jaxseg.models.semantic.attention_unet import attention_unet
 from jaxseg.models.semantic.enet import enet
 from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
 from jaxseg.models.semantic.fpn import FPNDecoder
-from jaxseg.models.semantic.linknet import LinkNetDecoder
-from jaxseg.models.semantic.manet import MANetDecoder
-from jaxseg.models.semantic.pan import PANDecoder
+from jaxseg.models.semantic.linknet import LinkNet
 from jaxseg.models.semantic.pspnet import PSPNet
 from jaxseg.models.semantic.segformer import SegFormer
 from jaxseg.models.semantic.segnet import fcn_basic, segnet_basic
 from jaxseg.models.semantic.unet import unet, unet_original
-from jaxseg.models.semantic.unetplusplus import UNetPlusPlusDecoder
 from jaxseg.models.semantic.upernet import UPerNet
 
 CLASSES = 3
@@ -39,15 +35,9 @@ def tiny_resnet(dtype: Any, **fields: Any) -> ResNet:
     return ResNet(depths=(1, 1, 1, 1), bottleneck=False, width=8, dtype=dtype, **fields)
 
 
-def over_resnet(decoder: Callable[..., nn.Module], **fields: Any) -> Callable[[Any], EncoderDecoder]:
-    """That decoder on a ResNet of four blocks."""
-
-    def build(dtype: Any) -> EncoderDecoder:
-        return EncoderDecoder(
-            backbone=tiny_resnet(dtype), decoder=decoder(dtype=dtype), num_classes=CLASSES, dtype=dtype, **fields
-        )
-
-    return build
+def small_fpn(dtype: Any) -> EncoderDecoder:
+    decoder = FPNDecoder(pyramid=8, features=32, dtype=dtype)
+    return EncoderDecoder(backbone=tiny_resnet(dtype), decoder=decoder, num_classes=CLASSES, kernel_size=1, dtype=dtype)
 
 
 def small_pspnet(dtype: Any) -> PSPNet:
@@ -56,7 +46,7 @@ def small_pspnet(dtype: Any) -> PSPNet:
 
 
 def small_segformer(dtype: Any) -> SegFormer:
-    backbone = MiT(depths=(1, 1, 1, 1), widths=(8, 8, 10, 16), dtype=dtype)
+    backbone = MiT(depths=(1, 1, 1, 1), widths=(8, 8, 10, 16), reductions=(4, 2, 1, 1), dtype=dtype)
     return SegFormer(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
 
 
@@ -66,16 +56,13 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
     "fcn_resnet50": small_fcn_resnet,
     "fcn_basic": lambda dtype: fcn_basic(CLASSES, width=4, dtype=dtype),
-    "fpn_resnet50": over_resnet(partial(FPNDecoder, pyramid=8, features=32), kernel_size=1),
-    "linknet_resnet34": over_resnet(partial(LinkNetDecoder, features=8), kernel_size=1),
-    "manet_resnet34": over_resnet(partial(MANetDecoder, features=(8,) * 5, attention=4, reduction=4)),
-    "pan_resnet50": over_resnet(partial(PANDecoder, features=8), least=256),
+    "fpn_resnet50": small_fpn,
+    "linknet": lambda dtype: LinkNet(backbone=tiny_resnet(dtype), num_classes=CLASSES, features=8, dtype=dtype),
     "pspnet_resnet50": small_pspnet,
     "segformer_b0": small_segformer,
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
     "unet": lambda dtype: unet(CLASSES, depth=2, width=4, dtype=dtype),
     "unet_original": lambda dtype: unet_original(CLASSES, width=2, dtype=dtype),
-    "unetplusplus_resnet34": over_resnet(partial(UNetPlusPlusDecoder, features=(8,) * 5)),
     "upernet_resnet50": lambda dtype: UPerNet(
         backbone=tiny_resnet(dtype), num_classes=CLASSES, features=8, aux_features=8, dtype=dtype
     ),
