@@ -23,7 +23,7 @@ import numpy as np
 
 TOLERANCE = 1e-4
 
-LIBRARIES = ("torchvision", "smp", "transformers", "timm")
+LIBRARIES = ("torchvision", "smp", "transformers", "timm", "semseg")
 """Implementations that the registry names; each has a file ``parity_LIBRARY.py``."""
 
 

@@ -118,9 +118,11 @@ def count(model: object) -> int:
 
 
 def paper_link(paper: str) -> str:
-    """Markdown link for arXiv numbers, the venue itself otherwise."""
+    """Markdown link for arXiv numbers and DOIs, the venue itself otherwise."""
     if paper.startswith("arXiv:"):
         return f"[{paper}](https://arxiv.org/abs/{paper.removeprefix('arXiv:')})"
+    if paper.startswith("doi:"):
+        return f"[{paper}](https://doi.org/{paper.removeprefix('doi:')})"
     return paper
 
 

@@ -31,6 +31,7 @@ class ResNet(nn.Module):
       depths: blocks per stage.
       bottleneck: 1x1, 3x3, 1x1 blocks with four times the channels (50 layers and more), or two 3x3.
       width: channels of the stem and inside the first stage's blocks; they double with each stage.
+      stem: "7x7", or "3x3x3": three 3x3 convolutions, the last with twice the channels, as PSPNet has it.
       groups: of the 3x3 convolution of a bottleneck; 1 for ResNet, 32 or 64 for ResNeXt.
       width_per_group: channels of each group where ``features`` is 64, as torchvision counts them.
       output_stride: 32, 16 or 8. A stage that keeps its resolution trades its stride for dilation, from the convolution
@@ -48,6 +49,7 @@ class ResNet(nn.Module):
     depths: tuple[int, ...] = (3, 4, 6, 3)
     bottleneck: bool = True
     width: int = 64
+    stem: str = "7x7"
     groups: int = 1
     width_per_group: int = 64
     output_stride: int = 32
@@ -67,18 +69,21 @@ class ResNet(nn.Module):
             raise BadInput(f"stride on {self.stride_on!r} of ResNet; there are '3x3' (torchvision) and '1x1' (MSRA)")
         if self.multi_grid and len(self.multi_grid) != self.depths[-1]:
             raise BadInput(f"multi_grid {self.multi_grid} of ResNet: one number for each of {self.depths[-1]} blocks")
+        if self.stem not in STEMS:
+            raise BadInput(f"stem {self.stem!r} of ResNet; there are {' and '.join(repr(k) for k in STEMS)}")
         x = self.standardize(image).astype(self.dtype)
-        x = Conv(
-            self.width,
-            7,
-            stride=2,
-            padding=3,
-            use_bias=False,
-            kernel_init=kaiming_fan_out,
-            dtype=self.dtype,
-            name="conv1",
-        )(x)
-        x = jax.nn.relu(make_norm(self.norm)(dtype=self.dtype, name="norm1")(x, train=train))
+        for i, (size, stride, wider) in enumerate(STEMS[self.stem], 1):
+            x = Conv(
+                self.width * wider,
+                size,
+                stride=stride,
+                padding=size // 2,
+                use_bias=False,
+                kernel_init=kaiming_fan_out,
+                dtype=self.dtype,
+                name=f"conv{i}",
+            )(x)
+            x = jax.nn.relu(make_norm(self.norm)(dtype=self.dtype, name=f"norm{i}")(x, train=train))
         maps = {"c1": x}
         x = max_pool(x, 3, stride=2, padding=1, ceil_mode=self.ceil_mode)
         block = BasicBlock
@@ -105,6 +110,13 @@ class ResNet(nn.Module):
                 )(x, train=train)
             maps[f"c{stage + 1}"] = x
         return maps
+
+
+STEMS: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "7x7": ((7, 2, 1),),
+    "3x3x3": ((3, 2, 1), (3, 1, 1), (3, 1, 2)),
+}
+"""Convolutions before the pool: (side, stride, channels in units of the width)."""
 
 
 class Bottleneck(nn.Module):
@@ -207,6 +219,7 @@ def resnet(
     layers: int,
     *,
     width: int = 64,
+    stem: str = "7x7",
     groups: int = 1,
     width_per_group: int = 64,
     output_stride: int = 32,
@@ -228,6 +241,7 @@ def resnet(
         depths=depths,
         bottleneck=bottleneck,
         width=width,
+        stem=stem,
         groups=groups,
         width_per_group=width_per_group,
         output_stride=output_stride,
@@ -240,7 +254,7 @@ def resnet(
 
 
 TORCHVISION_NAMES: Rules = (
-    (r"conv1\.weight", "conv1/kernel"),
+    (r"conv(\d)\.weight", r"conv\1/kernel"),
     (r"layer(\d)\.(\d+)\.conv(\d)\.weight", r"layer\1_\2/conv\3/kernel"),
     (r"layer(\d)\.(\d+)\.downsample\.0\.weight", r"layer\1_\2/conv_shortcut/kernel"),
     (r"layer(\d)\.(\d+)\.downsample\.1\.weight", r"layer\1_\2/norm_shortcut/scale"),
@@ -249,10 +263,31 @@ TORCHVISION_NAMES: Rules = (
     (r"layer(\d)\.(\d+)\.bn(\d)\.weight", r"layer\1_\2/norm\3/scale"),
     (r"layer(\d)\.(\d+)\.bn(\d)\.bias", r"layer\1_\2/norm\3/bias"),
     (r"layer(\d)\.(\d+)\.bn(\d)\.running_(mean|var)", r"layer\1_\2/norm\3/\4"),
-    (r"bn1\.weight", "norm1/scale"),
-    (r"bn1\.bias", "norm1/bias"),
-    (r"bn1\.running_(mean|var)", r"norm1/\1"),
+    (r"bn(\d)\.weight", r"norm\1/scale"),
+    (r"bn(\d)\.bias", r"norm\1/bias"),
+    (r"bn(\d)\.running_(mean|var)", r"norm\1/\2"),
     (r".*\.num_batches_tracked", None),
     (r"fc\..*", None),
 )
 """Rules from torchvision's state dict to the paths of :class:`ResNet`; None leaves an entry out."""
+
+TRANSFORMERS_NAMES: Rules = tuple(
+    rule
+    for source, block, layer in (
+        (r"embedder\.embedder", "", "1"),
+        *((rf"encoder\.stages\.{i}\.layers\.(\d+)\.shortcut", rf"layer{i + 1}_\1/", "_shortcut") for i in range(4)),
+        *(
+            (rf"encoder\.stages\.{i}\.layers\.(\d+)\.layer\.{n}", rf"layer{i + 1}_\1/", str(n + 1))
+            for i in range(4)
+            for n in range(3)
+        ),
+    )
+    for rule in (
+        (rf"{source}\.convolution\.weight", f"{block}conv{layer}/kernel"),
+        (rf"{source}\.normalization\.weight", f"{block}norm{layer}/scale"),
+        (rf"{source}\.normalization\.bias", f"{block}norm{layer}/bias"),
+        (rf"{source}\.normalization\.running_mean", f"{block}norm{layer}/mean"),
+        (rf"{source}\.normalization\.running_var", f"{block}norm{layer}/var"),
+    )
+)
+"""Rules from ``ResNetBackbone`` of transformers to the paths of :class:`ResNet`."""

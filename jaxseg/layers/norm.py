@@ -91,6 +91,26 @@ class GroupNorm(nn.Module):
         return (out * scale.reshape(1, 1, 1, c) + bias.reshape(1, 1, 1, c)).astype(self.dtype)
 
 
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba et al. 2016) of each pixel over its channels, as transformers use it."""
+
+    epsilon: float = 1e-6
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        """Normalised map in the compute dtype; the same in training and at test."""
+        del train
+        c = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (c,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (c,), jnp.float32)
+        x = x.astype(jnp.float32)
+        mean = x.mean(axis=-1, keepdims=True)
+        var = jnp.square(x - mean).mean(axis=-1, keepdims=True)
+        out = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
+        return (out * scale.reshape(1, 1, 1, c) + bias.reshape(1, 1, 1, c)).astype(self.dtype)
+
+
 class Identity(nn.Module):
     """No normalisation, with the signature of one."""
 
@@ -107,12 +127,14 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
     "group": GroupNorm,
     "instance": partial(GroupNorm, groups=0),
     "layer": partial(GroupNorm, groups=1),
+    "pixel": LayerNorm,
     "none": Identity,
 }
 
 
 def make_norm(kind: str) -> Callable[..., nn.Module]:
-    """The layer of that name: "batch", "group", "instance", "layer" or "none".
+    """The layer of that name: "batch", "group", "instance", "layer" (channels and places), "pixel" (channels) or
+    "none".
 
     Raises:
       BadInput: another name.

@@ -9,24 +9,31 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxseg.backbones.mit import MiT
 from jaxseg.backbones.mobilenet import Inverted, MobileNet
 from jaxseg.backbones.resnet import ResNet
-from jaxseg.models.semantic.deconvnet import DeconvNet
-from jaxseg.models.semantic.crfrnn import crfrnn_vgg16
-from jaxseg.models.semantic.deeplab import deeplabv2_vgg16
-from jaxseg.models.semantic.dilated import dilated_basic_vgg16
 from jaxseg.backbones.xception import Flow, Xception
+from jaxseg.layers.encoder_decoder import EncoderDecoder
+from jaxseg.models.semantic.attention_unet import attention_unet
+from jaxseg.models.semantic.crfrnn import crfrnn_vgg16
+from jaxseg.models.semantic.deconvnet import DeconvNet
+from jaxseg.models.semantic.deeplab import deeplabv2_vgg16
 from jaxseg.models.semantic.deeplabv3 import DeepLabV3
 from jaxseg.models.semantic.deeplabv3plus import DeepLabV3Plus
+from jaxseg.models.semantic.dilated import dilated_basic_vgg16
 from jaxseg.models.semantic.enet import enet
 from jaxseg.models.semantic.espnet import espnet
 from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
+from jaxseg.models.semantic.fpn import FPNDecoder
+from jaxseg.models.semantic.linknet import LinkNet
+from jaxseg.models.semantic.lraspp import LRASPP
+from jaxseg.models.semantic.pspnet import PSPNet
+from jaxseg.models.semantic.segformer import SegFormer
 from jaxseg.models.semantic.segnet import SegNet, fcn_basic, segnet_basic
 from jaxseg.models.semantic.segnet_variants import encoder_addition
-from jaxseg.models.semantic.lraspp import LRASPP
-from jaxseg.models.semantic.segnet import fcn_basic, segnet_basic
 from jaxseg.models.semantic.sliding_window import full_resolution_fcn, patch_classifier
 from jaxseg.models.semantic.unet import unet, unet_original
+from jaxseg.models.semantic.upernet import UPerNet
 
 CLASSES = 3
 
@@ -55,6 +62,25 @@ def small_lraspp(dtype: Any) -> LRASPP:
     return LRASPP(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
 
 
+def tiny_resnet(dtype: Any, **fields: Any) -> ResNet:
+    return ResNet(depths=(1, 1, 1, 1), bottleneck=False, width=8, dtype=dtype, **fields)
+
+
+def small_fpn(dtype: Any) -> EncoderDecoder:
+    decoder = FPNDecoder(pyramid=8, features=32, dtype=dtype)
+    return EncoderDecoder(backbone=tiny_resnet(dtype), decoder=decoder, num_classes=CLASSES, kernel_size=1, dtype=dtype)
+
+
+def small_pspnet(dtype: Any) -> PSPNet:
+    backbone = tiny_resnet(dtype, stem="3x3x3", output_stride=8, multi_grid=(1,))
+    return PSPNet(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
+
+
+def small_segformer(dtype: Any) -> SegFormer:
+    backbone = MiT(depths=(1, 1, 1, 1), widths=(8, 8, 10, 16), reductions=(4, 2, 1, 1), dtype=dtype)
+    return SegFormer(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
+
+
 SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "deconvnet_vgg16": lambda dtype: DeconvNet(CLASSES, (1, 1), width=8, fc_features=8, window=2, dtype=dtype),
     "crfrnn_vgg16": lambda dtype: crfrnn_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
@@ -62,6 +88,7 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "dilated_basic_vgg16": lambda dtype: dilated_basic_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
     "deeplabv3_resnet50": small_deeplabv3,
     "deeplabv3plus_xception65": small_deeplabv3plus,
+    "attention_unet": lambda dtype: attention_unet(CLASSES, width=4, dtype=dtype),
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
     "espnet": lambda dtype: espnet(5, p=0, q=1, widths=(6, 10, 15), dtype=dtype),  # five branches share the classes
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
@@ -71,10 +98,17 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "full_resolution_fcn": lambda dtype: full_resolution_fcn(CLASSES, depth=2, width=4, dtype=dtype),
     "patch_classifier": lambda dtype: patch_classifier(CLASSES, width=6, hidden=6, kernels=(4, 5), dtype=dtype),
     "lraspp_mobilenet_v3_large": small_lraspp,
+    "fpn_resnet50": small_fpn,
+    "linknet": lambda dtype: LinkNet(backbone=tiny_resnet(dtype), num_classes=CLASSES, features=8, dtype=dtype),
+    "pspnet_resnet50": small_pspnet,
+    "segformer_b0": small_segformer,
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
     "segnet_vgg16": lambda dtype: SegNet(CLASSES, (1, 2), width=8, dtype=dtype),
     "unet": lambda dtype: unet(CLASSES, depth=2, width=4, dtype=dtype),
     "unet_original": lambda dtype: unet_original(CLASSES, width=2, dtype=dtype),
+    "upernet_resnet50": lambda dtype: UPerNet(
+        backbone=tiny_resnet(dtype), num_classes=CLASSES, features=8, aux_features=8, dtype=dtype
+    ),
 }
 
 ODD = (37, 50)

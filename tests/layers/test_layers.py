@@ -7,7 +7,7 @@ import pytest
 
 from jaxseg.layers.activation import PReLU
 from jaxseg.layers.conv import Conv, ConvTranspose
-from jaxseg.layers.dropout import Dropout
+from jaxseg.layers.dropout import Dropout, DropPath
 from jaxseg.layers.standardize import CAFFE, CENTRED, GREY, IMAGENET, RAW_BGR, UNIT, Standardize
 from jaxseg.types import DATA_AXIS
 
@@ -100,3 +100,13 @@ def test_grey_is_luma_and_a_wrong_order_is_refused():
     np.testing.assert_allclose(GREY(image)[0, 0, :, 0], expected, atol=1e-5)
     with pytest.raises(ValueError, match="there are: 'rgb', 'bgr', 'grey'"):
         Standardize(order="gbr")(image)
+
+
+def test_drop_path_drops_whole_images_and_keeps_the_mean():
+    x = jnp.ones((256, 2, 2, 3))
+    layer = DropPath(0.25)
+    out = np.asarray(layer.apply({}, x, train=True, rngs={"dropout": jax.random.key(0)})).reshape(256, -1)
+    assert (out == out[:, :1]).all()
+    assert set(np.unique(out)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert (out[:, 0] == 0).mean() == pytest.approx(0.25, abs=0.1)
+    assert layer.apply({}, x, train=False) is x

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxseg.layers.norm import BatchNorm, GroupNorm, make_norm, moments
+from jaxseg.layers.norm import BatchNorm, GroupNorm, LayerNorm, make_norm, moments
 from jaxseg.types import DATA_AXIS, BadInput
 
 SHAPE = (4, 5, 6, 8)
@@ -90,3 +90,15 @@ def test_no_norm_is_the_identity_and_a_typo_offers_the_nearest(maps):
     assert (make_norm("none")().apply({}, jnp.asarray(maps), train=True) == maps).all()
     with pytest.raises(BadInput, match="did you mean 'batch'"):
         make_norm("bacth")
+
+
+def test_layer_norm_of_pixels_equals_torch(maps):
+    torch = pytest.importorskip("torch", reason="the oracle is PyTorch (extra 'parity')")
+    ours = LayerNorm(epsilon=1e-3)
+    rng = np.random.default_rng(1)
+    scale, bias = (rng.normal(size=8).astype(np.float32) for _ in range(2))
+    out = ours.apply({"params": {"scale": scale, "bias": bias}}, jnp.asarray(maps), train=False)
+    reference = torch.nn.functional.layer_norm(
+        torch.from_numpy(maps), (8,), torch.from_numpy(scale), torch.from_numpy(bias), eps=1e-3
+    )
+    np.testing.assert_allclose(out, reference, atol=1e-5)

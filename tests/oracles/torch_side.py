@@ -59,12 +59,13 @@ def initial_params(model, image):
 
 
 def randomise(module):
-    """The torch module with random BatchNorm statistics and affine parameters, in evaluation mode."""
+    """The torch module with random affine parameters and statistics of its normalisations, in evaluation mode."""
     generator = torch.Generator().manual_seed(0)
     for layer in module.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
+        if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.GroupNorm | torch.nn.LayerNorm):
             layer.weight.data.uniform_(0.5, 1.5, generator=generator)
             layer.bias.data.normal_(0, 0.1, generator=generator)
+        if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.normal_(0, 0.1, generator=generator)
             layer.running_var.uniform_(0.5, 1.5, generator=generator)
     return module.eval()

@@ -5,7 +5,8 @@ transposed convolution, concatenates the encoder's map of that level and convolv
 
 ``UNetOriginal`` is the paper's Figure 1: valid convolutions, cropped skips, 23 convolutional layers, 572 -> 388 pixels.
 ``UNet`` is what the field made of it: same padding, so that any image gives scores of its own size, with a
-normalisation after each convolution.
+normalisation after each convolution. ``UNetDecoder`` is the expanding path alone, over any backbone, as
+segmentation-models-pytorch has it.
 """
 
 import flax.linen as nn
@@ -13,14 +14,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.backbones import resnet
 from jaxseg.layers.conv import Conv, ConvTranspose
+from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
+from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import GREY, IMAGENET, Standardize
 from jaxseg.ops.conv import pixel_shuffle, pixel_unshuffle
 from jaxseg.ops.pool import max_pool
+from jaxseg.ops.resize import resize_nearest
 from jaxseg.registry import register
-from jaxseg.types import BadInput
+from jaxseg.types import BadInput, Rules
 
 Map = Float[Array, "b _ _ _"]
 
@@ -165,6 +170,39 @@ class UNet(nn.Module):
         return x
 
 
+class UNetDecoder(nn.Module):
+    """The expanding path over a backbone's five maps: nearest-neighbour enlargement instead of transposed convolutions.
+
+    Attributes:
+      features: channels after each of the five steps, coarse to fine.
+      dtype: compute dtype.
+    """
+
+    features: tuple[int, ...] = (256, 128, 64, 32, 16)
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
+        """``{"c1".."c5"}`` -> a map at the image's resolution."""
+        x = maps["c5"]
+        for i, channels in enumerate(self.features):
+            if i < 4:
+                skip = maps[f"c{4 - i}"]
+                x = resize_nearest(x, (skip.shape[1], skip.shape[2]))
+                x = jnp.concatenate([x, skip], axis=-1)
+            else:
+                x = resize_nearest(x, (2 * x.shape[1], 2 * x.shape[2]))
+            for j in (1, 2):
+                x = jax.nn.relu(ConvNorm(channels, dtype=self.dtype, name=f"block{i}_conv{j}")(x, train=train))
+        return x
+
+
+SMP_NAMES: Rules = smp_names(
+    resnet.TORCHVISION_NAMES, torch_names(r"decoder\.blocks\.(\d)\.conv(\d)", r"decoder/block\1_conv\2")
+)
+"""Rules from ``Unet`` of segmentation-models-pytorch on a ResNet."""
+
+
 @register(task="semantic", paper="arXiv:1505.04597", params=31_030_658)
 def unet_original(
     num_classes: int = 2,
@@ -199,3 +237,54 @@ def unet(
         standardize=standardize,
         dtype=dtype,
     )
+
+
+def _on_resnet(
+    layers: int, num_classes: int, width: int, standardize: Standardize, dtype: jnp.dtype | type
+) -> EncoderDecoder:
+    backbone = resnet.resnet(layers, width=width, standardize=standardize, dtype=dtype)
+    return EncoderDecoder(backbone=backbone, decoder=UNetDecoder(dtype=dtype), num_classes=num_classes, dtype=dtype)
+
+
+@register(task="semantic", paper="arXiv:1505.04597", params=14_331_109, names={"smp": SMP_NAMES})
+def unet_resnet18(
+    num_classes: int = 21,
+    width: int = 64,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """U-Net whose contracting path is a ResNet-18, as in segmentation-models-pytorch."""
+    return _on_resnet(18, num_classes, width, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1505.04597", params=24_439_269, names={"smp": SMP_NAMES})
+def unet_resnet34(
+    num_classes: int = 21,
+    width: int = 64,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """U-Net whose contracting path is a ResNet-34, as in segmentation-models-pytorch."""
+    return _on_resnet(34, num_classes, width, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1505.04597", params=32_524_005, names={"smp": SMP_NAMES})
+def unet_resnet50(
+    num_classes: int = 21,
+    width: int = 64,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """U-Net whose contracting path is a ResNet-50, as in segmentation-models-pytorch."""
+    return _on_resnet(50, num_classes, width, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1505.04597", params=51_516_133, names={"smp": SMP_NAMES})
+def unet_resnet101(
+    num_classes: int = 21,
+    width: int = 64,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """U-Net whose contracting path is a ResNet-101, as in segmentation-models-pytorch."""
+    return _on_resnet(101, num_classes, width, standardize, dtype)

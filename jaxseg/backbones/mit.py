@@ -1,0 +1,244 @@
+"""MiT: the mix transformer, SegFormer's hierarchical encoder (Xie et al. 2021, arXiv:2105.15203, section 3.1).
+
+Four stages at strides 4, 8, 16 and 32. Overlapping patches are merged by a strided convolution; in each block the keys
+and values of the attention come from a map reduced by another, and a 3x3 depthwise convolution between the two layers
+of the feed-forward part tells places apart, so that there is no positional encoding.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from jaxseg.layers.conv import Conv
+from jaxseg.layers.dropout import DropPath
+from jaxseg.layers.norm import LayerNorm
+from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.types import BadInput, Rules
+
+Map = Float[Array, "b _ _ _"]
+
+dense_init = nn.initializers.truncated_normal(0.02)
+"""N(0, 0.02) cut off at two standard deviations: of layers without a window."""
+
+window_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""N(0, sqrt(2 / fan_out)): of convolutions."""
+
+
+class MiT(nn.Module):
+    """The encoder.
+
+    Attributes:
+      depths: blocks per stage.
+      widths: channels per stage.
+      heads: of the attention per stage.
+      reductions: side of the window that becomes one key and value, per stage.
+      expansion: of the channels inside the feed-forward part.
+      drop_path: rate of stochastic depth at the last block; it grows linearly from zero at the first.
+      epsilon: of the normalisations in and after the blocks; those after patches and reductions have 1e-5, as in the
+        authors' code. transformers has 1e-5 everywhere.
+      standardize: statistics of the input.
+      dtype: compute dtype.
+    """
+
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    widths: tuple[int, ...] = (32, 64, 160, 256)
+    heads: tuple[int, ...] = (1, 2, 5, 8)
+    reductions: tuple[int, ...] = (8, 4, 2, 1)
+    expansion: int = 4
+    drop_path: float = 0.1
+    epsilon: float = 1e-6
+    standardize: Standardize = IMAGENET
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
+        """``{"c2".."c5"}`` of raw RGB, at strides 4, 8, 16 and 32; there is no map at 2.
+
+        Raises:
+          BadInput: a side below 29 pixels, which leaves no window for the first keys.
+        """
+        if min(image.shape[1:3]) < 29:
+            raise BadInput(f"an image of {image.shape[1]}x{image.shape[2]} is too small for MiT; it takes 29 and more")
+        x = self.standardize(image).astype(self.dtype)
+        maps, place, last = {}, 0, max(sum(self.depths) - 1, 1)
+        for s, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True), 1):
+            size, stride = (7, 4) if s == 1 else (3, 2)
+            x = _conv(self, f"patches{s}", x, width, size, stride=stride, padding=size // 2)
+            x = LayerNorm(1e-5, dtype=self.dtype, name=f"patches{s}_norm")(x, train=train)
+            for i in range(depth):
+                x = Block(
+                    heads=self.heads[s - 1],
+                    reduction=self.reductions[s - 1],
+                    expansion=self.expansion,
+                    drop_path=self.drop_path * place / last,
+                    epsilon=self.epsilon,
+                    dtype=self.dtype,
+                    name=f"stage{s}_{i}",
+                )(x, train=train)
+                place += 1
+            x = LayerNorm(self.epsilon, dtype=self.dtype, name=f"norm{s}")(x, train=train)
+            maps[f"c{s + 1}"] = x
+        return maps
+
+
+class Block(nn.Module):
+    """Attention and Mix-FFN, each behind a normalisation and inside a residual."""
+
+    heads: int
+    reduction: int
+    expansion: int = 4
+    drop_path: float = 0.0
+    epsilon: float = 1e-6
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        """A map of the same shape."""
+        c = x.shape[-1]
+        y = LayerNorm(self.epsilon, dtype=self.dtype, name="norm1")(x, train=train)
+        y = Attention(self.heads, self.reduction, dtype=self.dtype, name="attention")(y, train=train)
+        x = x + DropPath(self.drop_path, name="drop1")(y, train=train)
+        y = LayerNorm(self.epsilon, dtype=self.dtype, name="norm2")(x, train=train)
+        y = _conv(self, "expand", y, self.expansion * c, 1)
+        y = _conv(self, "depthwise", y, self.expansion * c, 3, padding=1, groups=self.expansion * c)
+        y = _conv(self, "reduce", jax.nn.gelu(y, approximate=False), c, 1)
+        return x + DropPath(self.drop_path, name="drop2")(y, train=train)
+
+
+class Attention(nn.Module):
+    """Efficient self-attention (equation 2): queries from every place, keys and values from every window."""
+
+    heads: int
+    reduction: int
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        """A map of the same shape."""
+        b, h, w, c = x.shape
+        source = x
+        if self.reduction > 1:
+            source = _conv(self, "window", x, c, self.reduction, stride=self.reduction)
+            source = LayerNorm(1e-5, dtype=self.dtype, name="window_norm")(source, train=train)
+        query, key, value = (
+            _conv(self, name, y, c, 1).reshape(b, -1, self.heads, c // self.heads)
+            for name, y in (("query", x), ("key", source), ("value", source))
+        )
+        gathered = jax.nn.dot_product_attention(query, key, value)
+        return _conv(self, "out", gathered.reshape(b, h, w, c), c, 1)
+
+
+def _conv(
+    module: MiT | Block | Attention,
+    name: str,
+    x: Map,
+    features: int,
+    size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+) -> Map:
+    return Conv(
+        features,
+        size,
+        stride=stride,
+        padding=padding,
+        groups=groups,
+        kernel_init=dense_init if size == 1 else window_init,
+        dtype=module.dtype,
+        name=name,
+        parent=module,
+    )(x)
+
+
+VARIANTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "b0": ((2, 2, 2, 2), (32, 64, 160, 256)),
+    "b1": ((2, 2, 2, 2), (64, 128, 320, 512)),
+    "b2": ((3, 4, 6, 3), (64, 128, 320, 512)),
+    "b3": ((3, 4, 18, 3), (64, 128, 320, 512)),
+    "b4": ((3, 8, 27, 3), (64, 128, 320, 512)),
+    "b5": ((3, 6, 40, 3), (64, 128, 320, 512)),
+}
+"""(blocks, channels) per stage (paper Table 6)."""
+
+
+def mit(
+    variant: str,
+    *,
+    drop_path: float = 0.1,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> MiT:
+    """The mix transformer "b0" to "b5".
+
+    Raises:
+      BadInput: another variant.
+    """
+    if variant not in VARIANTS:
+        raise BadInput(f"no MiT is called {variant!r}; there are: {', '.join(VARIANTS)}")
+    depths, widths = VARIANTS[variant]
+    return MiT(depths=depths, widths=widths, drop_path=drop_path, standardize=standardize, dtype=dtype)
+
+
+def _leaves(source: str, path: str, weight: str) -> Rules:
+    return (rf"{source}\.weight", f"{path}/{weight}"), (rf"{source}\.bias", f"{path}/bias")
+
+
+TRANSFORMERS_NAMES: Rules = tuple(
+    rule
+    for i in range(4)
+    for stage in (rf"stages\.{i}\.",)
+    for source, path, weight in (
+        (rf"{stage}patch_embeddings\.proj", f"patches{i + 1}", "kernel"),
+        (rf"{stage}patch_embeddings\.layer_norm", f"patches{i + 1}_norm", "scale"),
+        (rf"{stage}layer_norm", f"norm{i + 1}", "scale"),
+        *(
+            (rf"{stage}blocks\.(\d+)\.{theirs}", rf"stage{i + 1}_\1/{ours}", weight)
+            for theirs, ours, weight in (
+                ("layernorm_before", "norm1", "scale"),
+                (r"attention\.q_proj", "attention/query", "kernel"),
+                (r"attention\.k_proj", "attention/key", "kernel"),
+                (r"attention\.v_proj", "attention/value", "kernel"),
+                (r"attention\.o_proj", "attention/out", "kernel"),
+                (r"attention\.sequence_reduction\.sequence_reduction", "attention/window", "kernel"),
+                (r"attention\.sequence_reduction\.layer_norm", "attention/window_norm", "scale"),
+                ("layernorm_after", "norm2", "scale"),
+                (r"mlp\.fc1", "expand", "kernel"),
+                (r"mlp\.dwconv\.dwconv", "depthwise", "kernel"),
+                (r"mlp\.fc2", "reduce", "kernel"),
+            )
+        ),
+    )
+    for rule in _leaves(source, path, weight)
+)
+"""Rules from ``SegformerModel`` of transformers (5 and later) to the paths of :class:`MiT`."""
+
+HUB_NAMES: Rules = tuple(
+    rule
+    for i in range(4)
+    for source, path, weight in (
+        (rf"encoder\.patch_embeddings\.{i}\.proj", f"patches{i + 1}", "kernel"),
+        (rf"encoder\.patch_embeddings\.{i}\.layer_norm", f"patches{i + 1}_norm", "scale"),
+        (rf"encoder\.layer_norm\.{i}", f"norm{i + 1}", "scale"),
+        *(
+            (rf"encoder\.block\.{i}\.(\d+)\.{theirs}", rf"stage{i + 1}_\1/{ours}", weight)
+            for theirs, ours, weight in (
+                ("layer_norm_1", "norm1", "scale"),
+                (r"attention\.self\.query", "attention/query", "kernel"),
+                (r"attention\.self\.key", "attention/key", "kernel"),
+                (r"attention\.self\.value", "attention/value", "kernel"),
+                (r"attention\.output\.dense", "attention/out", "kernel"),
+                (r"attention\.self\.sr", "attention/window", "kernel"),
+                (r"attention\.self\.layer_norm", "attention/window_norm", "scale"),
+                ("layer_norm_2", "norm2", "scale"),
+                (r"mlp\.dense1", "expand", "kernel"),
+                (r"mlp\.dwconv\.dwconv", "depthwise", "kernel"),
+                (r"mlp\.dense2", "reduce", "kernel"),
+            )
+        ),
+    )
+    for rule in _leaves(source, path, weight)
+)
+"""Rules from the names in published files, which transformers had before version 5."""

@@ -1,0 +1,110 @@
+"""Semantic FPN: a feature pyramid whose levels are enlarged to 1/4 and summed (Kirillov et al. 2019, arXiv:1901.02446).
+
+The pyramid is that of Lin et al. 2017 (arXiv:1612.03144): 1x1 laterals and a top-down path. Figure 3 of the later paper
+adds, on each level, as many steps of 3x3 convolution, group normalisation, ReLU and doubling as bring it to 1/4 of the
+image. No 3x3 convolutions follow the sums of the pyramid, and doubling aligns corners, as in
+segmentation-models-pytorch.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxseg.backbones import resnet
+from jaxseg.layers.conv import Conv
+from jaxseg.layers.conv_norm import ConvNorm, torch_names
+from jaxseg.layers.dropout import Dropout
+from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.ops.resize import resize_bilinear, resize_nearest
+from jaxseg.registry import register
+from jaxseg.types import Rules
+
+Map = Float[Array, "b _ _ _"]
+
+
+class FPNDecoder(nn.Module):
+    """The pyramid and the sum of its levels.
+
+    Attributes:
+      pyramid: channels of the pyramid.
+      features: channels of the sum, a multiple of 32 (the groups of the normalisation).
+      dropout: rate of whole channels at the end.
+      dtype: compute dtype.
+    """
+
+    pyramid: int = 256
+    features: int = 128
+    dropout: float = 0.2
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
+        """``{"c2".."c5"}`` at strides 4, 8, 16, 32 -> a map at stride 4."""
+        x = Conv(self.pyramid, 1, dtype=self.dtype, name="lateral5")(maps["c5"])
+        total = self._level(5, x, train=train)
+        for k in (4, 3, 2):
+            lateral = Conv(self.pyramid, 1, dtype=self.dtype, name=f"lateral{k}")(maps[f"c{k}"])
+            x = resize_nearest(x, (lateral.shape[1], lateral.shape[2])) + lateral
+            total = total + self._level(k, x, train=train)
+        return Dropout(self.dropout, spatial=True, name="dropout")(total, train=train)
+
+    def _level(self, k: int, x: Map, *, train: bool) -> Map:
+        for i in range(max(k - 2, 1)):
+            step = ConvNorm(self.features, norm="group", dtype=self.dtype, name=f"level{k}_{i}")
+            x = jax.nn.relu(step(x, train=train))
+            if k > 2:
+                x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]), align_corners=True)
+        return x
+
+
+SMP_NAMES: Rules = smp_names(
+    resnet.TORCHVISION_NAMES,
+    (
+        (r"decoder\.p5\.weight", "decoder/lateral5/kernel"),
+        (r"decoder\.p5\.bias", "decoder/lateral5/bias"),
+        (r"decoder\.p(\d)\.skip_conv\.weight", r"decoder/lateral\1/kernel"),
+        (r"decoder\.p(\d)\.skip_conv\.bias", r"decoder/lateral\1/bias"),
+        *(
+            rule
+            for i, k in enumerate((5, 4, 3, 2))
+            for rule in torch_names(rf"decoder\.seg_blocks\.{i}\.block\.(\d)\.block", rf"decoder/level{k}_\1")
+        ),
+    ),
+)
+"""Rules from ``FPN`` of segmentation-models-pytorch on a ResNet."""
+
+
+@register(task="semantic", paper="arXiv:1901.02446", params=26_118_613, names={"smp": SMP_NAMES})
+def fpn_resnet50(
+    num_classes: int = 21,
+    width: int = 64,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Semantic FPN on a ResNet-50."""
+    return _on_resnet(50, num_classes, width, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:1901.02446", params=45_110_741, names={"smp": SMP_NAMES})
+def fpn_resnet101(
+    num_classes: int = 21,
+    width: int = 64,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Semantic FPN on a ResNet-101."""
+    return _on_resnet(101, num_classes, width, standardize, dtype)
+
+
+def _on_resnet(
+    layers: int, num_classes: int, width: int, standardize: Standardize, dtype: jnp.dtype | type
+) -> EncoderDecoder:
+    return EncoderDecoder(
+        backbone=resnet.resnet(layers, width=width, standardize=standardize, dtype=dtype),
+        decoder=FPNDecoder(dtype=dtype),
+        num_classes=num_classes,
+        kernel_size=1,
+        dtype=dtype,
+    )

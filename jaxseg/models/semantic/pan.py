@@ -1,0 +1,130 @@
+"""PAN: pyramid attention network for semantic segmentation (Li et al. 2018, arXiv:1805.10180), over any backbone.
+
+Feature pyramid attention on ``c5``: a small hourglass of 7x7, 5x5 and 3x3 convolutions weighs each place, and a
+globally pooled branch is added. Global attention upsampling then goes down to ``c2``: pooled high-level features weigh
+the channels of the low-level ones. As in segmentation-models-pytorch the hourglass has one channel, and every
+convolution has a bias beside its normalisation.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxseg.backbones import resnet
+from jaxseg.layers.conv_norm import ConvNorm, torch_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.ops.pool import max_pool
+from jaxseg.ops.resize import resize_bilinear
+from jaxseg.registry import register
+from jaxseg.types import BadInput, Rules
+
+Map = Float[Array, "b _ _ _"]
+
+
+class PANDecoder(nn.Module):
+    """Attention over the pyramid, then upsampling by attention over the channels, down to ``c2``.
+
+    Attributes:
+      features: channels of all its maps.
+      dtype: compute dtype.
+    """
+
+    features: int = 32
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
+        """``{"c2".."c5"}``, the last of 8x8 cells or more -> a map at stride 4."""
+        x = PyramidAttention(self.features, dtype=self.dtype, name="attention")(maps["c5"], train=train)
+        for k in (4, 3, 2):
+            x = AttentionUpsample(self.features, dtype=self.dtype, name=f"up{k}")(maps[f"c{k}"], x, train=train)
+        return x
+
+
+class PyramidAttention(nn.Module):
+    """Feature pyramid attention (Figure 3b)."""
+
+    features: int
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        """The map of ``features`` channels, each place weighed, plus its global mean.
+
+        Raises:
+          BadInput: fewer than 8 rows or columns, which three poolings would leave empty.
+        """
+        h, w = x.shape[1:3]
+        if min(h, w) < 8:
+            raise BadInput(f"a map of {h}x{w} is too small for PAN's three poolings; it needs 8x8 cells or more")
+
+        def step(name: str, x: Map, features: int, size: int) -> Map:
+            pair = ConvNorm(features, size, use_bias=True, dtype=self.dtype, name=name)
+            return jax.nn.relu(pair(x, train=train))
+
+        mean = step("mean", jnp.mean(x, axis=(1, 2), keepdims=True), self.features, 1)
+        middle = step("middle", x, self.features, 1)
+        at2 = step("down1", max_pool(x, 2), 1, 7)
+        at4 = step("down2", max_pool(at2, 2), 1, 5)
+        at8 = step("down3_2", step("down3_1", max_pool(at4, 2), 1, 3), 1, 3)
+        weight = resize_bilinear(at8, (h // 4, w // 4), align_corners=True) + step("lateral2", at4, 1, 5)
+        weight = resize_bilinear(weight, (h // 2, w // 2), align_corners=True) + step("lateral1", at2, 1, 7)
+        return resize_bilinear(weight, (h, w), align_corners=True) * middle + mean
+
+
+class AttentionUpsample(nn.Module):
+    """Global attention upsampling (Figure 4)."""
+
+    features: int
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, low: Map, high: Map, *, train: bool) -> Map:
+        """The high-level map at the size of the low-level one, plus that one with its channels weighed."""
+        weight = jnp.mean(high, axis=(1, 2), keepdims=True)
+        weight = ConvNorm(self.features, 1, use_bias=True, dtype=self.dtype, name="gate")(weight, train=train)
+        low = ConvNorm(self.features, 3, use_bias=True, dtype=self.dtype, name="low")(low, train=train)
+        high = resize_bilinear(high, (low.shape[1], low.shape[2]), align_corners=True)
+        return high + jax.nn.relu(low) * jax.nn.sigmoid(weight)
+
+
+SMP_NAMES: Rules = smp_names(
+    resnet.TORCHVISION_NAMES,
+    tuple(
+        rule
+        for source, path in (
+            (r"decoder\.fpa\.branch1\.1", "decoder/attention/mean"),
+            (r"decoder\.fpa\.mid\.0", "decoder/attention/middle"),
+            (r"decoder\.fpa\.down([12])\.1", r"decoder/attention/down\1"),
+            (r"decoder\.fpa\.down3\.(\d)", r"decoder/attention/down3_\1"),
+            (r"decoder\.fpa\.conv([12])", r"decoder/attention/lateral\1"),
+            *((rf"decoder\.gau{i}\.conv1\.1", f"decoder/up{i + 1}/gate") for i in (1, 2, 3)),
+            *((rf"decoder\.gau{i}\.conv2", f"decoder/up{i + 1}/low") for i in (1, 2, 3)),
+        )
+        for rule in torch_names(source, path, conv="conv", norm="bn")
+    ),
+)
+"""Rules from ``PAN`` of segmentation-models-pytorch on a ResNet."""
+
+
+@register(task="semantic", paper="arXiv:1805.10180", params=24_265_596, names={"smp": SMP_NAMES})
+def pan_resnet50(
+    num_classes: int = 21,
+    width: int = 64,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """PAN on a ResNet-50 of output stride 16; images below 128 pixels are padded to that inside."""
+    backbone = resnet.resnet(
+        50, width=width, output_stride=16, multi_grid=(1, 1, 1), standardize=standardize, dtype=dtype
+    )
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=PANDecoder(dtype=dtype),
+        num_classes=num_classes,
+        multiple=16,
+        least=128,
+        dtype=dtype,
+    )

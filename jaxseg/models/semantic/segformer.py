@@ -1,0 +1,170 @@
+"""SegFormer: simple and efficient design for semantic segmentation with transformers (Xie et al. 2021,
+arXiv:2105.15203).
+
+The mix transformer's four maps, each reduced or widened to the same channels by one linear layer, resized to 1/4 of the
+image, concatenated coarse to fine, fused by a second layer and classified by a third (section 3.2).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from jaxseg.backbones import mit
+from jaxseg.layers.conv import Conv
+from jaxseg.layers.conv_norm import ConvNorm
+from jaxseg.layers.dropout import Dropout
+from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.ops.pad import pad_to_multiple
+from jaxseg.ops.resize import resize_bilinear
+from jaxseg.registry import register
+from jaxseg.types import Rules
+
+Map = Float[Array, "b _ _ _"]
+
+
+class SegFormer(nn.Module):
+    """Backbone and all-MLP head.
+
+    Attributes:
+      backbone: ``backbone(image, train=...)`` with maps ``"c2" .. "c5"``; the paper's is
+        :class:`jaxseg.backbones.mit.MiT`.
+      num_classes: channels of the logits.
+      features: channels of the head: 256 for B0 and B1, 768 for the others.
+      dropout: rate of whole channels before the classifier.
+      dtype: compute dtype.
+    """
+
+    backbone: nn.Module
+    num_classes: int = 150
+    features: int = 256
+    dropout: float = 0.1
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size; sides below 32 are padded to that inside."""
+        h, w = image.shape[1:3]
+        padded = pad_to_multiple(image, 1, least=32)
+        maps = self.backbone(padded, train=train)
+        size = (maps["c2"].shape[1], maps["c2"].shape[2])
+        levels = []
+        for k in (5, 4, 3, 2):
+            linear = Conv(self.features, 1, kernel_init=mit.dense_init, dtype=self.dtype, name=f"linear{k}")
+            levels.append(resize_bilinear(linear(maps[f"c{k}"]), size))
+        fuse = ConvNorm(self.features, 1, dtype=self.dtype, name="fuse")
+        x = jax.nn.relu(fuse(jnp.concatenate(levels, axis=-1), train=train))
+        x = Dropout(self.dropout, spatial=True, name="dropout")(x, train=train)
+        x = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
+        x = resize_bilinear(x, (padded.shape[1], padded.shape[2]))
+        return {"logits": x[:, :h, :w].astype(jnp.float32)}
+
+
+TRANSFORMERS_NAMES: Rules = (
+    *((rf"segformer\.{name}", f"backbone/{path}") for name, path in (*mit.TRANSFORMERS_NAMES, *mit.HUB_NAMES)),
+    *(
+        (rf"decode_head\.{layers}\.{k - 2}\.proj\.{source}", f"linear{k}/{leaf}")
+        for layers in ("linear_projections", "linear_c")
+        for k in (2, 3, 4, 5)
+        for source, leaf in (("weight", "kernel"), ("bias", "bias"))
+    ),
+    (r"decode_head\.linear_fuse\.weight", "fuse/conv/kernel"),
+    (r"decode_head\.batch_norm\.weight", "fuse/norm/scale"),
+    (r"decode_head\.batch_norm\.bias", "fuse/norm/bias"),
+    (r"decode_head\.batch_norm\.running_(mean|var)", r"fuse/norm/\1"),
+    (r"decode_head\.batch_norm\.num_batches_tracked", None),
+    (r"decode_head\.classifier\.weight", "classifier/kernel"),
+    (r"decode_head\.classifier\.bias", "classifier/bias"),
+)
+"""Rules from ``SegformerForSemanticSegmentation`` of transformers, in memory (version 5) and in published files."""
+
+
+def _segformer(
+    variant: str,
+    num_classes: int,
+    features: int,
+    drop_path: float,
+    dropout: float,
+    standardize: Standardize,
+    dtype: jnp.dtype | type,
+) -> SegFormer:
+    backbone = mit.mit(variant, drop_path=drop_path, standardize=standardize, dtype=dtype)
+    return SegFormer(backbone=backbone, num_classes=num_classes, features=features, dropout=dropout, dtype=dtype)
+
+
+@register(task="semantic", paper="arXiv:2105.15203", params=3_752_694, names={"transformers": TRANSFORMERS_NAMES})
+def segformer_b0(
+    num_classes: int = 150,
+    features: int = 256,
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> SegFormer:
+    """SegFormer-B0: the smallest."""
+    return _segformer("b0", num_classes, features, drop_path, dropout, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:2105.15203", params=13_715_798, names={"transformers": TRANSFORMERS_NAMES})
+def segformer_b1(
+    num_classes: int = 150,
+    features: int = 256,
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> SegFormer:
+    """SegFormer-B1."""
+    return _segformer("b1", num_classes, features, drop_path, dropout, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:2105.15203", params=27_461_974, names={"transformers": TRANSFORMERS_NAMES})
+def segformer_b2(
+    num_classes: int = 150,
+    features: int = 768,
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> SegFormer:
+    """SegFormer-B2."""
+    return _segformer("b2", num_classes, features, drop_path, dropout, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:2105.15203", params=47_337_814, names={"transformers": TRANSFORMERS_NAMES})
+def segformer_b3(
+    num_classes: int = 150,
+    features: int = 768,
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> SegFormer:
+    """SegFormer-B3."""
+    return _segformer("b3", num_classes, features, drop_path, dropout, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:2105.15203", params=64_108_374, names={"transformers": TRANSFORMERS_NAMES})
+def segformer_b4(
+    num_classes: int = 150,
+    features: int = 768,
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> SegFormer:
+    """SegFormer-B4."""
+    return _segformer("b4", num_classes, features, drop_path, dropout, standardize, dtype)
+
+
+@register(task="semantic", paper="arXiv:2105.15203", params=84_708_694, names={"transformers": TRANSFORMERS_NAMES})
+def segformer_b5(
+    num_classes: int = 150,
+    features: int = 768,
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> SegFormer:
+    """SegFormer-B5: the largest."""
+    return _segformer("b5", num_classes, features, drop_path, dropout, standardize, dtype)

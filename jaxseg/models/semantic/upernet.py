@@ -1,0 +1,187 @@
+"""UPerNet: unified perceptual parsing for scene understanding (Xiao et al. 2018, arXiv:1807.10221), its scene head.
+
+Pyramid pooling on ``c5``, a feature pyramid down to ``c2`` with bilinear enlargement, one 3x3 convolution per level,
+all levels resized to ``c2``, concatenated and fused (Figure 4). ``UPerNet`` adds the auxiliary head on ``c4`` that
+mmsegmentation and transformers train it with; ``UPerNetDecoder`` is the rest, over any backbone.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from jaxseg.backbones import resnet
+from jaxseg.layers.conv import Conv
+from jaxseg.layers.conv_norm import ConvNorm, torch_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.norm import make_norm
+from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.models.semantic.pspnet import PyramidPooling
+from jaxseg.ops.resize import resize_bilinear
+from jaxseg.registry import register
+from jaxseg.types import Rules
+
+Map = Float[Array, "b _ _ _"]
+
+
+class UPerNet(nn.Module):
+    """Backbone, decoder, classifier and auxiliary head; logits are resized without aligning corners.
+
+    Attributes:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      features: channels of the decoder.
+      aux_features: channels of the auxiliary head.
+      dtype: compute dtype.
+    """
+
+    backbone: nn.Module
+    num_classes: int = 150
+    features: int = 512
+    aux_features: int = 256
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+        """``{"logits": f32[b h w k]}`` of raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
+        maps = self.backbone(image, train=train)
+        x = UPerNetDecoder(self.features, dtype=self.dtype, name="decoder")(maps, train=train)
+        outputs = {"logits": Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)}
+        if train or self.is_initializing():
+            aux = ConvNorm(self.aux_features, dtype=self.dtype, name="aux_head")(maps["c4"], train=train)
+            classifier = Conv(self.num_classes, 1, dtype=self.dtype, name="aux_classifier")
+            outputs["aux_logits"] = classifier(jax.nn.relu(aux))
+        size = (image.shape[1], image.shape[2])
+        return {key: resize_bilinear(x, size).astype(jnp.float32) for key, x in outputs.items()}
+
+
+class UPerNetDecoder(nn.Module):
+    """Pyramid pooling, feature pyramid, fusion.
+
+    Attributes:
+      features: channels of all its maps.
+      map_norm: of the backbone's maps before they enter: "none", or "pixel" as in segmentation-models-pytorch.
+      dtype: compute dtype.
+    """
+
+    features: int = 512
+    map_norm: str = "none"
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
+        """``{"c2".."c5"}`` -> a map at the resolution of ``c2``."""
+        norm = make_norm(self.map_norm)
+        maps = {f"c{k}": norm(dtype=self.dtype, name=f"norm{k}")(maps[f"c{k}"], train=train) for k in (2, 3, 4, 5)}
+        pooled = PyramidPooling(self.features, dtype=self.dtype, name="pyramid")(maps["c5"], train=train)
+        x = self._step("pyramid_fuse", jnp.concatenate([maps["c5"], *pooled], axis=-1), 3, train=train)
+        levels = [x]
+        for k in (4, 3, 2):
+            lateral = self._step(f"lateral{k}", maps[f"c{k}"], 1, train=train)
+            x = lateral + resize_bilinear(x, (lateral.shape[1], lateral.shape[2]))
+            levels.append(self._step(f"level{k}", x, 3, train=train))
+        size = (x.shape[1], x.shape[2])
+        levels = [resize_bilinear(level, size) for level in reversed(levels)]
+        return self._step("fuse", jnp.concatenate(levels, axis=-1), 3, train=train)
+
+    def _step(self, name: str, x: Map, size: int, *, train: bool) -> Map:
+        return jax.nn.relu(ConvNorm(self.features, size, dtype=self.dtype, name=name)(x, train=train))
+
+
+TRANSFORMERS_NAMES: Rules = (
+    (r".*\.num_batches_tracked", None),
+    *((rf"backbone\.{name}", path and f"backbone/{path}") for name, path in resnet.TRANSFORMERS_NAMES),
+    *(
+        rule
+        for source, path in (
+            *((rf"decode_head\.psp_modules\.{i}\.1", f"decoder/pyramid/grid{n}") for i, n in enumerate((1, 2, 3, 6))),
+            (r"decode_head\.bottleneck", "decoder/pyramid_fuse"),
+            *((rf"decode_head\.lateral_convs\.{k - 2}", f"decoder/lateral{k}") for k in (2, 3, 4)),
+            *((rf"decode_head\.fpn_convs\.{k - 2}", f"decoder/level{k}") for k in (2, 3, 4)),
+            (r"decode_head\.fpn_bottleneck", "decoder/fuse"),
+            (r"auxiliary_head\.convs\.0", "aux_head"),
+        )
+        for rule in torch_names(source, path, conv="conv", norm="batch_norm")
+    ),
+    (r"decode_head\.classifier\.weight", "classifier/kernel"),
+    (r"decode_head\.classifier\.bias", "classifier/bias"),
+    (r"auxiliary_head\.classifier\.weight", "aux_classifier/kernel"),
+    (r"auxiliary_head\.classifier\.bias", "aux_classifier/bias"),
+)
+"""Rules from ``UperNetForSemanticSegmentation`` of transformers on its ResNet to the paths of :class:`UPerNet`."""
+
+SMP_NAMES: Rules = smp_names(
+    resnet.TORCHVISION_NAMES,
+    (
+        *(
+            (rf"decoder\.feature_norms\.{k - 2}\.{source}", f"decoder/norm{k}/{leaf}")
+            for k in (2, 3, 4, 5)
+            for source, leaf in (("weight", "scale"), ("bias", "bias"))
+        ),
+        *(
+            rule
+            for source, path in (
+                *((rf"decoder\.psp\.blocks\.{i}\.1", f"decoder/pyramid/grid{n}") for i, n in enumerate((1, 2, 3, 6))),
+                (r"decoder\.psp\.out_conv", "decoder/pyramid_fuse"),
+                *((rf"decoder\.fpn_lateral_blocks\.{4 - k}\.conv_norm_relu", f"decoder/lateral{k}") for k in (2, 3, 4)),
+                *((rf"decoder\.fpn_conv_blocks\.{4 - k}", f"decoder/level{k}") for k in (2, 3, 4)),
+                (r"decoder\.fusion_block", "decoder/fuse"),
+            )
+            for rule in torch_names(source, path)
+        ),
+    ),
+)
+"""Rules from ``UPerNet`` of segmentation-models-pytorch on a ResNet."""
+
+
+@register(
+    task="semantic",
+    paper="arXiv:1807.10221",
+    params=66_496_876,
+    names={"transformers": TRANSFORMERS_NAMES},
+)
+def upernet_resnet50(
+    num_classes: int = 150,
+    width: int = 64,
+    features: int = 512,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> UPerNet:
+    """UPerNet on a ResNet-50, 512 channels, auxiliary head included."""
+    backbone = resnet.resnet(50, width=width, standardize=standardize, dtype=dtype)
+    return UPerNet(backbone=backbone, num_classes=num_classes, features=features, dtype=dtype)
+
+
+@register(
+    task="semantic",
+    paper="arXiv:1807.10221",
+    params=85_489_004,
+    names={"transformers": TRANSFORMERS_NAMES},
+)
+def upernet_resnet101(
+    num_classes: int = 150,
+    width: int = 64,
+    features: int = 512,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> UPerNet:
+    """UPerNet on a ResNet-101, 512 channels, auxiliary head included."""
+    backbone = resnet.resnet(101, width=width, standardize=standardize, dtype=dtype)
+    return UPerNet(backbone=backbone, num_classes=num_classes, features=features, dtype=dtype)
+
+
+@register(task="semantic", paper="arXiv:1807.10221", params=37_289_813, names={"smp": SMP_NAMES})
+def upernet_resnet50_smp(
+    num_classes: int = 21,
+    width: int = 64,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """UPerNet of segmentation-models-pytorch on a ResNet-50: 256 channels, the backbone's maps normalised."""
+    return EncoderDecoder(
+        backbone=resnet.resnet(50, width=width, standardize=standardize, dtype=dtype),
+        decoder=UPerNetDecoder(256, map_norm="pixel", dtype=dtype),
+        num_classes=num_classes,
+        kernel_size=1,
+        dtype=dtype,
+    )
