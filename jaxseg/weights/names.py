@@ -43,7 +43,7 @@ def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: 
 def convert_sparing(
     source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules, *, spared: Collection[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """``convert``, but the leaves ``spared`` keep the target's own numbers where the source's have another shape.
+    """``convert``, but the leaves ``spared`` keep the target's own numbers where the source has none of their shape.
 
     Args:
       source: see ``convert``.
@@ -85,6 +85,10 @@ def convert_sparing(
                 faults.append((name, f"shape {tuple(np.shape(value))} does not fit {path} of {tuple(leaf.shape)}"))
             filled[path] = np.zeros(0) if array is None else array.astype(leaf.dtype)
             origin[path] = name
+    for path in spared:
+        if path in leaves and path not in filled:
+            kept.append(path)
+            filled[path] = np.asarray(leaves[path][1])
     unfilled = [path for path in leaves if path not in filled]
     faults += [(path, "nothing in the file fills it") for path in unfilled]
     if faults:
