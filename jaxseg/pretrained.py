@@ -86,7 +86,7 @@ def into_model(
     Raises:
       BadInput: see ``from_file``.
     """
-    rules = _rules_of(model) if rules is None else rules
+    rules = rules_of(model) if rules is None else rules
     source = read(path)
     shapes = _shapes(model)
     implementation = max(rules, key=lambda known: _fitting(source, shapes, rules[known]))
@@ -105,13 +105,18 @@ def into_model(
     return Imported(model, variables, implementation, fresh, _digest(Path(path)))
 
 
-def _rules_of(model: Any) -> dict[str, Rules]:
+def rules_of(model: Any) -> dict[str, Rules]:
+    """The rules of every registered model of the same class, by implementation.
+
+    Raises:
+      BadInput: there are none.
+    """
     found: dict[str, Rules] = {}
-    for name, entry in registry.entries().items():
+    for entry in registry.entries().values():
         if entry.names and type(entry.build()) is type(model):
-            found |= {f"{implementation} ({name})": rules for implementation, rules in entry.names.items()}
+            found |= {name: rules for name, rules in entry.names.items() if name not in found}
     if not found:
-        raise BadInput(f"no rules bring weights of others into a {type(model).__name__}")
+        raise BadInput(f"no rules bring weights of others into a {type(model).__name__}, or its own out")
     return found
 
 
