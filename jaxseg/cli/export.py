@@ -13,7 +13,7 @@ FORMATS = ("safetensors", "stablehlo", "torch", "onnx")
 @click.argument("model", metavar="WORKDIR|DIR")
 @click.option("--format", "form", type=click.Choice(FORMATS), required=True)
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="The file (safetensors: or folder) to write."
+    "--out", type=click.Path(path_type=Path), required=True, help="The file to write; safetensors: or folder."
 )
 @click.option("--size", type=click.IntRange(1), nargs=2, help="Height and width, where a format or network needs them.")
 @click.option("--to", "implementation", help="Whose names a torch file gets, such as torchvision.")

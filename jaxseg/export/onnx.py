@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxseg.export import folder
@@ -45,17 +46,15 @@ def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int]) -> f
       FailedRun: the network could not be translated.
     """
     python = interpreter()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with tempfile.TemporaryDirectory() as work:
         folder.write(Path(work) / "model", card, variables)
         words = [python, "-m", "jaxseg.export.onnx", str(Path(work) / "model"), str(path), str(size[0]), str(size[1])]
-        root = str(Path(__file__).parents[2])
-        done = subprocess.run(
-            words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}, check=False
-        )
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise FailedRun(
-            f"the network could not be translated to ONNX: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
-        )
+        lines = done.stderr.strip().splitlines() or ["?"]
+        reason = next((line for line in reversed(lines) if "Error" in line), lines[-1])
+        raise FailedRun(f"the network could not be translated to ONNX: {reason}")
     return float(json.loads(done.stdout.splitlines()[-1])["error"])
 
 
@@ -94,7 +93,7 @@ def translate(source: Path, path: Path, size: tuple[int, int]) -> float:
     image = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.float32)
     session = onnxruntime.InferenceSession(str(path))
     found = session.run(None, {session.get_inputs()[0].name: image})[0]
-    wanted = jax.jit(probability)(image)
+    wanted = jax.jit(probability)(jnp.asarray(image))
     return float(np.abs(found - np.asarray(wanted)).max())
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import export
 
@@ -23,6 +24,9 @@ from jaxseg.export.folder import Card, card_text
 from jaxseg.types import BadInput
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+
+ANY_SIZE = ("b, h, w, 3", "b, 32*h, 32*w, 3")
+"""Rows and columns left open, or open but for a factor that most networks' strides divide."""
 
 PROGRAM, CARD = "program.bin", "card.json"
 
@@ -46,17 +50,19 @@ def write(
       BadInput: the network needs a size.
     """
     forward = forward_of(card, variables)
-    try:
-        shape = export.symbolic_shape("b, h, w, 3" if size is None else f"b, {size[0]}, {size[1]}, 3")
-        image = jax.ShapeDtypeStruct(shape, np.uint8)
-        program = export.export(jax.jit(forward), platforms=list(platforms))(image)
-    except Exception as error:
-        if size is None:
+    shapes = ANY_SIZE if size is None else (f"b, {size[0]}, {size[1]}, 3",)
+    program, reason = None, ""
+    for text in shapes:
+        image = jax.ShapeDtypeStruct(export.symbolic_shape(text), np.uint8)
+        try:
+            program = export.export(jax.jit(forward), platforms=list(platforms))(image)
+            break
+        except Exception as error:
+            if size is not None:
+                raise
             reason = " ".join(str(error).split())[:160]
-            raise BadInput(
-                f"this network needs a size: --size HEIGHT WIDTH (with any, tracing stops: {reason})"
-            ) from error
-        raise
+    if program is None:
+        raise BadInput(f"this network needs a size: --size HEIGHT WIDTH (any size stops at: {reason})")
     part = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -66,7 +72,7 @@ def write(
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return " ".join(str(n) for n in shape)
+    return text.replace(",", "")
 
 
 def read(path: Path) -> tuple[Callable[[Any], dict[str, jax.Array]], dict[str, Any]]:
@@ -79,7 +85,7 @@ def read(path: Path) -> tuple[Callable[[Any], dict[str, jax.Array]], dict[str, A
 def verify(path: Path, card: Card, variables: Any, image: np.ndarray) -> float:
     """The largest difference of any probability between the file's program and ``model.apply``."""
     found = read(path)[0](image)["probability"]
-    wanted = jax.jit(forward_of(card, variables))(image)["probability"]
+    wanted = jax.jit(forward_of(card, variables))(jnp.asarray(image))["probability"]
     return float(np.abs(np.asarray(found) - np.asarray(wanted)).max())
 
 
@@ -88,7 +94,8 @@ def forward_of(card: Card, variables: Any) -> Callable[[jax.Array], dict[str, ja
 
     def forward(image: jax.Array) -> dict[str, jax.Array]:
         batch = {"image": image}
-        outputs = card.model.apply(variables, **card.task.inputs(batch, train=False), train=False)
+        constants = jax.tree.map(jnp.asarray, variables)
+        outputs = card.model.apply(constants, **card.task.inputs(batch, train=False), train=False)
         return card.task.predict(outputs, batch)
 
     return forward

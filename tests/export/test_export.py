@@ -25,7 +25,13 @@ from tests.torchvision_cpu import torchvision_or_skip
 def random_numbers(model):
     shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8))
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: rng.uniform(0.01, 0.3, leaf.shape).astype(np.float32), shapes)
+
+    def draw(leaf):
+        spread = (2 / np.prod(leaf.shape[:-1])) ** 0.5
+        drawn = rng.normal(size=leaf.shape) * spread if leaf.ndim > 1 else rng.uniform(0.5, 1, leaf.shape)
+        return drawn.astype(np.float32)
+
+    return jax.tree.map(draw, shapes)
 
 
 def card_of(model, classes=3):
@@ -47,21 +53,21 @@ print(json.dumps([card["classes"], card["palette"], list(program.platforms)]))
 """
 
 
+ANY_SIZE = {"unet"}
+"""Networks that can be traced without knowing rows and columns."""
+
+
 @pytest.mark.parametrize("name", ["unet", "fcn_resnet50", "segnet_basic"])
 def test_stablehlo_in_a_process_that_has_only_jax(name, tmp_path):
-    model = SMALL[name](np.float32)
+    model = SMALL[name](jax.numpy.float32)
     variables, card = random_numbers(model), card_of(model)
     path = tmp_path / "model.stablehlo"
-    try:
-        shape = stablehlo.write(path, card, variables, size=None)
-        assert shape == "b h w 3"
-    except BadInput as error:
-        assert "--size" in str(error)
-        shape = stablehlo.write(path, card, variables, size=(64, 48))
-        assert shape == "b 64 48 3"
-    images = {"one": picture(1, 64, 48, 3), "five": picture(5, 64, 48, 3)}
-    if shape == "b h w 3":
-        images["odd"] = picture(2, 37, 50, 3)
+    shape = stablehlo.write(path, card, variables, size=None if name in ANY_SIZE else (64, 48))
+    assert shape == ("b 32*h 32*w 3" if name in ANY_SIZE else "b 64 48 3")
+    size = (64, 64) if name in ANY_SIZE else (64, 48)
+    images = {"one": picture(1, *size, 3), "five": picture(5, *size, 3)}
+    if name in ANY_SIZE:
+        images["other"] = picture(2, 96, 32, 3)
     np.savez(tmp_path / "in.npz", **images)
     words = [sys.executable, "-c", ELSEWHERE, path, tmp_path / "in.npz", tmp_path / "out.npz"]
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, cwd=tmp_path, check=False)
@@ -78,7 +84,7 @@ def test_torch_state_dict_loads_strictly_and_gives_the_same(tmp_path):
     depths = (1, 1, 1, 1)
     trunk = models.resnet.ResNet(models.resnet.Bottleneck, depths, replace_stride_with_dilation=(False, True, True))
     network = models.segmentation.fcn._fcn_resnet(trunk, 3, True).eval()
-    model = ResNetFCN(SMALL["fcn_resnet50"](np.float32).backbone.clone(width=64), num_classes=3)
+    model = ResNetFCN(SMALL["fcn_resnet50"](jax.numpy.float32).backbone.clone(width=64), num_classes=3)
     variables = random_numbers(model)
     torch_format.write(tmp_path / "model.pth", variables, TORCHVISION_NAMES)
     assert torch_format.verify(tmp_path / "model.pth", variables, TORCHVISION_NAMES) == 0
@@ -138,4 +144,4 @@ def test_onnx(tmp_path):
         pytest.skip(str(error))
     model = unet(num_classes=3, depth=1, width=2)
     error = onnx.write(tmp_path / "model.onnx", card_of(model), random_numbers(model), size=(32, 48))
-    assert error <= 1e-4
+    assert 0 < error <= 1e-4
