@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from jaxseg.export import folder
 from jaxseg.export.folder import Card, card_text
@@ -30,7 +31,8 @@ ENVIRONMENT = ".venv-onnx"
 
 
 def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int]) -> float:
-    """Write an ONNX file from pixels ``f32[b h w 3]``, 0 to 255, to probabilities, for any batch.
+    """Write an ONNX file from pixels ``f32[b h w 3]``, 0 to 255, to probabilities, for any batch, or for one image
+    where jax2onnx cannot translate more.
 
     Args:
       path: of the file.
@@ -82,19 +84,27 @@ def translate(source: Path, path: Path, size: tuple[int, int]) -> float:
     def probability(image: jax.Array) -> jax.Array:
         return forward(image)["probability"]
 
-    shape = ("B", *size, 3)
-    with plain_forms():
-        made = jax2onnx.to_onnx(probability, [jax.ShapeDtypeStruct(_named(shape), np.float32)], model_name=card.name)
+    image = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.float32)
+    wanted = np.asarray(jax.jit(probability)(jnp.asarray(image)))
+    for batch in ("B", 1):  # some operations are translated for a batch of known size only
+        shape = export.symbolic_shape(f"{batch}, {size[0]}, {size[1]}, 3")
+        try:
+            with plain_forms():
+                given = [jax.ShapeDtypeStruct(shape, np.float32)]
+                made = jax2onnx.to_onnx(probability, given, model_name=card.name)
+            break
+        except Exception:
+            if batch == 1:
+                raise
     onnx.helper.set_model_props(made, {"jaxseg": card_text(card)})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     onnx.save(made, part)
     os.replace(part, path)
-    image = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.float32)
+    rows = 1 if batch == 1 else 2
     session = onnxruntime.InferenceSession(str(path))
-    found = session.run(None, {session.get_inputs()[0].name: image})[0]
-    wanted = jax.jit(probability)(jnp.asarray(image))
-    return float(np.abs(found - np.asarray(wanted)).max())
+    found = session.run(None, {session.get_inputs()[0].name: image[:rows]})[0]
+    return float(np.abs(found - wanted[:rows]).max())
 
 
 @contextlib.contextmanager
@@ -111,12 +121,6 @@ def plain_forms() -> Iterator[None]:
         yield
     finally:
         jax.lax.platform_dependent = choose
-
-
-def _named(shape: tuple[Any, ...]) -> tuple[Any, ...]:
-    from jax import export
-
-    return export.symbolic_shape(", ".join(str(n) for n in shape))
 
 
 if __name__ == "__main__":
