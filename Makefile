@@ -1,7 +1,7 @@
 # `make check` is what CI runs. On a fresh clone say `make setup` first.
 PYTHON ?= .venv/bin/python
 
-.PHONY: setup check lint types test docs catalogue format clean
+.PHONY: setup check lint types test docs catalogue onnx-env format clean
 
 setup: ## a virtual environment with everything that `make check` needs
 	python3 -m venv .venv
@@ -24,6 +24,10 @@ docs: ## into docs/_build/html; warnings are errors
 
 catalogue: ## rewrite the zoo table in README.md from the registry
 	$(PYTHON) docs/catalogue.py
+
+onnx-env: ## an environment of its own for `jaxseg export --format onnx`
+	python3 -m venv .venv-onnx
+	.venv-onnx/bin/pip install jax2onnx onnxruntime safetensors scipy jaxtyping
 
 format:
 	$(PYTHON) -m ruff check --fix .

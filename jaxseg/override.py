@@ -43,6 +43,15 @@ def override_text(recipe: Any, assignment: str) -> Any:
     return _replace(recipe, path.split("."), path, lambda kind, present: _parse(text, kind, present, path))
 
 
+def parse_text(text: str, present: Any, name: str) -> Any:
+    """The value that ``text`` spells for an option whose value at present is ``present``.
+
+    Raises:
+      BadInput: it spells none of that kind.
+    """
+    return _parse(text.strip(), _kind_of(present), present, name)
+
+
 def fields(value: Any) -> list[dataclasses.Field]:
     """The fields that make up a dataclass; a linen module's ``parent`` and ``name`` are none of them."""
     found = [f for f in dataclasses.fields(value) if f.init]

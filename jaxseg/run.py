@@ -6,11 +6,12 @@ whole image at once. Networks of valid convolutions are given their windows with
 (U-Net's overlap-tile).
 """
 
+import contextlib
 import functools
 import inspect
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseg import pretrained
 from jaxseg.data import Facts
+from jaxseg.export import folder as folder_form
+from jaxseg.export.folder import Card
 from jaxseg.ops.crf import DenseCRF
 from jaxseg.recipe import Recipe
+from jaxseg.recipe import dump as dump_form
 from jaxseg.recipe import load as load_form
 from jaxseg.train import checkpoint
 from jaxseg.train.optim import path_of
@@ -38,46 +43,64 @@ class Run:
       model: the linen module.
       variables: its collections; the moving averages where the run kept them.
       task: what its outputs mean.
-      recipe: what was run.
+      recipe: what was run; None for imported weights, and where the recipe's own code is not at hand.
       stage: the number of the recipe's stage that model, task and data are of.
       checkpoint: the folder that the variables come from.
       step: how many updates they have seen.
       averaged: whether they are moving averages.
+      card: what a model's folder says of it; None for checkpoints of a training.
     """
 
     model: Any
     variables: Any
     task: Any
-    recipe: Recipe
+    recipe: Recipe | None
     stage: int
     checkpoint: Path
     step: int
     averaged: bool
+    card: Card | None = None
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, or that of the registered model whose weights were imported."""
+        return self.card.name if self.recipe is None and self.card is not None else self._trained.name
 
     @property
     def data(self) -> Any:
         """What the stage was trained and evaluated on."""
-        return self.recipe.stages[self.stage].data
+        return self._trained.stages[self.stage].data
 
     @property
     def facts(self) -> Facts:
-        """The data set's facts: class names and palette."""
-        return self.data.facts()
+        """Class names and palette, and what else is known of the data set."""
+        if self.card is None:
+            return self.data.facts()
+        return Facts(self.card.name, "", self.card.classes, self.card.palette, {}, licence=self.card.licence)
+
+    @property
+    def _trained(self) -> Recipe:
+        if self.recipe is None:
+            raise BadInput(f"{self.checkpoint} has no recipe here: name one, jaxseg evaluate RECIPE.py --weights ...")
+        return self.recipe
 
 
 def load(path: str | os.PathLike[str], *, best: bool = True, recipe: Recipe | None = None) -> Run:
-    """The run in a work directory, or exactly the checkpoint in a checkpoint's own folder.
+    """The run in a work directory, exactly the checkpoint in a checkpoint's own folder, or a model that was handed on.
 
     Of a work directory the last stage that has a checkpoint counts, and of it the best checkpoint where one was kept.
 
     Args:
-      path: a work directory, a folder of checkpoints or one checkpoint.
+      path: a work directory, a folder of checkpoints, one checkpoint, or what ``jaxseg import`` and ``jaxseg export
+        --format safetensors`` write.
       best: False takes the latest checkpoint of a work directory.
       recipe: takes model, task and data from the last stage of this recipe instead of from the checkpoint's own.
 
     Raises:
       BadInput: there is no checkpoint, or it is damaged, or of another model.
     """
+    if folder_form.is_model(Path(path)):
+        return _handed_on(Path(path), recipe)
     folder, step = find_checkpoint(Path(path), best=best)
     saved = checkpoint.read(folder, step)
     run = load_form(saved.notes["recipe"]) if recipe is None else recipe
@@ -94,6 +117,75 @@ def load(path: str | os.PathLike[str], *, best: bool = True, recipe: Recipe | No
         step=saved.step,
         averaged=bool(saved.state.get("ema")),
     )
+
+
+def save(
+    run: Run, path: str | os.PathLike[str], *, licence: str = "", metrics: Mapping[str, float] | None = None
+) -> None:
+    """Hand a model on: a folder that ``load`` reads without any code of the recipe's, or one .safetensors file.
+
+    Args:
+      run: what is saved.
+      path: the folder, or a file whose name ends in .safetensors.
+      licence: of the weights.
+      metrics: measured figures to be noted.
+
+    Raises:
+      BadInput: there is something else under that name.
+    """
+    folder_form.write(Path(path), card_of(run, licence=licence, metrics=metrics), jax.device_get(run.variables))
+
+
+def card_of(run: Run, *, licence: str = "", metrics: Mapping[str, float] | None = None) -> Card:
+    """What is known of a run's model, as it is written beside its weights."""
+    from jaxseg import __version__
+
+    if run.card is not None:
+        noted = {**run.card.metrics, **(metrics or {})}
+        return replace(run.card, licence=licence or run.card.licence, metrics=noted, version=__version__)
+    return Card(
+        model=run.model,
+        task=run.task,
+        name=run.name,
+        classes=run.facts.classes,
+        palette=run.facts.palette,
+        licence=licence,
+        step=run.step,
+        averaged=run.averaged,
+        recipe=dump_form(run.recipe),
+        stage=run.stage,
+        metrics=dict(metrics or {}),
+        version=__version__,
+    )
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a path is a file of weights that is not a model of ours."""
+    return path.is_file() and not folder_form.is_model(path)
+
+
+def run_of_file(path: Path, recipe: Recipe) -> Run:
+    """The last stage of a recipe with the weights of a file of another framework.
+
+    Raises:
+      BadInput: they do not fit; see :mod:`jaxseg.pretrained`.
+    """
+    stage = recipe.stages[-1]
+    found = pretrained.into_model(path, stage.model)
+    return Run(stage.model, found.variables, stage.task, recipe, len(recipe.stages) - 1, path, 0, False)
+
+
+def _handed_on(path: Path, recipe: Recipe | None) -> Run:
+    card, variables = folder_form.read(path)
+    model, task, stage = card.model, card.task, card.stage
+    if recipe is not None:
+        stage = len(recipe.stages) - 1
+        model, task = recipe.stages[stage].model, recipe.stages[stage].task
+    elif card.recipe is not None:
+        with contextlib.suppress(BadInput):  # the model loads without the code of its recipe
+            recipe = load_form(card.recipe)
+    check_variables(model, variables, what=str(path))
+    return Run(model, variables, task, recipe, stage, path, card.step, card.averaged, card)
 
 
 def find_checkpoint(path: Path, *, best: bool = True) -> tuple[Path, int]:

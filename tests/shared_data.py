@@ -20,11 +20,3 @@ def _beside(kind: str, name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real {kind} {folder} are not on this machine")
     return folder
-
-
-def shared_weights(name: str) -> Path:
-    """The folder ``../shared/weights/NAME`` beside the checkout, or a skip that says that it is absent."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "weights" / name
-    if not folder.is_dir():
-        pytest.skip(f"the real weights {folder} are not on this machine")
-    return folder

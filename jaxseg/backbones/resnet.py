@@ -122,8 +122,8 @@ STEMS: dict[str, tuple[tuple[int, int, int], ...]] = {
 class Bottleneck(nn.Module):
     """Figure 5, right: 1x1 reduction, 3x3, 1x1 expansion by four, sum with the input or its 1x1 projection.
 
-    ``before`` is the dilation of the map that enters, ``dilation`` that of the block behind its stride. With groups it is
-    figure 3c of the ResNeXt paper.
+    ``before`` is the dilation of the map that enters, ``dilation`` that of the block behind its stride. With groups it
+    is figure 3c of the ResNeXt paper.
     """
 
     features: int

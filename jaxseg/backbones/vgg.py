@@ -188,9 +188,9 @@ def torchvision_names(blocks: tuple[int, ...], norm: str) -> Rules:
 
 
 TORCHVISION_CLASSIFIER: Rules = (
-    (r"classifier\.0\.weight", "fc6/kernel"),
+    (r"classifier\.0\.weight", "fc6/kernel|dense"),
     (r"classifier\.0\.bias", "fc6/bias"),
-    (r"classifier\.3\.weight", "fc7/kernel"),
+    (r"classifier\.3\.weight", "fc7/kernel|dense"),
     (r"classifier\.3\.bias", "fc7/bias"),
     (r"classifier\.6\..*|features\..*", None),
 )

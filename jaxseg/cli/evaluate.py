@@ -8,7 +8,7 @@ import click
 @click.command("evaluate", short_help="Measure a trained model on a split.")
 @click.argument("target", metavar="WORKDIR|RECIPE.py")
 @click.option("--split", default="val", show_default=True, help="train, val, test or any split of the data set.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Another work directory or checkpoint to measure.")
+@click.option("--weights", type=click.Path(path_type=Path), help="What to measure: a run, a model, a file of torch's.")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--crf", is_flag=True, help="Refine each prediction by a fully connected CRF.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time; the figures do not depend on it.")
@@ -29,7 +29,7 @@ def command(
     RECIPE.py stands for its default work directory, or gives the model for --weights.
     """
     from jaxseg import recipe as recipes
-    from jaxseg.run import load
+    from jaxseg.run import is_foreign, load, run_of_file
 
     recipe = None
     if target.endswith((".py", ".json")) or (target in recipes.shipped() and not Path(target).exists()):
@@ -46,11 +46,16 @@ def command(
     from jaxseg.train.log import Console
 
     prepare_runtime()
-    run = load(Path(target) if weights is None else weights, best=not last, recipe=recipe)
+    if weights is not None and recipe is not None and is_foreign(weights):
+        run = run_of_file(weights, recipe)
+    else:
+        run = load(Path(target) if weights is None else weights, best=not last, recipe=recipe)
+    data = run.data
+    assert run.recipe is not None
     stage = run.recipe.stages[run.stage]
     rows = batch_size or stage.eval_batch_size or stage.batch_size
     task = Refined(run.task, DenseCRF()) if crf else run.task
-    batches = run.data.eval_batches(batch_size=rows, split=split, data_dir=data_dir)
+    batches = data.eval_batches(batch_size=rows, split=split, data_dir=data_dir)
     bar = Console()
     bar.begin(f"evaluate {split}", len(batches))
     try:
@@ -62,7 +67,7 @@ def command(
             {
                 "data_set": run.facts.name,
                 "split": split,
-                "recipe": run.recipe.name,
+                "recipe": run.name,
                 "checkpoint": str(run.checkpoint),
                 "step": run.step,
                 "averaged": run.averaged,

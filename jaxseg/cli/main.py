@@ -22,8 +22,13 @@ VERBS = {
     "train": "Train a recipe; the same command resumes a run that was interrupted.",
     "evaluate": "Measure a trained model on a split.",
     "predict": "Label images: label maps, overlays and class areas.",
+    "import": "Bring weights of others into a model: torch, safetensors, Caffe, Keras, npz.",
+    "export": "Hand a model on: StableHLO, safetensors, torch, ONNX.",
 }
 """Each verb lives in the file of its name and is imported only when it is called."""
+
+FILES = {"import": "import_"}
+"""But for the one that is a word of Python's."""
 
 
 class Verbs(click.Group):
@@ -37,7 +42,7 @@ class Verbs(click.Group):
         """The verb of that name; an unknown one is refused with the nearest offered."""
         if cmd_name not in VERBS:
             raise BadInput(f"there is no command {cmd_name!r}{nearest(cmd_name, VERBS)}")
-        return importlib.import_module(f"jaxseg.cli.{cmd_name}").command
+        return importlib.import_module(f"jaxseg.cli.{FILES.get(cmd_name, cmd_name)}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs' one-line descriptions without importing them."""

@@ -127,7 +127,7 @@ def areas(run: "Run", path: Path, label: "np.ndarray") -> dict[str, Any]:
         "width": label.shape[1],
         "model": {
             "network": type(run.model).__name__,
-            "recipe": run.recipe.name,
+            "recipe": run.name,
             "checkpoint": str(run.checkpoint),
             "step": run.step,
             "averaged": run.averaged,

@@ -60,7 +60,7 @@ def torch_names(source: str, path: str, *, conv: str = "0", norm: str = "1", tra
       transposed: whether the convolution is a transposed one.
     """
     return (
-        (rf"{source}\.{conv}\.weight", f"{path}/conv/kernel" + " transposed" * transposed),
+        (rf"{source}\.{conv}\.weight", f"{path}/conv/kernel" + "|iohw" * transposed),
         (rf"{source}\.{conv}\.bias", f"{path}/conv/bias"),
         (rf"{source}\.{norm}\.weight", f"{path}/norm/scale"),
         (rf"{source}\.{norm}\.bias", f"{path}/norm/bias"),

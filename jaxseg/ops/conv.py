@@ -15,7 +15,7 @@ from jax import Array, lax
 from jaxtyping import Float, Int
 
 from jaxseg.ops import cpu, cpu_transposed
-from jaxseg.ops.window import Padding, Pads, Size, Slide, explicit_pads, pair, reach
+from jaxseg.ops.window import Extent, Padding, Pads, Size, Slide, explicit_pads, pair, reach
 from jaxseg.types import BadInput
 
 
@@ -131,7 +131,7 @@ _compiled_conv = jax.jit(_conv, static_argnums=(2,))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv_transpose(x: Array, kernel: Array, size: tuple[int, int], slide: Slide) -> Array:
+def _conv_transpose(x: Array, kernel: Array, size: Extent, slide: Slide) -> Array:
     forms = {
         "cpu": partial(cpu_transposed.conv_transpose, size=size, slide=slide),
         "default": partial(cpu_transposed.dense_transpose, size=size, slide=slide),
@@ -139,15 +139,11 @@ def _conv_transpose(x: Array, kernel: Array, size: tuple[int, int], slide: Slide
     return lax.platform_dependent(x, kernel, **forms)
 
 
-def _transpose_forward(
-    x: Array, kernel: Array, size: tuple[int, int], slide: Slide
-) -> tuple[Array, tuple[Array, Array]]:
+def _transpose_forward(x: Array, kernel: Array, size: Extent, slide: Slide) -> tuple[Array, tuple[Array, Array]]:
     return _conv_transpose(x, kernel, size, slide), (x, kernel)
 
 
-def _transpose_backward(
-    size: tuple[int, int], slide: Slide, kept: tuple[Array, Array], dy: Array
-) -> tuple[Array, Array]:
+def _transpose_backward(size: Extent, slide: Slide, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     # The gradient of a transposed convolution is the strided convolution that it transposes, whose own kernel
     # gradient is the kernel's. XLA's transposes of the zero-stuffed call are up to 100 times slower on CPU.
     x, kernel = kept

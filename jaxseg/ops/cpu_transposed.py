@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxseg.ops.cpu import LAYOUT, conv
-from jaxseg.ops.window import Slide, reach
+from jaxseg.ops.window import Extent, Slide, reach
 
 
-def conv_transpose(x: Array, kernel: Array, size: tuple[int, int], slide: Slide) -> Array:
+def conv_transpose(x: Array, kernel: Array, size: Extent, slide: Slide) -> Array:
     """Transposed convolution with a kernel [kh, kw, c_in, c_out / groups] to a map of ``size``; padding crops."""
     if slide.dilation != (1, 1):
         return dense_transpose(x, kernel, size, slide)
@@ -34,7 +34,7 @@ def conv_transpose(x: Array, kernel: Array, size: tuple[int, int], slide: Slide)
     return z[:, starts[0] : starts[0] + size[0], starts[1] : starts[1] + size[1]]
 
 
-def dense_transpose(x: Array, kernel: Array, size: tuple[int, int], slide: Slide) -> Array:
+def dense_transpose(x: Array, kernel: Array, size: Extent, slide: Slide) -> Array:
     """XLA's own convolution over the map with zeros between its pixels."""
     kh, kw, c, o = kernel.shape
     groups = slide.groups

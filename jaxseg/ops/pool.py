@@ -6,6 +6,7 @@ times as fast and the gradient 10 to 100 times, and nothing here depends on the 
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -184,7 +185,7 @@ def unpool_bed_of_nails(x: Float[Array, "b h w c"], factor: Size) -> Float[Array
     return lax.pad(x, np.zeros((), x.dtype), gaps)
 
 
-Pair = tuple[int, int]
+Pair = tuple[Any, Any]
 
 
 def _slices(x: Array, k: Pair, s: Pair, ends: Pads, fill: float) -> list[Array]:

@@ -1,6 +1,6 @@
 """How a window slides over a map: sizes, paddings and output sizes, all known before anything runs."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jaxseg.types import BadInput
 
@@ -9,6 +9,9 @@ Size = int | tuple[int, int]
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right))."""
+
+Extent = tuple[Any, Any]
+"""Rows and columns of a map: integers, but symbols while a program is exported for any size."""
 
 Padding = int | tuple[int, int] | Pads | Literal["SAME", "VALID"]
 """One number, (rows, columns), ((top, bottom), (left, right)), or XLA's names."""
@@ -27,7 +30,7 @@ def pair(size: Size, name: str, *, least: int = 1) -> tuple[int, int]:
 
 
 def explicit_pads(
-    padding: Padding, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+    padding: Padding, size: Extent, window: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> Pads:
     """((top, bottom), (left, right)) of a window over a map of ``size``; "SAME" splits as XLA does, more at the end."""
     if padding == "VALID":
@@ -62,12 +65,12 @@ def reach(window: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]
     return dilation[0] * (window[0] - 1) + 1, dilation[1] * (window[1] - 1) + 1
 
 
-def conv_size(size: int, reach: int, stride: int, pads: tuple[int, int]) -> int:
+def conv_size(size: Any, reach: int, stride: int, pads: tuple[int, int]) -> Any:
     """Positions of a window that lie wholly in the padded axis (0 when it does not fit)."""
     return max((size + sum(pads) - reach) // stride + 1, 0)
 
 
-def pool_size(size: int, window: int, stride: int, pads: tuple[int, int], *, ceil_mode: bool) -> int:
+def pool_size(size: Any, window: int, stride: int, pads: tuple[int, int], *, ceil_mode: bool) -> Any:
     """Positions of a pooling window: rounded down, or up in ``ceil_mode``.
 
     Rounded up, the last window may hang over the end; it is dropped if it would start wholly in the padding (the rule

@@ -1,26 +1,32 @@
-"""The rename engine: a flat state dict of another framework into a model's variables, strictly.
+"""The rename engine: a flat state dict of another framework into a model's variables, strictly, and back.
 
 Rules stand beside each architecture as pairs ``(regex, path)``. A regex must match a whole source name; the path may
 use its groups (``\\1``) and leads to a leaf of the target without the collection: ``layer1_0/norm1/mean``. None leaves
-the entry out on purpose. The first rule that matches decides. Layouts follow from the target leaf, see :func:`lay_out`;
-a path that ends in ``^T``, ``up/kernel^T``, leads to the kernel of a transposed convolution, which torch stores IOHW.
+the entry out on purpose. The first rule that matches decides. Behind a bar the path may say how the source's numbers
+lie, ``"up/kernel|iohw"``, see :data:`jaxseg.weights.layouts.LAYOUTS`; without it they lie as in torch's convolutions
+and dense layers.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
 from jaxseg.types import BadInput, Rules
+from jaxseg.weights.inverse import source_name
+from jaxseg.weights.layouts import lay_back, lay_out
+
+TELLING = 24
+"""So many faults of a file are given their nearest candidates."""
 
 
 def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
     """Variables in the structure, shapes and dtypes of ``target``, with the numbers of ``source``.
 
     Args:
-      source: arrays by name, in torch's layouts (OIHW kernels, OI dense).
+      source: arrays by name, in the layouts that the rules say.
       target: variables of the model, arrays or shapes: ``{"params": ..., "batch_stats": ...}``.
       rules: as described above.
 
@@ -29,64 +35,115 @@ def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: 
 
     Raises:
       BadInput: a target that nothing fills or that two sources fill, a source that no rule knows, a path that the model
-        does not have, or a shape that does not fit. All faults are listed at once.
+        does not have, or a shape that does not fit. All faults are listed at once, one a line.
+    """
+    return convert_sparing(source, target, rules, spared=())[0]
+
+
+def convert_sparing(
+    source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules, *, spared: Collection[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """``convert``, but the leaves ``spared`` keep the target's own numbers where the source has none of their shape.
+
+    Args:
+      source: see ``convert``.
+      target: see ``convert``; the spared leaves are arrays.
+      rules: see ``convert``.
+      spared: paths without their collection, such as those of a head for other classes.
+
+    Returns:
+      The tree, and the paths that kept their own numbers.
+
+    Raises:
+      BadInput: see ``convert``.
     """
     leaves = _leaves(target)
     filled: dict[str, np.ndarray] = {}
     origin: dict[str, str] = {}
-    faults = []
+    unused: list[str] = []
+    kept: list[str] = []
+    faults: list[tuple[str, str]] = []
     for name, value in source.items():
-        path = rename(name, rules)
+        path, layout = _match(name, rules)
         if path is None:
             continue
-        path, transposed = path.removesuffix("^T"), path.endswith("^T")
         if not path:
-            faults.append(f"{name}: no rule knows this name")
+            unused.append(name)
+            faults.append((name, "no rule knows this name"))
         elif path not in leaves:
-            faults.append(f"{name}: the model has no {path}")
+            unused.append(name)
+            faults.append((name, f"the model has no {path}"))
         elif path in filled:
-            faults.append(f"{name}: {path} was already filled by {origin[path]}")
+            faults.append((name, f"{path} was already filled by {origin[path]}"))
         else:
             key, leaf = leaves[path]
-            array = np.asarray(value)
-            array = array.swapaxes(0, 1) if transposed and array.ndim == 4 else array
-            array = lay_out(array, tuple(leaf.shape), key[-1])
+            array = lay_out(np.asarray(value), tuple(leaf.shape), key[-1], layout)
+            if array is None and path in spared:
+                kept.append(path)
+                array = np.asarray(leaf)
             if array is None:
-                faults.append(f"{name}: shape {tuple(np.shape(value))} does not fit {path} of {tuple(leaf.shape)}")
+                faults.append((name, f"shape {tuple(np.shape(value))} does not fit {path} of {tuple(leaf.shape)}"))
             filled[path] = np.zeros(0) if array is None else array.astype(leaf.dtype)
             origin[path] = name
-    faults += [f"{path}: nothing in the file fills it" for path in leaves if path not in filled]
+    for path in spared:
+        if path in leaves and path not in filled:
+            kept.append(path)
+            filled[path] = np.asarray(leaves[path][1])
+    unfilled = [path for path in leaves if path not in filled]
+    faults += [(path, "nothing in the file fills it") for path in unfilled]
     if faults:
-        raise BadInput(f"{len(faults)} weights do not fit the model:\n  " + "\n  ".join(faults))
-    return traverse_util.unflatten_dict({key: filled[path] for path, (key, _) in leaves.items()})
+        raise BadInput(_table(faults, unused, unfilled))
+    tree = traverse_util.unflatten_dict({key: filled[path] for path, (key, _) in leaves.items()})
+    return tree, tuple(kept)
+
+
+def restore(variables: Mapping[str, Any], rules: Rules) -> dict[str, np.ndarray]:
+    """The way back: a state dict under the names and in the layouts of the framework that the rules are for.
+
+    ``convert`` of it gives ``variables`` again, bit for bit. Counters of batches, which torch keeps beside a running
+    variance and the rules leave out, are zero.
+
+    Args:
+      variables: of the model.
+      rules: those that import its weights.
+
+    Raises:
+      BadInput: a path to which no rule leads from a name that can be written down.
+    """
+    found: dict[str, np.ndarray] = {}
+    lost = []
+    for path, (key, leaf) in _leaves(variables).items():
+        name = source_name(path, rules, lambda name: _match(name, rules)[0])
+        if name is None:
+            lost.append(path)
+        elif name in found:
+            raise BadInput(f"two weights would be called {name}")
+        else:
+            found[name] = lay_back(np.asarray(leaf), key[-1], _match(name, rules)[1])
+    if lost:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise BadInput(f"no rule leads back from {', '.join(lost[:3])}{more}")
+    counters = [f"{name.removesuffix('running_var')}num_batches_tracked" for name in found if "running_var" in name]
+    found |= {name: np.zeros((), np.int64) for name in counters if _match(name, rules)[0] is None}
+    return found
 
 
 def rename(name: str, rules: Rules) -> str | None:
     """The path that the first matching rule gives; "" if no rule matches, None if the entry is to be left out."""
+    return _match(name, rules)[0]
+
+
+def _match(name: str, rules: Rules) -> tuple[str | None, str]:
+    """The path without its layout, and the layout."""
     for pattern, path in rules:
         match = re.fullmatch(pattern, name)
         if match:
-            return None if path is None else match.expand(path) if match.re.groups else path
-    return ""
-
-
-def lay_out(array: np.ndarray, shape: tuple[int, ...], leaf: str) -> np.ndarray | None:
-    """A torch array in the layout of our leaf, or None where it does not fit.
-
-    A "kernel" of four axes is HWIO: from OIHW, or from a fully connected layer O(IHW) that is read as a convolution.
-    A "kernel" of two axes is IO, from OI. One slope of a PReLU fills the "alpha" of every channel. Everything else
-    keeps its shape.
-    """
-    if leaf == "kernel" and len(shape) == 4:
-        h, w, i, o = shape
-        if array.ndim == 2 and array.shape == (o, i * h * w):
-            array = array.reshape(o, i, h, w)
-        return array.transpose(2, 3, 1, 0) if array.shape == (o, i, h, w) else None
-    if leaf == "kernel" and len(shape) == 2:
-        return array.T if array.shape == shape[::-1] else None
-    if leaf == "alpha" and array.shape == (1,):
-        return np.broadcast_to(array, shape)
-    return array if array.shape == shape else None
+            if path is None:
+                return None, ""
+            whole = match.expand(path) if match.re.groups else path
+            path, _, layout = whole.partition("|")
+            return path, layout
+    return "", ""
 
 
 def _leaves(target: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], Any]]:
@@ -98,3 +155,16 @@ def _leaves(target: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], Any]]
             raise BadInput(f"{path} is in two collections: {leaves[path][0][0]} and {key[0]}")
         leaves[path] = (key, leaf)
     return leaves
+
+
+def _table(faults: list[tuple[str, str]], unused: list[str], unfilled: list[str]) -> str:
+    """The faults, one a line, with the nearest name on the other side where something may have been meant."""
+    import difflib
+
+    lines = [f"{len(faults)} weights do not fit the model:"]
+    for number, (name, what) in enumerate(faults):
+        other = unfilled if name in unused else unused if what.startswith("nothing") else []
+        plain = {candidate.replace("/", "."): candidate for candidate in other}
+        close = difflib.get_close_matches(name.replace("/", "."), plain, n=1, cutoff=0.4) if number < TELLING else []
+        lines.append(f"{name}: {what}" + (f"; nearest: {plain[close[0]]}" if close else ""))
+    return "\n  ".join(lines)

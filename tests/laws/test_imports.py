@@ -18,6 +18,7 @@ BELOW: dict[str, set[str]] = {
     "override": {"types"},
     "recipe": {"types", "override"},
     "train": {"types", "recipe", "override", "tasks.protocol", "viz"},
+    "pretrained": {"types", "weights", "registry"},
     "export": {"types", "weights", "recipe", "registry", "tasks.protocol"},
 }
 """What each room may import. The command line, the face of the package and the recipes may import everything."""

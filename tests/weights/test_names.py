@@ -1,10 +1,14 @@
 """The rename engine: layouts, and every way in which a file may not fit."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.ops.conv import conv_transpose
 from jaxseg.types import BadInput
-from jaxseg.weights.names import convert, rename
+from jaxseg.weights.inverse import source_name
+from jaxseg.weights.layouts import LAYOUTS, lay_back, lay_out
+from jaxseg.weights.names import convert, convert_sparing, rename, restore
 
 RULES = (
     (r"layer(\d)\.conv\.weight", r"layer\1/conv/kernel"),
@@ -113,3 +117,92 @@ def test_the_first_rule_decides():
     assert rename("layer3.conv.weight", RULES) == "layer3/conv/kernel"
     assert rename("xlayer3.conv.weight", RULES) == ""
     assert rename("a.num_batches_tracked", RULES) is None
+
+
+def test_the_nearest_names_are_offered():
+    changed = source()
+    changed["fc.wieght"] = changed.pop("fc.weight")
+    with pytest.raises(BadInput, match="2 weights do not fit") as error:
+        convert(changed, target(), RULES)
+    assert "fc.wieght: no rule knows this name; nearest: fc/kernel" in str(error.value)
+    assert "fc/kernel: nothing in the file fills it; nearest: fc.wieght" in str(error.value)
+
+
+def test_heads_of_other_classes_keep_their_own_numbers():
+    wanted = target()
+    wanted["params"]["fc"]["kernel"] = np.full((6, 9), 0.5, np.float32)
+    ours, kept = convert_sparing(source(), wanted, RULES, spared=("fc/kernel",))
+    assert kept == ("fc/kernel",)
+    assert (ours["params"]["fc"]["kernel"] == 0.5).all()
+    ours, kept = convert_sparing(source(), target(), RULES, spared=("fc/kernel",))
+    assert kept == ()
+    with pytest.raises(BadInput, match="does not fit fc/kernel"):
+        convert_sparing(source(), wanted, RULES, spared=("layer1/conv/kernel",))
+
+
+def test_there_and_back_is_the_same_to_the_bit():
+    theirs = {name: np.asarray(value, np.float32) for name, value in source().items()}
+    theirs["layer1.bn.num_batches_tracked"] = np.zeros((), np.int64)
+    back = restore(convert(theirs, target(), RULES), RULES)
+    assert back.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert back[name].dtype == value.dtype
+        np.testing.assert_array_equal(back[name], value)
+        assert back[name].flags.c_contiguous
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("shape", [(3, 5, 2, 4), (3, 3, 1, 4), (2, 7)])
+def test_layouts_invert(layout, shape):
+    if len(shape) == 2 and layout not in ("", "hwio"):
+        pytest.skip("a layout of convolutions")
+    if layout == "hwcm" and shape[2] != 1:
+        pytest.skip("a layout of depthwise convolutions")
+    ours = np.random.default_rng(0).normal(size=shape)
+    theirs = lay_back(ours, "kernel", layout)
+    np.testing.assert_array_equal(lay_out(theirs, shape, "kernel", layout), ours)
+    assert lay_out(np.zeros((9, 9, 9)), shape, "kernel", layout) is None
+
+
+def test_transposed_convolutions_are_never_guessed():
+    """A kernel of as many inputs as outputs fits both ways; only the rule can tell which is meant."""
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.ConvTranspose2d(3, 3, 4, stride=2, padding=1, bias=False)
+    image = np.random.default_rng(0).normal(size=(1, 5, 6, 3)).astype(np.float32)
+    with torch.no_grad():
+        theirs = layer(torch.from_numpy(image).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+    state = {"weight": layer.weight.detach().numpy()}
+    wanted = {"params": {"kernel": np.zeros((4, 4, 3, 3), np.float32)}}
+    right = convert(state, wanted, (("weight", "kernel|iohw"),))["params"]["kernel"]
+    wrong = convert(state, wanted, (("weight", "kernel"),))["params"]["kernel"]
+    image = jnp.asarray(image)
+    ours = conv_transpose(image, jnp.asarray(right), stride=2, padding=1)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert np.abs(conv_transpose(image, jnp.asarray(wrong), stride=2, padding=1) - theirs).max() > 0.1
+    back = restore({"params": {"kernel": right}}, (("weight", "kernel|iohw"),))
+    np.testing.assert_array_equal(back["weight"], state["weight"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "name"),
+    [
+        ((r"(aux_)?head\.(\d+)\.w", r"\1top/\2/kernel"), "top/3/kernel", "head.3.w"),
+        ((r"(aux_)?head\.(\d+)\.w", r"\1top/\2/kernel"), "aux_top/3/kernel", "aux_head.3.w"),
+        ((r"(?:net|model)\.(a|b)\.x", r"\1/kernel"), "b/kernel", "net.b.x"),
+        ((r"(\d)\.(\d)\.x", r"\2_\1_\2/kernel"), "1_2_1/kernel", "2.1.x"),
+        ((r"((\d)_)?x(\d)", r"\3/kernel"), "4/kernel", "x4"),
+        ((r".*x", "kernel"), "kernel", None),
+        ((r"x+", "kernel"), "kernel", None),
+        ((r"[xy]", "kernel"), "kernel", None),
+    ],
+)
+def test_rules_read_backwards(rule, path, name):
+    assert source_name(path, (rule,), lambda n: rename(n, (rule,))) == name
+    if name is None:
+        with pytest.raises(BadInput, match="no rule leads back from kernel"):
+            restore({"params": {"kernel": np.zeros(1)}}, (rule,))
+
+
+def test_an_unknown_layout():
+    with pytest.raises(BadInput, match=r"'ohwi'.*'oihw|'iohw'"):
+        convert(source(), target(), ((r"layer1\.conv\.weight", "layer1/conv/kernel|ohwi"), *RULES))

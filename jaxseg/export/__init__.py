@@ -1,0 +1,1 @@
+"""Models handed on: jaxseg's own folder, StableHLO, torch state dicts, ONNX."""

@@ -1,0 +1,187 @@
+"""A model to hand on: ``weights.safetensors`` and ``card.json`` in one folder, or the first alone with the card inside.
+
+The card holds the model and its task as data, classes and palette, where the numbers come from and under which licence;
+no code of a recipe is needed to load it. Folders and files appear whole or not at all.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from jaxseg.recipe import dump, load
+from jaxseg.types import BadInput
+from jaxseg.weights import readers
+
+FORMAT = "jaxseg model 1"
+
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model beside its numbers.
+
+    Attributes:
+      model: the linen module.
+      task: what its outputs mean.
+      name: of the recipe or of the registry's entry.
+      classes: names of the classes.
+      palette: one RGB triple per class.
+      licence: of the weights; "" where it is not known.
+      step: updates that the weights have seen.
+      averaged: whether they are moving averages.
+      recipe: what trained them, as :func:`jaxseg.recipe.dump` writes it; None for imported weights.
+      stage: the recipe's stage.
+      metrics: name -> figure, with the split that it was measured on as part of the name.
+      origin: where imported weights come from: file, sha256, implementation, what was started afresh.
+      version: of the jaxseg that wrote it.
+    """
+
+    model: Any
+    task: Any
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    licence: str = ""
+    step: int = 0
+    averaged: bool = False
+    recipe: Any = None
+    stage: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+
+def card_text(card: Card) -> str:
+    """The card as JSON."""
+    form = {f.name: getattr(card, f.name) for f in fields(card)}
+    form |= {"model": dump(card.model), "task": dump(card.task)}
+    return json.dumps({"format": FORMAT, **form}, indent=1)
+
+
+def card_from_text(text: str, *, where: str) -> Card:
+    """The card that ``card_text`` wrote.
+
+    Raises:
+      BadInput: it is none, or names a model that this jaxseg does not have.
+    """
+    try:
+        form = json.loads(text)
+        if form.pop("format") != FORMAT:
+            raise BadInput(f"{where} is a card of another version of jaxseg; this one reads {FORMAT!r}")
+        form |= {"model": load(form["model"]), "task": load(form["task"]), "classes": tuple(form["classes"])}
+        return Card(**{**form, "palette": tuple(tuple(color) for color in form["palette"])})
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(
+            f"{where} is no card of a model ({type(error).__name__}: {' '.join(str(error).split())})"
+        ) from error
+
+
+def is_model(path: Path) -> bool:
+    """Whether there is a folder or a file that ``write`` wrote."""
+    return (path / CARD).is_file() or (path.suffix == ".safetensors" and path.is_file() and _inside(path) is not None)
+
+
+def write(path: Path, card: Card, variables: Any) -> None:
+    """Write a folder, or one file where ``path`` ends in .safetensors.
+
+    Raises:
+      BadInput: there is something else under that name.
+    """
+    from safetensors.numpy import save_file
+
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    arrays = {name: np.ascontiguousarray(np.asarray(value)) for name, value in flat.items()}
+    text = card_text(card)
+    path = Path(path)
+    alone = path.suffix == ".safetensors"
+    if alone and path.is_dir():
+        raise BadInput(f"{path} is a folder; give the name of a file")
+    if not alone:
+        check_free(path)
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(part)
+    try:
+        if not alone:
+            part.mkdir()
+            (part / CARD).write_text(text, encoding="utf-8")
+        save_file(arrays, part if alone else part / WEIGHTS, metadata={"format": "np", "jaxseg": text})
+        if not alone and path.exists():
+            old = path.with_name(f".{path.name}.old")
+            _remove(old)
+            path.rename(old)
+            part.rename(path)
+            _remove(old)
+        else:
+            os.replace(part, path)
+    finally:
+        _remove(part)
+
+
+def check_free(path: Path) -> None:
+    """Refuse a folder that holds something else than a model of ours.
+
+    Raises:
+      BadInput: so it is.
+    """
+    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / CARD).is_file()):
+        raise BadInput(f"{path} exists and is no model of jaxseg's; give another folder for --out")
+
+
+def read(path: Path) -> tuple[Card, dict[str, Any]]:
+    """The card and the variables, views of the file.
+
+    Raises:
+      BadInput: it is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        weights, where = path / WEIGHTS, str(path / CARD)
+        text: str | None = (path / CARD).read_text(encoding="utf-8", errors="replace")
+    else:
+        weights, where = path, str(path)
+        text = _inside(path)
+    card = card_from_text(text or "", where=where)
+    flat = readers.read(weights)
+    return card, traverse_util.unflatten_dict({tuple(name.split("/")): value for name, value in flat.items()})
+
+
+def verify(path: Path, variables: Any) -> float:
+    """The largest difference between the numbers in the folder or file and ``variables``.
+
+    Raises:
+      BadInput: it holds other paths or shapes.
+    """
+    found = traverse_util.flatten_dict(read(path)[1], sep="/")
+    wanted = traverse_util.flatten_dict(dict(variables), sep="/")
+    if {name: np.shape(value) for name, value in found.items()} != {n: np.shape(v) for n, v in wanted.items()}:
+        raise BadInput(f"{path} holds other weights than those that were written")
+    errors = [np.abs(np.asarray(wanted[name]) - found[name]).max(initial=0) for name in found]
+    return float(max(errors, default=0))
+
+
+def _inside(path: Path) -> str | None:
+    """The card in a file of safetensors; None if there is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("jaxseg")
+    except (SafetensorError, OSError):
+        return None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

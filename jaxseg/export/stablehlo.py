@@ -1,0 +1,101 @@
+"""One file that needs nothing but JAX: the compiled program with its weights inside, classes and palette beside it.
+
+The file is a zip of ``program.bin`` (``jax.export``) and ``card.json``. In a process without jaxseg:
+
+    with zipfile.ZipFile("model.stablehlo") as file:
+        program = jax.export.deserialize(file.read("program.bin"))
+        card = json.loads(file.read("card.json"))
+    probability = program.call(image)["probability"]  # image u8[b h w 3], raw RGB
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from jaxseg.export.folder import Card, card_text
+from jaxseg.types import BadInput
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+ANY_SIZE = ("b, h, w, 3", "b, 32*h, 32*w, 3")
+"""Rows and columns left open, or open but for a factor that most networks' strides divide."""
+
+PROGRAM, CARD = "program.bin", "card.json"
+
+
+def write(
+    path: Path, card: Card, variables: Any, *, size: tuple[int, int] | None, platforms: Sequence[str] = PLATFORMS
+) -> str:
+    """Write the program from raw pixels ``u8[b h w 3]`` to the task's predictions, for any batch.
+
+    Args:
+      path: of the file.
+      card: gives model and task, and goes into the file.
+      variables: of the model; they become constants of the program.
+      size: height and width; None leaves them open where the network can be traced so.
+      platforms: that the program is lowered for.
+
+    Returns:
+      The shape that the program takes, such as ``b h w 3``.
+
+    Raises:
+      BadInput: the network needs a size.
+    """
+    forward = forward_of(card, variables)
+    shapes = ANY_SIZE if size is None else (f"b, {size[0]}, {size[1]}, 3",)
+    program, reason = None, ""
+    for text in shapes:
+        image = jax.ShapeDtypeStruct(export.symbolic_shape(text), np.uint8)
+        try:
+            program = export.export(jax.jit(forward), platforms=list(platforms))(image)
+            break
+        except Exception as error:
+            if size is not None:
+                raise
+            reason = " ".join(str(error).split())[:160]
+    if program is None:
+        raise BadInput(f"this network needs a size: --size HEIGHT WIDTH (any size stops at: {reason})")
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(part, "w") as file:
+            file.writestr(PROGRAM, bytes(program.serialize()))
+            file.writestr(CARD, card_text(card))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return text.replace(",", "")
+
+
+def read(path: Path) -> tuple[Callable[[Any], dict[str, jax.Array]], dict[str, Any]]:
+    """The program and the card in a file that ``write`` wrote."""
+    with zipfile.ZipFile(path) as file:
+        program = export.deserialize(bytearray(file.read(PROGRAM)))
+        return program.call, json.loads(file.read(CARD))
+
+
+def verify(path: Path, card: Card, variables: Any, image: np.ndarray) -> float:
+    """The largest difference of any probability between the file's program and ``model.apply``."""
+    found = read(path)[0](image)["probability"]
+    wanted = jax.jit(forward_of(card, variables))(jnp.asarray(image))["probability"]
+    return float(np.abs(np.asarray(found) - np.asarray(wanted)).max())
+
+
+def forward_of(card: Card, variables: Any) -> Callable[[jax.Array], dict[str, jax.Array]]:
+    """The function from raw pixels to the task's predictions."""
+
+    def forward(image: jax.Array) -> dict[str, jax.Array]:
+        batch = {"image": image}
+        constants = jax.tree.map(jnp.asarray, variables)
+        outputs = card.model.apply(constants, **card.task.inputs(batch, train=False), train=False)
+        return card.task.predict(outputs, batch)
+
+    return forward

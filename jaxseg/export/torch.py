@@ -1,0 +1,93 @@
+"""torch state dicts, written without torch: ``torch.load(path, weights_only=True)`` reads them.
+
+Names and layouts are those of the implementation that the model's rules are for; ``load_state_dict`` of its network
+takes them with ``strict=True``.
+"""
+
+import os
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxseg.types import BadInput, Rules
+from jaxseg.weights.names import restore
+from jaxseg.weights.readers import read
+
+KINDS = {
+    "float64": "DoubleStorage",
+    "float32": "FloatStorage",
+    "float16": "HalfStorage",
+    "bfloat16": "BFloat16Storage",
+    "int64": "LongStorage",
+    "int32": "IntStorage",
+    "uint8": "ByteStorage",
+    "bool": "BoolStorage",
+}
+
+
+def write(path: Path, variables: Any, rules: Rules) -> None:
+    """Write ``variables`` under the names that ``rules`` import.
+
+    Raises:
+      BadInput: a rule cannot be read backwards.
+    """
+    write_state(path, restore(variables, rules))
+
+
+def verify(path: Path, variables: Any, rules: Rules) -> float:
+    """The largest difference between the numbers in the file and those that should be there."""
+    found, wanted = read(path), restore(variables, rules)
+    if found.keys() != wanted.keys():
+        raise BadInput(f"{path} holds other weights than those that were written")
+    return max(float(np.abs(found[name].astype(np.float64) - wanted[name]).max(initial=0)) for name in wanted)
+
+
+def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
+    """Write a state dict as ``torch.save`` does: a zip of one pickle and of the tensors' bytes."""
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(part, "w") as file:
+            file.writestr("archive/data.pkl", _pickle(state))
+            file.writestr("archive/byteorder", "little")
+            for key, value in enumerate(state.values()):
+                little = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"), copy=False)
+                file.writestr(f"archive/data/{key}", little.tobytes())
+            file.writestr("archive/version", "3\n")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _pickle(state: Mapping[str, np.ndarray]) -> bytes:
+    """The instructions that make the dict; see Python's ``pickletools`` for their letters."""
+    out = [b"\x80\x02}("]
+    for key, (name, value) in enumerate(state.items()):
+        kind = KINDS.get(value.dtype.name)
+        if kind is None:
+            raise BadInput(f"{name} is of dtype {value.dtype}, which torch's files do not have")
+        strides = [step // value.dtype.itemsize for step in np.empty(value.shape, value.dtype).strides]
+        out += [
+            _text(name),
+            b"ctorch._utils\n_rebuild_tensor_v2\n(",
+            *(b"(", _text("storage"), f"ctorch\n{kind}\n".encode(), _text(str(key)), _text("cpu"), _number(value.size)),
+            b"tQ",
+            _number(0),
+            *(b"(", *map(_number, value.shape), b"t"),
+            *(b"(", *map(_number, strides), b"t"),
+            b"\x89ccollections\nOrderedDict\n)RtR",
+        ]
+    return b"".join([*out, b"u."])
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def _number(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value) if value < 1 << 31 else b"\x8a\x08" + struct.pack("<q", value)

@@ -1,0 +1,186 @@
+"""Weights of others in a model of ours: which rules fit a file, which leaves are heads, what starts afresh."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from jaxseg import registry
+from jaxseg.types import BadInput, Rules, nearest
+from jaxseg.weights import names
+from jaxseg.weights.readers import read
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model with weights from a file.
+
+    Attributes:
+      model: the linen module.
+      variables: NumPy arrays in the model's structure.
+      implementation: whose rules fitted.
+      fresh: paths that the file has no numbers for; they are drawn anew.
+      sha256: of the file, "" for a folder.
+    """
+
+    model: Any
+    variables: dict[str, Any]
+    implementation: str
+    fresh: tuple[str, ...]
+    sha256: str
+
+    @property
+    def told(self) -> str:
+        """What was started afresh, for the user; "" if nothing was."""
+        parts = dict.fromkeys(path.split("/")[0] for path in self.fresh)
+        if not parts:
+            return ""
+        return f"{', '.join(parts)}: the file has no weights of this shape, {len(self.fresh)} arrays start afresh"
+
+
+def from_file(
+    path: str | Path, name: str, *, implementation: str | None = None, fields: Mapping[str, Any] | None = None
+) -> Imported:
+    """Build the registered model ``name`` and fill it from a file of any kind that :mod:`jaxseg.weights.readers` knows.
+
+    Where ``fields`` give a number of classes that is not the file's, the heads, and nothing else, start afresh. So does
+    an auxiliary head that the file does not have.
+
+    Args:
+      path: a file or folder.
+      name: of the registry.
+      implementation: whose names the file has; None takes the rules that fit best.
+      fields: of the model's builder.
+
+    Raises:
+      BadInput: no such model, field or implementation; a file that cannot be read, or whose weights do not fit.
+    """
+    entry, fields = registry.find(name), dict(fields or {})
+    if not entry.names:
+        others = [other for other, known in registry.entries().items() if known.names]
+        raise BadInput(f"no rules bring weights of others into {name!r}; there are some for {', '.join(others)}")
+    if implementation is not None and implementation not in entry.names:
+        raise BadInput(f"{name!r} has no rules for {implementation!r}{nearest(implementation, entry.names)}")
+    rules = entry.names if implementation is None else {implementation: entry.names[implementation]}
+    model = registry.create_model(name, **fields)
+    return into_model(path, model, rules, spare_heads="num_classes" in fields)
+
+
+def into_model(
+    path: str | Path, model: Any, rules: Mapping[str, Rules] | None = None, *, spare_heads: bool = False
+) -> Imported:
+    """Fill a model from a file.
+
+    Args:
+      path: a file or folder.
+      model: a linen module.
+      rules: by implementation; None takes those of every registered model of the same class.
+      spare_heads: whether heads for another number of classes than the file's start afresh.
+
+    Raises:
+      BadInput: see ``from_file``.
+    """
+    rules = rules_of(model) if rules is None else rules
+    source = read(path)
+    shapes = _shapes(model)
+    implementation = max(rules, key=lambda known: _fitting(source, shapes, rules[known]))
+    chosen = rules[implementation]
+    heads = _heads(model, shapes)
+    if not spare_heads:
+        _check_classes(source, shapes, chosen, heads, model)
+    spared = {path for path in shapes if path.split("/")[0].startswith("aux")}
+    filled = {names.rename(name, chosen) for name in source}
+    spared = (spared if not spared & filled else set()) | (heads if spare_heads else set())
+    target = _target(model, shapes, spared)
+    try:
+        variables, fresh = names.convert_sparing(source, target, chosen, spared=spared)
+    except BadInput as error:
+        raise BadInput(f"{path} as weights of {implementation}: {error}") from error
+    return Imported(model, variables, implementation, fresh, _digest(Path(path)))
+
+
+def rules_of(model: Any) -> dict[str, Rules]:
+    """The rules of every registered model of the same class, by implementation.
+
+    Raises:
+      BadInput: there are none.
+    """
+    found: dict[str, Rules] = {}
+    for entry in registry.entries().values():
+        if entry.names and type(entry.build()) is type(model):
+            found |= {name: rules for name, rules in entry.names.items() if name not in found}
+    if not found:
+        raise BadInput(f"no rules bring weights of others into a {type(model).__name__}, or its own out")
+    return found
+
+
+def _shapes(model: Any) -> dict[str, tuple[str, Any]]:
+    """Path without its collection -> (collection, shape and dtype)."""
+    found = jax.eval_shape(model.init, jax.random.key(0), _image(model))
+    return {"/".join(key[1:]): (key[0], leaf) for key, leaf in traverse_util.flatten_dict(dict(found)).items()}
+
+
+def _image(model: Any) -> jax.ShapeDtypeStruct:
+    size = model.input_size(4, 4) if hasattr(model, "input_size") else (64, 64)
+    return jax.ShapeDtypeStruct((1, *size, 3), np.uint8)
+
+
+def _heads(model: Any, shapes: Mapping[str, Any]) -> set[str]:
+    """The leaves whose shape depends on the number of classes."""
+    if not hasattr(model, "num_classes"):
+        return set()
+    other = _shapes(model.clone(num_classes=model.num_classes + 1))
+    return {path for path, (_, leaf) in shapes.items() if other[path][1].shape != leaf.shape}
+
+
+def _fitting(source: Mapping[str, Any], shapes: Mapping[str, Any], rules: Rules) -> int:
+    """How many names of the file lead to a leaf, less those that lead nowhere."""
+    paths = [names.rename(name, rules) for name in source]
+    return sum((path in shapes) - (path == "") for path in paths)
+
+
+def _check_classes(source: Any, shapes: Any, rules: Rules, heads: set[str], model: Any) -> None:
+    """Refuse a file whose heads are of another number of classes, and say which.
+
+    Raises:
+      BadInput: so it is.
+    """
+    for name, value in source.items():
+        path = names.rename(name, rules)
+        if path not in heads or not path.endswith("/bias"):
+            continue
+        here = shapes[path][1].shape[0]
+        there = np.shape(value)[0] * model.num_classes // here
+        if np.ndim(value) == 1 and there != model.num_classes:
+            raise BadInput(
+                f"the file's heads are of {there} classes, the model's of {model.num_classes}: num_classes={there} "
+                f"takes them as they are, num_classes={model.num_classes} (said outright) starts the heads afresh"
+            )
+
+
+def _target(model: Any, shapes: Mapping[str, Any], spared: set[str]) -> dict[str, Any]:
+    """The model's variables: shapes, and arrays for the leaves that may have to start afresh."""
+    whole = {(collection, *path.split("/")): leaf for path, (collection, leaf) in shapes.items()}
+    keys = [key for key in whole if "/".join(key[1:]) in spared]
+    if keys:
+        image = _image(model)
+
+        def draw(key: jax.Array) -> list[jax.Array]:
+            found = traverse_util.flatten_dict(dict(model.init(key, jnp.zeros(image.shape, image.dtype))))
+            return [found[name] for name in keys]
+
+        whole |= dict(zip(keys, jax.device_get(jax.jit(draw)(jax.random.key(0))), strict=True))
+    return traverse_util.unflatten_dict(whole)
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,93 @@
+"""How the numbers of a weight lie in other frameworks, and in ours: kernels HWIO, dense layers IO."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxseg.types import BadInput, nearest
+
+Shape = tuple[int, ...]
+
+
+def lay_out(array: np.ndarray, shape: Shape, leaf: str, layout: str = "") -> np.ndarray | None:
+    """An array of another framework in the layout of our leaf, or None where it does not fit.
+
+    Args:
+      array: of the other framework.
+      shape: of our leaf.
+      leaf: its name; only a "kernel" is laid out anew, everything else keeps its shape.
+      layout: a name of :data:`LAYOUTS`; "" stands for torch's convolutions OIHW and dense layers OI, also for a dense
+        layer O(IHW) that is read as a convolution.
+
+    Raises:
+      BadInput: there is no such layout.
+    """
+    if leaf != "kernel" or len(shape) not in (2, 4):
+        return array if array.shape == shape else None
+    if not layout and len(shape) == 4 and array.ndim == 2:
+        layout = "dense"
+    forth = _of(layout)[0]
+    try:
+        found = forth(array, shape)
+    except (ValueError, IndexError):  # axes or sizes that do not go together
+        return None
+    return found if found.shape == shape else None
+
+
+def lay_back(array: np.ndarray, leaf: str, layout: str = "") -> np.ndarray:
+    """The inverse of ``lay_out``."""
+    if leaf != "kernel" or array.ndim not in (2, 4):
+        return array
+    return np.ascontiguousarray(_of(layout)[1](array))
+
+
+def _of(layout: str) -> tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    if layout not in LAYOUTS:
+        raise BadInput(f"no layout of weights is called {layout!r}{nearest(layout, LAYOUTS)}")
+    return LAYOUTS[layout]
+
+
+def _turned(array: np.ndarray) -> np.ndarray:
+    return array[:, :, ::-1, ::-1]
+
+
+def _from_oihw(array: np.ndarray, shape: Shape) -> np.ndarray:
+    return array.T if len(shape) == 2 else array.transpose(2, 3, 1, 0)
+
+
+def _to_oihw(array: np.ndarray) -> np.ndarray:
+    return array.T if array.ndim == 2 else array.transpose(3, 2, 0, 1)
+
+
+def _dense_in(array: np.ndarray, shape: Shape) -> np.ndarray:
+    h, w, i, o = shape
+    return array.reshape(o, i, h, w).transpose(2, 3, 1, 0)
+
+
+def _dense_out(array: np.ndarray) -> np.ndarray:
+    return _to_oihw(array).reshape(array.shape[3], -1)
+
+
+def _depthwise_in(array: np.ndarray, shape: Shape) -> np.ndarray:
+    h, w, _, out = shape
+    return array.reshape(h, w, 1, out)
+
+
+LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
+    "": (_from_oihw, _to_oihw),
+    "dense": (_dense_in, _dense_out),
+    "iohw": (lambda array, _: array.transpose(2, 3, 0, 1), lambda array: array.transpose(2, 3, 0, 1)),
+    "hwio": (lambda array, _: array, lambda array: array),
+    "hwoi": (lambda array, _: array.transpose(0, 1, 3, 2), lambda array: array.transpose(0, 1, 3, 2)),
+    "hwcm": (_depthwise_in, lambda array: array.transpose(0, 1, 3, 2)),
+    "oihw turned": (lambda array, shape: _from_oihw(_turned(array), shape), lambda array: _turned(_to_oihw(array))),
+}
+"""By name, how to go from there to ours and back:
+
+- "": OIHW and OI, convolutions (depthwise too) and dense layers of torch and Caffe;
+- "dense": O(IHW), a dense layer over a flattened map, read as a convolution with its whole window;
+- "iohw": transposed convolutions of torch and Caffe; those of as many inputs as outputs would fit "" too, and be wrong:
+  they are never guessed;
+- "hwio": Keras' convolutions and dense layers; "hwoi" its transposed, "hwcm" its depthwise ones;
+- "oihw turned": convolutions of Theano, turned by half (Keras 1).
+"""

@@ -1,0 +1,147 @@
+"""What is handed on gives the same numbers elsewhere: in a process that has only JAX, and in torchvision."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+from jaxseg.export import folder, onnx, stablehlo
+from jaxseg.export import torch as torch_format
+from jaxseg.models.semantic.fcn import TORCHVISION_NAMES, ResNetFCN
+from jaxseg.models.semantic.unet import unet
+from jaxseg.tasks.semantic import Semantic
+from jaxseg.types import BadInput
+from jaxseg.weights.names import convert
+from jaxseg.weights.readers import read
+from tests.contracts.zoo import SMALL
+from tests.test_run import picture
+from tests.torchvision_cpu import torchvision_or_skip
+
+
+def random_numbers(model):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8))
+    rng = np.random.default_rng(0)
+
+    def draw(leaf):
+        spread = (2 / np.prod(leaf.shape[:-1])) ** 0.5
+        drawn = rng.normal(size=leaf.shape) * spread if leaf.ndim > 1 else rng.uniform(0.5, 1, leaf.shape)
+        return drawn.astype(np.float32)
+
+    return jax.tree.map(draw, shapes)
+
+
+def card_of(model, classes=3):
+    names, palette = tuple(f"c{k}" for k in range(classes)), tuple((k, k, k) for k in range(classes))
+    return folder.Card(model, Semantic(classes), "small", names, palette, licence="CC0")
+
+
+ELSEWHERE = """
+import json, sys, zipfile
+import jax, jax.export
+import numpy as np
+with zipfile.ZipFile(sys.argv[1]) as file:
+    program = jax.export.deserialize(bytearray(file.read("program.bin")))
+    card = json.loads(file.read("card.json"))
+images = np.load(sys.argv[2])
+np.savez(sys.argv[3], **{key: np.asarray(program.call(images[key])["probability"]) for key in images})
+assert not [name for name in sys.modules if name.split(".")[0] in ("jaxseg", "flax", "torch")]
+print(json.dumps([card["classes"], card["palette"], list(program.platforms)]))
+"""
+
+
+ANY_SIZE = {"unet"}
+"""Networks that can be traced without knowing rows and columns."""
+
+
+@pytest.mark.parametrize("name", ["unet", "fcn_resnet50", "segnet_basic"])
+def test_stablehlo_in_a_process_that_has_only_jax(name, tmp_path):
+    model = SMALL[name](jax.numpy.float32)
+    variables, card = random_numbers(model), card_of(model)
+    path = tmp_path / "model.stablehlo"
+    shape = stablehlo.write(path, card, variables, size=None if name in ANY_SIZE else (64, 48))
+    assert shape == ("b 32*h 32*w 3" if name in ANY_SIZE else "b 64 48 3")
+    size = (64, 64) if name in ANY_SIZE else (64, 48)
+    images = {"one": picture(1, *size, 3), "five": picture(5, *size, 3)}
+    if name in ANY_SIZE:
+        images["other"] = picture(2, 96, 32, 3)
+    np.savez(tmp_path / "in.npz", **images)
+    words = [sys.executable, "-c", ELSEWHERE, path, tmp_path / "in.npz", tmp_path / "out.npz"]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [["c0", "c1", "c2"], [[0] * 3, [1] * 3, [2] * 3], ["cpu", "cuda", "tpu"]]
+    forward, found = jax.jit(stablehlo.forward_of(card, variables)), np.load(tmp_path / "out.npz")
+    for key, image in images.items():
+        np.testing.assert_allclose(found[key], forward(jax.numpy.asarray(image))["probability"], rtol=0, atol=1e-5)
+
+
+def test_torch_state_dict_loads_strictly_and_gives_the_same(tmp_path):
+    torch = pytest.importorskip("torch", reason="the file is torch's (extra 'parity')")
+    models = torchvision_or_skip().models
+    depths = (1, 1, 1, 1)
+    trunk = models.resnet.ResNet(models.resnet.Bottleneck, depths, replace_stride_with_dilation=(False, True, True))
+    network = models.segmentation.fcn._fcn_resnet(trunk, 3, True).eval()
+    model = ResNetFCN(SMALL["fcn_resnet50"](jax.numpy.float32).backbone.clone(width=64), num_classes=3)
+    variables = random_numbers(model)
+    torch_format.write(tmp_path / "model.pth", variables, TORCHVISION_NAMES)
+    assert torch_format.verify(tmp_path / "model.pth", variables, TORCHVISION_NAMES) == 0
+    network.load_state_dict(torch.load(tmp_path / "model.pth", weights_only=True), strict=True)
+    image = picture(1, 33, 40, 3)
+    ours = jax.jit(model.apply)(variables, jax.numpy.asarray(image))["logits"]
+    standard = np.array(model.backbone.standardize(jax.numpy.asarray(image))).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        theirs = network(torch.from_numpy(standard))["out"].permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+
+    state = {name: value.numpy() for name, value in network.state_dict().items()}
+    torch.save(network.state_dict(), tmp_path / "theirs.pth")
+    back = read(tmp_path / "theirs.pth")
+    again = convert(back, variables, TORCHVISION_NAMES)
+    torch_format.write(tmp_path / "back.pth", again, TORCHVISION_NAMES)
+    for name, value in read(tmp_path / "back.pth").items():
+        np.testing.assert_array_equal(value, state[name], err_msg=name)
+
+
+def test_the_command_line_prints_the_error(trained, tmp_path, jaxseg):
+    for form, name in (("safetensors", "model"), ("safetensors", "a.safetensors"), ("stablehlo", "a.stablehlo")):
+        said = jaxseg("export", trained / "run", "--format", form, "--out", tmp_path / name, "--licence", "CC0")
+        assert said.status == 0, said.err
+        error = float(said.out.split("largest error ")[1])
+        assert error <= 1e-5
+    with zipfile.ZipFile(tmp_path / "a.stablehlo") as file:
+        assert json.loads(file.read("card.json"))["licence"] == "CC0"
+    said = jaxseg("export", tmp_path / "model", "--format", "safetensors", "--out", tmp_path / "again")
+    assert said.status == 0, said.err
+    assert folder.verify(tmp_path / "again", folder.read(tmp_path / "model")[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--format", "torch", "--out", "a.pth"], "no rules"),
+        (["--format", "onnx", "--out", "a.onnx"], "--size"),
+        (["--format", "onnx", "--out", "a.onnx", "--size", "32", "32"], "make onnx-env"),
+        (["--format", "stablehlo", "--out", "."], "is a folder"),
+        (["--format", "tflite", "--out", "a"], "tflite"),
+    ],
+)
+def test_mistakes(trained, tmp_path, monkeypatch, jaxseg, words, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXSEG_ONNX_PYTHON", "nowhere")
+    said = jaxseg("export", trained / "run", *words)
+    assert (said.status, len(said.err)) == (2, 1)
+    assert expected in said.err[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx(tmp_path):
+    try:
+        onnx.interpreter()
+    except BadInput as error:
+        pytest.skip(str(error))
+    model = unet(num_classes=3, depth=1, width=2)
+    error = onnx.write(tmp_path / "model.onnx", card_of(model), random_numbers(model), size=(32, 48))
+    assert 0 < error <= 1e-4
