@@ -4,7 +4,6 @@ The file lies in :func:`default_weights_dir`, or wherever its absolute path says
 """
 
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from jaxseg.types import BadInput, Rules
 from jaxseg.weights.names import convert
+from jaxseg.weights.readers import read
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Pretrained:
     """Weights of a file for a whole model or a part of it.
 
     Attributes:
-      file: an npz file of arrays in torch's layouts; relative paths begin at :func:`default_weights_dir`.
+      file: of any kind that :mod:`jaxseg.weights.readers` knows; relative paths begin at :func:`default_weights_dir`.
       rules: from the names in the file to the paths of the part, see :mod:`jaxseg.weights.names`.
       part: path of the module that is filled, ``"backbone"``; "" is the model itself.
       source: where the file is to be had, for the error message.
@@ -63,11 +63,7 @@ class Pretrained:
         path = default_weights_dir() / self.file
         if not path.is_file():
             raise BadInput(f"there is no file of weights {str(path)!r}; {self.source or 'put it there'}")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-        except (ValueError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-            raise BadInput(f"{path} is not an npz file of arrays: {error}") from error
+        return read(path)
 
 
 def default_weights_dir() -> Path:
