@@ -385,7 +385,8 @@ def _kernel_gradient_by_taps(x: Array, dy: Array, kernel_shape: Shape, slide: Sl
 # Kernel gradient on a large map to 32 channels or more: bands of rows of one image after the other, each XLA's own
 # gradient, and their sum. Left to itself XLA holds several images side by side in the innermost axis, which its matrix
 # product then strides over, and shares a long sum poorly between threads. Gain, on one thread and on two: 64 channels
-# at 256x256, batch 2: 1.6 and 3 times; 128 at 128x128: 1.5 times; 7x7 of 64 at 180x240: none and 1.8 times.
+# at 256x256, batch 2: 1.6 and 3 times; 128 at 128x128: 1.5 times; 7x7 of 64 at 180x240: none and 1.8 times. A batch
+# that is spread over several CPUs as devices is gathered first.
 
 BANDS = 16
 """How many, over all images of a batch; each image is at least one."""
