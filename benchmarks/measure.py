@@ -113,16 +113,58 @@ def write(results: Sequence[Result], path: Path, *, title: str = "", about: Mapp
         path.write_text(table(results, title=", ".join([title, *versions])))
 
 
-def in_subprocess(arguments: Iterable[str], *, timeout_s: float = 600) -> dict[str, float]:
-    """Run this Python with ``arguments`` in a process of its own and read the JSON object on its last line.
+class Worker:
+    """A process of its own that runs one thing as often as it is told, so that neither its memory nor its threads mix
+    with another's: what one framework frees would leave holes in the other's heap, which then grows at odd moments.
 
-    The way to measure peak memory: no process can lower its own high-water mark. The child ends with
-    ``print(json.dumps({"peak_mb": peak_memory_mb()}))``.
+    The process calls :func:`serve`.
     """
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
-    if done.returncode:
-        raise RuntimeError(f"measuring process failed: {done.stderr.strip()[-800:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+
+    def __init__(self, arguments: Iterable[str]) -> None:
+        """Start this Python with ``arguments`` and wait until it is ready.
+
+        Raises:
+          RuntimeError: it ended before.
+        """
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen([sys.executable, *arguments], stdin=pipe, stdout=pipe, text=True)
+        self._line()
+
+    def __call__(self) -> None:
+        """One run; returns when it is done."""
+        self._ask("run")
+
+    def peak_mb(self) -> float:
+        """The most memory that the process has held so far, in megabytes."""
+        return float(self._ask("peak"))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    def _ask(self, what: str) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
+        return self._line()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the measuring process ended with status {self._process.wait()}")
+        return line.strip()
+
+
+def serve(call: Callable[[], object]) -> None:
+    """The other side of a :class:`Worker`: runs ``call`` whenever asked, until the questions end."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "peak":
+            print(peak_memory_mb(), flush=True)
+        else:
+            call()
+            print("done", flush=True)
 
 
 def peak_memory_mb() -> float:

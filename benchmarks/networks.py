@@ -3,12 +3,11 @@
 Inference is one image, a training step is two: forward, cross-entropy (with its auxiliary head where there is one),
 backward, SGD with momentum. Ours is the step that ``jaxseg train`` runs, whose state is donated, so that parameters,
 momentum and statistics are overwritten in place as PyTorch overwrites its own. PyTorch runs in both its memory layouts,
-and the ratio is to the faster one. Peak memory is that of a process which does nothing else. Both frameworks keep freed
-memory mapped, as the command line has it. Needs the extra ``parity``.
+and the ratio is to the faster one. Each column runs in a process of its own, and they take turns; peak memory is the
+process's. Both frameworks keep freed memory mapped, as the command line has it. Needs the extra ``parity``.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -128,25 +127,18 @@ def make_call(row: Row, mode: str, size: int, column: str) -> Callable[[], objec
     return jax_call(row, mode, size) if column == "jax" else torch_call(row, mode, size, column)
 
 
-def measure_row(row: Row, mode: str, size: int, *, repeats: int, budget_s: float, memory: bool) -> measure.Result:
-    """Times in turns, and each framework's peak memory in a process of its own."""
-    calls = {column: make_call(row, mode, size, column) for column in COLUMNS}
+def measure_row(row: Row, mode: str, size: int, *, repeats: int, budget_s: float) -> measure.Result:
+    """Times in turns, and peak memory."""
+    workers = {c: measure.Worker([__file__, "--serve", row.model, mode, c, "--size", str(size)]) for c in COLUMNS}
     name = f"{row.model}: {mode}"
-    result = measure.compare(name, calls, repeats=repeats, budget_s=budget_s, note=row.note, reference="torch")
-    if memory:
+    try:
+        result = measure.compare(name, workers, repeats=repeats, budget_s=budget_s, note=row.note, reference="torch")
         for column in ("jax", "torch"):
-            arguments = [__file__, "--peak", row.model, mode, column, "--size", str(size)]
-            result.extra[f"{column} peak MB"] = measure.in_subprocess(arguments)["peak_mb"]
+            result.extra[f"{column} peak MB"] = workers[column].peak_mb()
+    finally:
+        for worker in workers.values():
+            worker.close()
     return result
-
-
-def peak(model: str, mode: str, column: str, size: int) -> None:
-    """Three calls, then the process's peak memory as JSON."""
-    row = next(row for row in ROWS if row.model == model)
-    call = make_call(row, mode, size, column)
-    for _ in range(3):
-        call()
-    print(json.dumps({"peak_mb": measure.peak_memory_mb()}))
 
 
 def _cores() -> int:
@@ -160,13 +152,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of the images (default 256)")
     parser.add_argument("--repeats", type=int, default=7, help="turns at most for each row (default 7)")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds at most for each row (default 60)")
-    parser.add_argument("--quick", action="store_true", help="three turns, no memory: only to see that everything runs")
+    parser.add_argument("--quick", action="store_true", help="three turns: only to see that everything runs")
     parser.add_argument("--out", type=Path, help="write the table here too: .json, or markdown")
-    parser.add_argument("--peak", nargs=3, metavar=("MODEL", "MODE", "COLUMN"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=3, metavar=("MODEL", "MODE", "COLUMN"), help=argparse.SUPPRESS)
     options = parser.parse_args()
 
-    if options.peak:
-        peak(*options.peak, options.size)
+    if options.serve:
+        model, mode, column = options.serve
+        measure.serve(make_call(next(row for row in ROWS if row.model == model), mode, options.size, column))
         return
     results = []
     for row in ROWS:
@@ -174,7 +167,7 @@ def main() -> None:
             if options.only not in f"{row.model}: {mode}":
                 continue
             repeats, budget = (3, 0.5) if options.quick else (options.repeats, options.budget)
-            result = measure_row(row, mode, options.size, repeats=repeats, budget_s=budget, memory=not options.quick)
+            result = measure_row(row, mode, options.size, repeats=repeats, budget_s=budget)
             times = "  ".join(f"{c} {ms:.0f}" for c, ms in result.median_ms.items())
             print(f"{result.name:28s} {result.ratio:5.2f}   {times}", file=sys.stderr, flush=True)
             results.append(result)
