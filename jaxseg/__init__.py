@@ -7,7 +7,7 @@ from jaxseg.registry import create_model, list_models
 
 if TYPE_CHECKING:
     from jaxseg.recipe import Recipe, Stage, override
-    from jaxseg.run import Run, load, predict
+    from jaxseg.run import Run, load, predict, predict_samples
     from jaxseg.train.loop import evaluate, fit
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "load",
     "override",
     "predict",
+    "predict_samples",
 ]
 
 _LATER = {
@@ -31,6 +32,7 @@ _LATER = {
     "Run": "jaxseg.run",
     "load": "jaxseg.run",
     "predict": "jaxseg.run",
+    "predict_samples": "jaxseg.run",
     "evaluate": "jaxseg.train.loop",
     "fit": "jaxseg.train.loop",
 }
