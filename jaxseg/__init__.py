@@ -7,7 +7,7 @@ from jaxseg.registry import create_model, list_models
 
 if TYPE_CHECKING:
     from jaxseg.recipe import Recipe, Stage, override
-    from jaxseg.run import Run, load, predict, save
+    from jaxseg.run import Run, load, predict, predict_samples, save
     from jaxseg.train.loop import evaluate, fit
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "load",
     "override",
     "predict",
+    "predict_samples",
     "save",
 ]
 
@@ -33,6 +34,7 @@ _LATER = {
     "load": "jaxseg.run",
     "predict": "jaxseg.run",
     "save": "jaxseg.run",
+    "predict_samples": "jaxseg.run",
     "evaluate": "jaxseg.train.loop",
     "fit": "jaxseg.train.loop",
 }

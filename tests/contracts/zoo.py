@@ -103,7 +103,8 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "pspnet_resnet50": small_pspnet,
     "segformer_b0": small_segformer,
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
-    "segnet_vgg16": lambda dtype: SegNet(CLASSES, (1, 2), width=8, dtype=dtype),
+    # One level: rounding to bfloat16 moves switches between near equals, and each level adds to it.
+    "segnet_vgg16": lambda dtype: SegNet(CLASSES, (2,), width=4, dtype=dtype),
     "unet": lambda dtype: unet(CLASSES, depth=2, width=4, dtype=dtype),
     "unet_original": lambda dtype: unet_original(CLASSES, width=2, dtype=dtype),
     "upernet_resnet50": lambda dtype: UPerNet(

@@ -54,8 +54,8 @@ def test_mean_and_variance_are_those_of_the_passes():
         return jax.nn.softmax(model.apply(variables, image, sample=True, rngs=rngs)["logits"])
 
     passes = np.stack([softmax(i) for i in range(5)])
-    np.testing.assert_allclose(found["probability"], passes.mean(0), atol=1e-6)
-    np.testing.assert_allclose(found["variance"], passes.var(0), atol=1e-6)
+    np.testing.assert_allclose(found["probability"], passes.mean(0), atol=1e-5)
+    np.testing.assert_allclose(found["variance"], passes.var(0), atol=1e-5)
     assert passes.var(0).max() > 1e-3
     other = draw(jax.random.key(4))
     assert np.abs(other["probability"] - found["probability"]).max() > 1e-3

@@ -108,9 +108,8 @@ def proposal_scores(
       side: what boxes are resized to.
     """
     height, width = image.shape[:2]
-    k = jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))["logits"].shape[
-        -1
-    ]
+    one = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    k = jax.eval_shape(model.apply, variables, one)["logits"].shape[-1]
 
     def step(best: Array, proposal: tuple[Array, Array]) -> tuple[Array, None]:
         box, real = proposal
