@@ -2,7 +2,8 @@
 
 Values are spread over the corners of the simplex that a point lies in, blurred along each of the lattice's directions,
 and read back with the same weights: time and memory grow with the number of points, not with its square. All shapes are
-static: there are as many places for vertices as points have corners, found by sorting hashes of their coordinates.
+static, since there are as many places for vertices as points have corners; which corners are one is found by sorting
+hashes of their coordinates.
 """
 
 from typing import NamedTuple
