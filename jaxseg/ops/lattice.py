@@ -1,8 +1,9 @@
 """Gaussian filtering of scattered points in a few dimensions on the permutohedral lattice (Adams, Baek, Davis 2010).
 
 Values are spread over the corners of the simplex that a point lies in, blurred along each of the lattice's directions,
-and read back with the same weights: time and memory grow with the number of points, not with its square. Static shapes
-throughout: there are as many places for vertices as points have corners, found by sorting hashes of their coordinates.
+and read back with the same weights: time and memory grow with the number of points, not with its square. All shapes are
+static, since there are as many places for vertices as points have corners; which corners are one is found by sorting
+hashes of their coordinates.
 """
 
 from typing import NamedTuple
