@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jaxseg.backbones.mobilenet import Inverted, MobileNet
 from jaxseg.backbones.resnet import ResNet
 from jaxseg.backbones.xception import Flow, Xception
-from jaxseg.models.semantic.deeplabv3 import DeepLabV3
 from jaxseg.models.semantic.deeplabv3plus import DeepLabV3Plus
 from jaxseg.models.semantic.enet import enet
 from jaxseg.models.semantic.fcn import ResNetFCN, fcn8s_atonce_vgg16
@@ -28,27 +27,21 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
     return ResNetFCN(backbone=backbone, num_classes=CLASSES, dtype=dtype)
 
 
-def small_deeplabv3(dtype: Any) -> DeepLabV3:
-    backbone = ResNet(depths=(1, 1, 1, 1), width=4, output_stride=8, multi_grid=(2,), dtype=dtype)
-    return DeepLabV3(backbone=backbone, num_classes=CLASSES, rates=(2,), features=8, dtype=dtype)
-
-
 def small_deeplabv3plus(dtype: Any) -> DeepLabV3Plus:
-    blocks = (Flow((4, 4, 8), 2), Flow((8, 8, 8), 2), Flow((8, 8, 16), skip=False))
+    blocks = (Flow((4, 4, 8), 2), Flow((8, 8, 16), 2, skip=False))
     backbone = Xception(blocks=blocks, stem=(4, 8), output_stride=8, dtype=dtype)
     options = {"rates": (2,), "features": 8, "low_features": 4, "decoders": 1}
     return DeepLabV3Plus(backbone=backbone, num_classes=CLASSES, kind="separable", **options, dtype=dtype)
 
 
 def small_lraspp(dtype: Any) -> LRASPP:
-    rows = ((8, 16, 3, 2, 0), (8, 16, 5, 2, 8), (8, 16, 3, 1, 0))
+    rows = ((8, 16, 3, 2, 0), (8, 16, 3, 2, 8))
     blocks = tuple(Inverted(*row, activation="hard_swish") for row in rows)
     backbone = MobileNet(blocks=blocks, stem=8, last=16, output_stride=8, taps="first", epsilon=1e-3, dtype=dtype)
     return LRASPP(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
 
 
 SMALL: dict[str, Callable[[Any], nn.Module]] = {
-    "deeplabv3_resnet50": small_deeplabv3,
     "deeplabv3plus_xception65": small_deeplabv3plus,
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),
     "fcn8s_atonce_vgg16": lambda dtype: fcn8s_atonce_vgg16(CLASSES, width=8, fc_features=8, dtype=dtype),
