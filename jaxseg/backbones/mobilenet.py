@@ -104,7 +104,7 @@ class MobileNet(nn.Module):
             stride = row.stride if reached * row.stride <= self.output_stride else 1
             reached, dilation = reached * stride, dilation * row.stride // stride
             level += row.stride == 2
-            block = SeparableBlock if isinstance(row, Separable) else InvertedResidual
+            block: Callable[..., nn.Module] = SeparableBlock if isinstance(row, Separable) else InvertedResidual
             x = block(row, stride=stride, dilation=dilation, layer=layer, name=f"block{i}")(x, train=train)
             if self.taps == "last" or row.stride == 2:
                 maps[f"c{level}"] = x

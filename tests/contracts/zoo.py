@@ -18,7 +18,6 @@ from jaxseg.models.semantic.attention_unet import attention_unet
 from jaxseg.models.semantic.crfrnn import crfrnn_vgg16
 from jaxseg.models.semantic.deconvnet import DeconvNet
 from jaxseg.models.semantic.deeplab import deeplabv2_vgg16
-from jaxseg.models.semantic.deeplabv3 import DeepLabV3
 from jaxseg.models.semantic.deeplabv3plus import DeepLabV3Plus
 from jaxseg.models.semantic.dilated import dilated_basic_vgg16
 from jaxseg.models.semantic.enet import enet
@@ -43,20 +42,15 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
     return ResNetFCN(backbone=backbone, num_classes=CLASSES, dtype=dtype)
 
 
-def small_deeplabv3(dtype: Any) -> DeepLabV3:
-    backbone = ResNet(depths=(1, 1, 1, 1), width=4, output_stride=8, multi_grid=(2,), dtype=dtype)
-    return DeepLabV3(backbone=backbone, num_classes=CLASSES, rates=(2,), features=8, dtype=dtype)
-
-
 def small_deeplabv3plus(dtype: Any) -> DeepLabV3Plus:
-    blocks = (Flow((4, 4, 8), 2), Flow((8, 8, 8), 2), Flow((8, 8, 16), skip=False))
+    blocks = (Flow((4, 4, 8), 2), Flow((8, 8, 16), 2, skip=False))
     backbone = Xception(blocks=blocks, stem=(4, 8), output_stride=8, dtype=dtype)
     options = {"rates": (2,), "features": 8, "low_features": 4, "decoders": 1}
     return DeepLabV3Plus(backbone=backbone, num_classes=CLASSES, kind="separable", **options, dtype=dtype)
 
 
 def small_lraspp(dtype: Any) -> LRASPP:
-    rows = ((8, 16, 3, 2, 0), (8, 16, 5, 2, 8), (8, 16, 3, 1, 0))
+    rows = ((8, 16, 3, 2, 0), (8, 16, 3, 2, 8))
     blocks = tuple(Inverted(*row, activation="hard_swish") for row in rows)
     backbone = MobileNet(blocks=blocks, stem=8, last=16, output_stride=8, taps="first", epsilon=1e-3, dtype=dtype)
     return LRASPP(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
@@ -86,7 +80,6 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "crfrnn_vgg16": lambda dtype: crfrnn_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
     "deeplabv2_vgg16": lambda dtype: deeplabv2_vgg16(CLASSES, width=4, fc_features=8, rates=(6, 12), dtype=dtype),
     "dilated_basic_vgg16": lambda dtype: dilated_basic_vgg16(CLASSES, width=4, fc_features=8, dtype=dtype),
-    "deeplabv3_resnet50": small_deeplabv3,
     "deeplabv3plus_xception65": small_deeplabv3plus,
     "attention_unet": lambda dtype: attention_unet(CLASSES, width=4, dtype=dtype),
     "enet": lambda dtype: enet(CLASSES, dtype=dtype),

@@ -86,8 +86,7 @@ class Ade20k(LocalBuilder):
         for split, folder in _FOLDERS.items():
             images = sorted((root / "images" / folder).glob("*.jpg"))
             if images:
-                annotations = root / "annotations" / folder
-                splits[split] = (len(images), (_example(path, annotations) for path in images))
+                splits[split] = _examples(images, root / "annotations" / folder)
         if not splits:
             raise BadInput(f"{source} holds no images/training/*.jpg; {FACTS.source}")
         return splits
@@ -99,6 +98,10 @@ Builder = Ade20k
 def to_record(example: Mapping[str, Any]) -> Record:
     """Image and label, whichever were read."""
     return {key: decode_image(data) for key, data in example.items()}
+
+
+def _examples(images: list[Path], annotations: Path) -> Examples:
+    return len(images), (_example(path, annotations) for path in images)
 
 
 def _example(path: Path, annotations: Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Cityscapes(LocalBuilder):
         for split in self.FACTS.splits:
             images = sorted((source / "leftImg8bit" / split).glob(f"*/*{_IMAGE}"))
             if images:
-                splits[split] = (len(images), (_example(source, split, path) for path in images))
+                splits[split] = _examples(images, source / "gtFine" / split)
         if not splits:
             raise BadInput(f"{source} holds no leftImg8bit/train/CITY/*{_IMAGE}; {FACTS.source}")
         return splits
@@ -79,9 +79,13 @@ def to_record(example: Mapping[str, Any]) -> Record:
     return {key: decode_image(data) for key, data in example.items()}
 
 
-def _example(source: Path, split: str, path: Path) -> dict[str, Any]:
+def _examples(images: list[Path], annotations: Path) -> Examples:
+    return len(images), (_example(path, annotations / path.parent.name) for path in images)
+
+
+def _example(path: Path, annotations: Path) -> dict[str, Any]:
     name = path.name.removesuffix(_IMAGE)
     classes = np.full(256, VOID, np.uint8)
     classes[list(LABEL_IDS)] = range(len(LABEL_IDS))
-    label = labelled.label_map(source / "gtFine" / split / path.parent.name / f"{name}{_LABEL}")
+    label = labelled.label_map(annotations / f"{name}{_LABEL}")
     return labelled.example(path, labelled.rgb_file(path), classes[label], name)

@@ -64,7 +64,9 @@ class Voc(LocalBuilder):
         lists = {
             split: labelled.lines_of(voc / "ImageSets" / "Segmentation" / f"{split}.txt") for split in ("train", "val")
         }
-        splits = {split: (len(names), (_example(voc, name) for name in names)) for split, names in lists.items()}
+        splits: dict[str, Examples] = {
+            split: (len(names), (_example(voc, name) for name in names)) for split, names in lists.items()
+        }
         sbd = next((p for p in (_sbd(source), _sbd(voc.parent.parent)) if p.is_dir()), None)
         if sbd is not None:
             added = {name for split in ("train", "val") for name in labelled.lines_of(sbd / f"{split}.txt")}
