@@ -32,7 +32,7 @@ def small_fcn_resnet(dtype: Any) -> ResNetFCN:
 
 
 def tiny_resnet(dtype: Any, **fields: Any) -> ResNet:
-    return ResNet(depths=(1, 1, 1, 1), bottleneck=False, width=8, dtype=dtype, **fields)
+    return ResNet(depths=(1, 1, 1, 1), bottleneck=False, dtype=dtype, **{"width": 8, **fields})
 
 
 def small_fpn(dtype: Any) -> EncoderDecoder:
@@ -57,7 +57,9 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "fcn_resnet50": small_fcn_resnet,
     "fcn_basic": lambda dtype: fcn_basic(CLASSES, width=4, dtype=dtype),
     "fpn_resnet50": small_fpn,
-    "linknet": lambda dtype: LinkNet(backbone=tiny_resnet(dtype), num_classes=CLASSES, features=8, dtype=dtype),
+    "linknet": lambda dtype: LinkNet(
+        backbone=tiny_resnet(dtype, width=16), num_classes=CLASSES, features=8, dtype=dtype
+    ),
     "pspnet_resnet50": small_pspnet,
     "segformer_b0": small_segformer,
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
