@@ -27,10 +27,12 @@ def _network(name: str, encoder: str, **options: Any) -> Callable[[], Any]:
 
 
 def _manet() -> Any:
-    """MA-Net whose places are compared by small weights: drawn ones give scores of millions, and in a softmax of those
-    the last digit decides."""
+    """MA-Net with small weights before its softmax and its gates: drawn ones give scores of millions and gates of
+    thousands, where float32 is no longer near float64 in the library itself."""
     network = _network("MAnet", "resnet34")()
-    for layer in (network.decoder.center.top_conv, network.decoder.center.center_conv):
+    decoder = network.decoder
+    gates = [gate[3] for block in decoder.blocks[:4] for gate in (block.SE_hl, block.SE_ll)]
+    for layer in (decoder.center.top_conv, decoder.center.center_conv, *gates):
         layer.weight.data.mul_(1e-3)
     return network
 

@@ -125,7 +125,8 @@ class Attention(nn.Module):
             _conv(self, name, y, c, 1).reshape(b, -1, self.heads, c // self.heads)
             for name, y in (("query", x), ("key", source), ("value", source))
         )
-        gathered = jax.nn.dot_product_attention(query, key, value)
+        scores = jnp.einsum("bnhd,bmhd->bhnm", query, key).astype(jnp.float32) * (c // self.heads) ** -0.5
+        gathered = jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(scores, axis=-1).astype(self.dtype), value)
         return _conv(self, "out", gathered.reshape(b, h, w, c), c, 1)
 
 

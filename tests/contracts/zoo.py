@@ -57,7 +57,7 @@ def small_lraspp(dtype: Any) -> LRASPP:
 
 
 def tiny_resnet(dtype: Any, **fields: Any) -> ResNet:
-    return ResNet(depths=(1, 1, 1, 1), bottleneck=False, width=8, dtype=dtype, **fields)
+    return ResNet(depths=(1, 1, 1, 1), bottleneck=False, dtype=dtype, **{"width": 8, **fields})
 
 
 def small_fpn(dtype: Any) -> EncoderDecoder:
@@ -92,7 +92,9 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     "patch_classifier": lambda dtype: patch_classifier(CLASSES, width=6, hidden=6, kernels=(4, 5), dtype=dtype),
     "lraspp_mobilenet_v3_large": small_lraspp,
     "fpn_resnet50": small_fpn,
-    "linknet": lambda dtype: LinkNet(backbone=tiny_resnet(dtype), num_classes=CLASSES, features=8, dtype=dtype),
+    "linknet": lambda dtype: LinkNet(
+        backbone=tiny_resnet(dtype, width=16), num_classes=CLASSES, features=8, dtype=dtype
+    ),
     "pspnet_resnet50": small_pspnet,
     "segformer_b0": small_segformer,
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),

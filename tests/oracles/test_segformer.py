@@ -1,6 +1,7 @@
 """SegFormer against transformers."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -87,7 +88,7 @@ def test_names_of_published_files():
 def test_stochastic_depth_drops_branches_only_in_training():
     """At a rate of nearly one both branches are gone, and the map passes unchanged."""
     block = mit.Block(heads=2, reduction=1, drop_path=0.999)
-    x = np.random.default_rng(0).normal(size=(2, 4, 4, 8)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 8)), jnp.float32)
     variables = random_variables(block, x, train=False)
     apply = jax.jit(block.apply, static_argnames="train")
     np.testing.assert_array_equal(apply(variables, x, train=True, rngs={"dropout": jax.random.key(2)}), x)

@@ -41,21 +41,23 @@ class FPNDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c2".."c5"}`` at strides 4, 8, 16, 32 -> a map at stride 4."""
+        """``{"c2".."c5"}`` -> a map at the resolution of ``c2``."""
+        size = (maps["c2"].shape[1], maps["c2"].shape[2])
         x = Conv(self.pyramid, 1, dtype=self.dtype, name="lateral5")(maps["c5"])
-        total = self._level(5, x, train=train)
+        total = self._level(5, x, size, train=train)
         for k in (4, 3, 2):
             lateral = Conv(self.pyramid, 1, dtype=self.dtype, name=f"lateral{k}")(maps[f"c{k}"])
             x = resize_nearest(x, (lateral.shape[1], lateral.shape[2])) + lateral
-            total = total + self._level(k, x, train=train)
+            total = total + self._level(k, x, size, train=train)
         return Dropout(self.dropout, spatial=True, name="dropout")(total, train=train)
 
-    def _level(self, k: int, x: Map, *, train: bool) -> Map:
+    def _level(self, k: int, x: Map, size: tuple[int, int], *, train: bool) -> Map:
         for i in range(max(k - 2, 1)):
             step = ConvNorm(self.features, norm="group", dtype=self.dtype, name=f"level{k}_{i}")
             x = jax.nn.relu(step(x, train=train))
             if k > 2:
-                x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]), align_corners=True)
+                doubled = (min(2 * x.shape[1], size[0]), min(2 * x.shape[2], size[1]))
+                x = resize_bilinear(x, doubled, align_corners=True)
         return x
 
 
