@@ -26,6 +26,8 @@ def command(
 ) -> None:
     """Read FILE (safetensors, torch, npz, Caffe, Keras, Detectron) into model NAME and write the folder OUT.
 
+    A SOURCE is torchvision:TAG, timm:NAME, smp:NAME, hf:ORG/REPO[/FILE] or https://...
+
     Nothing in FILE is run, and torch is not needed. `jaxseg predict OUT photo.png` then works.
     """
     from jaxseg import registry
@@ -46,12 +48,20 @@ def command(
     from jaxseg.data import sets
     from jaxseg.export import folder
     from jaxseg.tasks.semantic import Semantic
+    from jaxseg.train.log import Console
+    from jaxseg.weights import hub
 
     folder.check_free(out)
     if entry.task != "semantic":
         raise BadInput(f"{name!r} is of task {entry.task}; weights of others come into semantic models so far")
     facts = None if data_set is None else sets.find(data_set).FACTS
-    found = pretrained.from_file(Path(file), name, implementation=implementation, fields=fields)
+    bar = Console()
+    bar.begin(f"download {file}", 100)
+    try:
+        path = hub.fetch(file, name, on_bytes=lambda done, total: bar.move(100 * done // (total or done)))
+    finally:
+        bar.close()
+    found = pretrained.from_file(path, name, implementation=implementation, fields=fields)
     count = found.model.num_classes
     if facts is not None and facts.num_classes != count:
         raise BadInput(f"{data_set!r} has {facts.num_classes} classes, the model {count}")
@@ -64,7 +74,7 @@ def command(
         palette=viz.distinct_palette(count) if facts is None else facts.palette,
         licence=licence,
         origin={
-            "file": Path(file).name,
+            "file": file if ":" in file else path.name,
             "sha256": found.sha256,
             "implementation": found.implementation,
             "fresh": list(found.fresh),
