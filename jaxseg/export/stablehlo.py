@@ -75,7 +75,7 @@ def write(
     return text.replace(",", "")
 
 
-def read(path: Path) -> tuple[Callable[[Any], dict[str, jax.Array]], dict[str, Any]]:
+def read(path: Path) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The program and the card in a file that ``write`` wrote."""
     with zipfile.ZipFile(path) as file:
         program = export.deserialize(bytearray(file.read(PROGRAM)))
