@@ -171,11 +171,16 @@ def into_model(
     spared = {path for path in shapes if path.split("/")[0].startswith("aux")}
     filled = {names.rename(name, chosen) for name in source}
     spared = (spared if not spared & filled else set()) | (heads if spare_heads else set())
-    target = _target(model, shapes, spared)
+    zeros = {path: np.zeros(shapes[path][1].shape, shapes[path][1].dtype) for path in spared}
+    target = {(collection, *path.split("/")): zeros.get(path, leaf) for path, (collection, leaf) in shapes.items()}
     try:
-        variables, fresh = names.convert_sparing(source, target, chosen, spared=spared)
+        variables, fresh = names.convert_sparing(source, traverse_util.unflatten_dict(target), chosen, spared=spared)
     except BadInput as error:
         raise BadInput(f"{path} as weights of {implementation}: {error}") from error
+    if fresh:
+        flat = traverse_util.flatten_dict(variables)
+        drawn = _draw(model, [(shapes[name][0], *name.split("/")) for name in fresh])
+        variables = traverse_util.unflatten_dict({**flat, **drawn})
     return Imported(model, variables, implementation, fresh, _digest(Path(path)))
 
 
@@ -238,19 +243,15 @@ def _check_classes(source: Any, shapes: Any, rules: Rules, heads: set[str], mode
             )
 
 
-def _target(model: Any, shapes: Mapping[str, Any], spared: set[str]) -> dict[str, Any]:
-    """The model's variables: shapes, and arrays for the leaves that may have to start afresh."""
-    whole = {(collection, *path.split("/")): leaf for path, (collection, leaf) in shapes.items()}
-    keys = [key for key in whole if "/".join(key[1:]) in spared]
-    if keys:
-        image = _image(model)
+def _draw(model: Any, keys: list[tuple[str, ...]]) -> dict[tuple[str, ...], np.ndarray]:
+    """What the model's own initialisers give to some of its leaves."""
+    image = _image(model)
 
-        def draw(key: jax.Array) -> list[Any]:
-            found = traverse_util.flatten_dict(dict(model.init(key, jnp.zeros(image.shape, image.dtype))))
-            return [found[name] for name in keys]
+    def draw(key: jax.Array) -> list[Any]:
+        found = traverse_util.flatten_dict(dict(model.init(key, jnp.zeros(image.shape, image.dtype))))
+        return [found[name] for name in keys]
 
-        whole |= dict(zip(keys, jax.device_get(jax.jit(draw)(jax.random.key(0))), strict=True))
-    return traverse_util.unflatten_dict(whole)
+    return dict(zip(keys, jax.device_get(jax.jit(draw)(jax.random.key(0))), strict=True))
 
 
 def _digest(path: Path) -> str:
