@@ -1,6 +1,6 @@
 """One file that needs nothing but JAX: the compiled program with its weights inside, classes and palette beside it.
 
-The file is a zip of ``program.bin`` (``jax.export``) and ``card.json``. In a process without jaxseg:
+The file is a zip of ``program.bin`` (``jax.export``) and ``card.json``. In a process without jaxseg::
 
     with zipfile.ZipFile("model.stablehlo") as file:
         program = jax.export.deserialize(file.read("program.bin"))
