@@ -19,7 +19,8 @@ ROOMS = {
     "tasks": ("Tasks", ["tasks"]),
     "data": ("Data", ["data"]),
     "train": ("Training", ["train"]),
-    "weights": ("Weights", ["weights"]),
+    "weights": ("Weights", ["weights", "pretrained"]),
+    "export": ("Export", ["export"]),
     "viz": ("Pictures", ["viz"]),
     "cli": ("Command line", ["cli"]),
 }

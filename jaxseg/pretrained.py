@@ -1,7 +1,8 @@
 """Weights of others in a model of ours: which rules fit a file, which leaves are heads, what starts afresh."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,83 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jaxseg import registry
+from jaxseg import registry, viz
+from jaxseg.data import sets
+from jaxseg.export import folder
+from jaxseg.export.folder import Card
+from jaxseg.recipe import Recipe
+from jaxseg.run import Run
+from jaxseg.tasks.semantic import Semantic
 from jaxseg.types import BadInput, Rules, nearest
-from jaxseg.weights import names
+from jaxseg.weights import hub, names
 from jaxseg.weights.readers import read
+
+
+def import_weights(
+    source: str | os.PathLike[str],
+    name: str,
+    *,
+    implementation: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    data: str | None = None,
+    licence: str = "",
+    on_bytes: Callable[[int, int | None], None] | None = None,
+) -> Run:
+    """A registered semantic model with weights of others.
+
+    Args:
+      source: a file, or a name such as ``torchvision:TAG``, see :mod:`jaxseg.weights.hub`.
+      name: of the model.
+      implementation: whose names the file has; None takes what fits.
+      fields: of the model's builder; a ``num_classes`` that is not the file's starts the heads afresh.
+      data: the data set whose classes and palette the model has.
+      licence: of the weights.
+      on_bytes: told of the download's progress.
+
+    Raises:
+      BadInput: the file cannot be read, or does not fit.
+      FailedRun: the download failed.
+    """
+    from jaxseg import __version__
+
+    entry = registry.find(name)
+    if entry.task != "semantic":
+        raise BadInput(f"{name!r} is of task {entry.task}; weights of others come into semantic models so far")
+    facts = None if data is None else sets.find(data).FACTS
+    path = hub.fetch(os.fspath(source), name, on_bytes=on_bytes)
+    found = from_file(path, name, implementation=implementation, fields=fields)
+    count = found.model.num_classes
+    if facts is not None and facts.num_classes != count:
+        raise BadInput(f"{data!r} has {facts.num_classes} classes, the model {count}")
+    classes = tuple(f"class {k}" for k in range(count)) if facts is None else facts.classes
+    origin = {"file": path.name if path == Path(source) else str(source), "sha256": found.sha256}
+    card = Card(
+        model=found.model,
+        task=Semantic(count, classes=classes),
+        name=name,
+        classes=classes,
+        palette=viz.distinct_palette(count) if facts is None else facts.palette,
+        licence=licence,
+        origin={**origin, "implementation": found.implementation, "fresh": list(found.fresh), "told": found.told},
+        version=__version__,
+    )
+    return Run(found.model, found.variables, card.task, None, 0, path, 0, False, card)
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a path is a file of weights that is not a model of ours."""
+    return path.is_file() and not folder.is_model(path)
+
+
+def run_of_file(path: Path, recipe: Recipe) -> Run:
+    """The last stage of a recipe with the weights of a file of another framework.
+
+    Raises:
+      BadInput: they do not fit; see ``into_model``.
+    """
+    stage = recipe.stages[-1]
+    found = into_model(path, stage.model)
+    return Run(stage.model, found.variables, stage.task, recipe, len(recipe.stages) - 1, path, 0, False)
 
 
 @dataclass(frozen=True)
@@ -97,11 +171,16 @@ def into_model(
     spared = {path for path in shapes if path.split("/")[0].startswith("aux")}
     filled = {names.rename(name, chosen) for name in source}
     spared = (spared if not spared & filled else set()) | (heads if spare_heads else set())
-    target = _target(model, shapes, spared)
+    zeros = {path: np.zeros(shapes[path][1].shape, shapes[path][1].dtype) for path in spared}
+    target = {(collection, *path.split("/")): zeros.get(path, leaf) for path, (collection, leaf) in shapes.items()}
     try:
-        variables, fresh = names.convert_sparing(source, target, chosen, spared=spared)
+        variables, fresh = names.convert_sparing(source, traverse_util.unflatten_dict(target), chosen, spared=spared)
     except BadInput as error:
         raise BadInput(f"{path} as weights of {implementation}: {error}") from error
+    if fresh:
+        flat = traverse_util.flatten_dict(variables)
+        drawn = _draw(model, [(shapes[name][0], *name.split("/")) for name in fresh])
+        variables = traverse_util.unflatten_dict({**flat, **drawn})
     return Imported(model, variables, implementation, fresh, _digest(Path(path)))
 
 
@@ -164,19 +243,15 @@ def _check_classes(source: Any, shapes: Any, rules: Rules, heads: set[str], mode
             )
 
 
-def _target(model: Any, shapes: Mapping[str, Any], spared: set[str]) -> dict[str, Any]:
-    """The model's variables: shapes, and arrays for the leaves that may have to start afresh."""
-    whole = {(collection, *path.split("/")): leaf for path, (collection, leaf) in shapes.items()}
-    keys = [key for key in whole if "/".join(key[1:]) in spared]
-    if keys:
-        image = _image(model)
+def _draw(model: Any, keys: list[tuple[str, ...]]) -> dict[tuple[str, ...], np.ndarray]:
+    """What the model's own initialisers give to some of its leaves."""
+    image = _image(model)
 
-        def draw(key: jax.Array) -> list[jax.Array]:
-            found = traverse_util.flatten_dict(dict(model.init(key, jnp.zeros(image.shape, image.dtype))))
-            return [found[name] for name in keys]
+    def draw(key: jax.Array) -> list[Any]:
+        found = traverse_util.flatten_dict(dict(model.init(key, jnp.zeros(image.shape, image.dtype))))
+        return [found[name] for name in keys]
 
-        whole |= dict(zip(keys, jax.device_get(jax.jit(draw)(jax.random.key(0))), strict=True))
-    return traverse_util.unflatten_dict(whole)
+    return dict(zip(keys, jax.device_get(jax.jit(draw)(jax.random.key(0))), strict=True))
 
 
 def _digest(path: Path) -> str:

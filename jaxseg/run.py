@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg import pretrained
 from jaxseg.data import Facts
 from jaxseg.export import folder as folder_form
 from jaxseg.export.folder import Card
@@ -157,22 +156,6 @@ def card_of(run: Run, *, licence: str = "", metrics: Mapping[str, float] | None 
         metrics=dict(metrics or {}),
         version=__version__,
     )
-
-
-def is_foreign(path: Path) -> bool:
-    """Whether a path is a file of weights that is not a model of ours."""
-    return path.is_file() and not folder_form.is_model(path)
-
-
-def run_of_file(path: Path, recipe: Recipe) -> Run:
-    """The last stage of a recipe with the weights of a file of another framework.
-
-    Raises:
-      BadInput: they do not fit; see :mod:`jaxseg.pretrained`.
-    """
-    stage = recipe.stages[-1]
-    found = pretrained.into_model(path, stage.model)
-    return Run(stage.model, found.variables, stage.task, recipe, len(recipe.stages) - 1, path, 0, False)
 
 
 def _handed_on(path: Path, recipe: Recipe | None) -> Run:

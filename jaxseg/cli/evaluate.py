@@ -29,7 +29,8 @@ def command(
     RECIPE.py stands for its default work directory, or gives the model for --weights.
     """
     from jaxseg import recipe as recipes
-    from jaxseg.run import is_foreign, load, run_of_file
+    from jaxseg.pretrained import is_foreign, run_of_file
+    from jaxseg.run import load
 
     recipe = None
     if target.endswith((".py", ".json")) or (target in recipes.shipped() and not Path(target).exists()):

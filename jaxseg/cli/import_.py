@@ -26,6 +26,8 @@ def command(
 ) -> None:
     """Read FILE (safetensors, torch, npz, Caffe, Keras, Detectron) into model NAME and write the folder OUT.
 
+    A SOURCE is torchvision:TAG, timm:NAME, smp:NAME, hf:ORG/REPO[/FILE] or https://...
+
     Nothing in FILE is run, and torch is not needed. `jaxseg predict OUT photo.png` then works.
     """
     from jaxseg import registry
@@ -41,37 +43,28 @@ def command(
             raise BadInput(f"model {name!r} has no field {field!r}{nearest(field, entry.fields)}")
         fields[field] = parse_text(text, entry.fields[field], field)
 
-    from jaxseg import __version__, pretrained, viz
     from jaxseg.cli import report
-    from jaxseg.data import sets
     from jaxseg.export import folder
-    from jaxseg.tasks.semantic import Semantic
+    from jaxseg.pretrained import import_weights
+    from jaxseg.train.log import Console
 
     folder.check_free(out)
-    if entry.task != "semantic":
-        raise BadInput(f"{name!r} is of task {entry.task}; weights of others come into semantic models so far")
-    facts = None if data_set is None else sets.find(data_set).FACTS
-    found = pretrained.from_file(Path(file), name, implementation=implementation, fields=fields)
-    count = found.model.num_classes
-    if facts is not None and facts.num_classes != count:
-        raise BadInput(f"{data_set!r} has {facts.num_classes} classes, the model {count}")
-    classes = tuple(f"class {k}" for k in range(count)) if facts is None else facts.classes
-    card = folder.Card(
-        model=found.model,
-        task=Semantic(count, classes=classes),
-        name=name,
-        classes=classes,
-        palette=viz.distinct_palette(count) if facts is None else facts.palette,
-        licence=licence,
-        origin={
-            "file": Path(file).name,
-            "sha256": found.sha256,
-            "implementation": found.implementation,
-            "fresh": list(found.fresh),
-        },
-        version=__version__,
-    )
-    folder.write(out, card, found.variables)
-    if found.told:
-        report.say(found.told)
-    report.say(f"{file} as weights of {found.implementation}: {out}")
+    bar = Console()
+    bar.begin(f"import {file}", 100)
+    try:
+        run = import_weights(
+            file,
+            name,
+            implementation=implementation,
+            fields=fields,
+            data=data_set,
+            licence=licence,
+            on_bytes=lambda done, total: bar.move(100 * done // max(total or done, 1)),
+        )
+    finally:
+        bar.close()
+    assert run.card is not None
+    folder.write(out, run.card, run.variables)
+    if run.card.origin["told"]:
+        report.say(run.card.origin["told"])
+    report.say(f"{file} as weights of {run.card.origin['implementation']}: {out}")

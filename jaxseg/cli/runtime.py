@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-from pathlib import Path
 
 
 def prepare_runtime() -> None:
@@ -14,20 +13,12 @@ def prepare_runtime() -> None:
     """
     import jax
 
+    from jaxseg.weights.hub import cache_dir
+
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain tell of things that nobody can act upon
     folder = cache_dir()
     if folder is not None and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-
-
-def cache_dir() -> Path | None:
-    """Where jaxseg may keep things that it can make again; None if the user wants none."""
-    chosen = os.environ.get("JAXSEG_CACHE")
-    if chosen is not None and chosen.lower() in ("", "0", "off"):
-        return None
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxseg"
 
 
 TUNABLES = (

@@ -98,7 +98,7 @@ def write(path: Path, card: Card, variables: Any) -> None:
     """
     from safetensors.numpy import save_file
 
-    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    flat: dict[str, Any] = traverse_util.flatten_dict(dict(variables), sep="/")
     arrays = {name: np.ascontiguousarray(np.asarray(value)) for name, value in flat.items()}
     text = card_text(card)
     path = Path(path)
@@ -161,8 +161,8 @@ def verify(path: Path, variables: Any) -> float:
     Raises:
       BadInput: it holds other paths or shapes.
     """
-    found = traverse_util.flatten_dict(read(path)[1], sep="/")
-    wanted = traverse_util.flatten_dict(dict(variables), sep="/")
+    found: dict[str, Any] = traverse_util.flatten_dict(read(path)[1], sep="/")
+    wanted: dict[str, Any] = traverse_util.flatten_dict(dict(variables), sep="/")
     if {name: np.shape(value) for name, value in found.items()} != {n: np.shape(v) for n, v in wanted.items()}:
         raise BadInput(f"{path} holds other weights than those that were written")
     errors = [np.abs(np.asarray(wanted[name]) - found[name]).max(initial=0) for name in found]

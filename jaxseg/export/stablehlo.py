@@ -1,9 +1,9 @@
-"""One file that needs nothing but JAX: the compiled program with its weights inside, classes and palette beside it.
+"""One file that needs JAX (and flatbuffers) alone: the compiled program with its weights inside, classes and palette beside it.
 
-The file is a zip of ``program.bin`` (``jax.export``) and ``card.json``. In a process without jaxseg:
+The file is a zip of ``program.bin`` (``jax.export``) and ``card.json``. In a process without jaxseg::
 
     with zipfile.ZipFile("model.stablehlo") as file:
-        program = jax.export.deserialize(file.read("program.bin"))
+        program = jax.export.deserialize(bytearray(file.read("program.bin")))
         card = json.loads(file.read("card.json"))
     probability = program.call(image)["probability"]  # image u8[b h w 3], raw RGB
 """
@@ -75,7 +75,7 @@ def write(
     return text.replace(",", "")
 
 
-def read(path: Path) -> tuple[Callable[[Any], dict[str, jax.Array]], dict[str, Any]]:
+def read(path: Path) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The program and the card in a file that ``write`` wrote."""
     with zipfile.ZipFile(path) as file:
         program = export.deserialize(bytearray(file.read(PROGRAM)))

@@ -94,7 +94,7 @@ def convert_sparing(
     if faults:
         raise BadInput(_table(faults, unused, unfilled))
     tree = traverse_util.unflatten_dict({key: filled[path] for path, (key, _) in leaves.items()})
-    return tree, tuple(kept)
+    return tree, tuple(sorted(kept))
 
 
 def restore(variables: Mapping[str, Any], rules: Rules) -> dict[str, np.ndarray]:

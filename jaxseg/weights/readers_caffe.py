@@ -39,7 +39,7 @@ def read_caffemodel(path: Path) -> dict[str, np.ndarray]:
     Raises:
       BadInput: a blob's shape and its numbers do not agree. Damage shows as the usual errors of Python.
     """
-    whole = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
+    whole: Any = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     found: dict[str, np.ndarray] = {}
     for field, value in _fields(memoryview(whole)):
         if field in (2, 100) and isinstance(value, memoryview):

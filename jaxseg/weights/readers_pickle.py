@@ -73,8 +73,8 @@ class _Machine:
             self.stack.append(CONSTANTS[name])
         elif name in EMPTY:
             self.stack.append(EMPTY[name]())
-        elif name in STEPS:
-            STEPS[name](self, argument)
+        elif name in _STEPS:
+            _STEPS[name](self, argument)
         elif name not in ("PROTO", "FRAME"):
             raise BadInput(f"its pickle holds the instruction {name}, which weights do not need")
 
@@ -167,7 +167,7 @@ PUSHES = frozenset(
 )
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list}
-STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
+_STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "MARK": _Machine.mark,
     "POP": lambda machine, _: machine.stack.pop(),
     "POP_MARK": lambda machine, _: machine.pop_to_mark(),

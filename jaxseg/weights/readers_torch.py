@@ -183,8 +183,8 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any, dtype
     del rest
     dtype = storage.dtype if dtype is None and isinstance(storage, Storage) else dtype
     counts = (offset, *size, *stride)
-    sound = isinstance(storage, Storage) and dtype is not None and len(size) == len(stride) <= 32
-    if not sound or not all(type(n) is int and 0 <= n < 1 << 48 for n in counts):
+    sound = isinstance(storage, Storage) and len(size) == len(stride) <= 32
+    if dtype is None or not sound or not all(type(n) is int and 0 <= n < 1 << 48 for n in counts):
         raise BadInput("a tensor's sizes or strides are none")
     return Tensor(storage, dtype, offset, tuple(size), tuple(stride))
 

@@ -4,6 +4,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def mapped(path: Path, info: zipfile.ZipInfo) -> np.ndarray:
         raise BadInput(f"its member {info.filename[:80]!r} is compressed, which torch never does")
     if info.file_size == 0:
         return np.zeros(0, np.uint8)
-    whole = np.memmap(path, np.uint8, "r")
+    whole: Any = np.memmap(path, np.uint8, "r")
     header = bytes(whole[info.header_offset : info.header_offset + 30])
     signature, name, extra = struct.unpack("<4s22xHH", header)
     begin = info.header_offset + 30 + name + extra

@@ -18,12 +18,11 @@ BELOW: dict[str, set[str]] = {
     "override": {"types"},
     "recipe": {"types", "override"},
     "train": {"types", "recipe", "override", "tasks.protocol", "viz"},
-    "pretrained": {"types", "weights", "registry"},
     "export": {"types", "weights", "recipe", "registry", "tasks.protocol"},
 }
 """What each room may import. The command line, the face of the package and the recipes may import everything."""
 
-EVERYTHING = {"cli", "__init__", "__main__", "run", "predict"}
+EVERYTHING = {"cli", "__init__", "__main__", "run", "predict", "pretrained"}
 
 FOREIGN: dict[str, set[str]] = {
     "types": {"jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets"},

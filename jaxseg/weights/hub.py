@@ -1,0 +1,232 @@
+"""Weights by name: where published files lie, and how they come here whole.
+
+A source is a path, ``https://...``, ``torchvision:TAG``, ``hf:org/repo[/file]``, ``timm:NAME`` or ``smp:NAME`` (both on
+the Hugging Face hub). A download goes on where it was broken off, is checked against its hash before it is used, and
+appears in the cache whole or not at all. ``JAXSEG_CACHE`` moves the cache; with ``JAXSEG_OFFLINE=1`` nothing is asked
+of the network.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxseg.types import BadInput, FailedRun, nearest
+
+TRIES = 5
+"""Attempts that bring nothing new before a download is given up."""
+
+TIMEOUT = 30.0
+"""Seconds without an answer."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published file of weights.
+
+    Attributes:
+      url: where it lies.
+      sha256: the whole hash, or as many of its first digits as the publisher gives.
+      licence: of the weights, "" where the publisher names none.
+      classes: what its outputs are.
+      figure: what the publisher measured.
+    """
+
+    url: str
+    sha256: str = ""
+    licence: str = ""
+    classes: str = ""
+    figure: str = ""
+
+
+_TORCH = "https://download.pytorch.org/models/"
+_VOC = "the 21 classes of PASCAL VOC"
+
+PUBLISHED: dict[str, dict[str, Published]] = {
+    name: {"torchvision:COCO_WITH_VOC_LABELS_V1": Published(_TORCH + file, file[-12:-4], "", _VOC, f"mIoU {figure}")}
+    for name, file, figure in (
+        ("fcn_resnet50", "fcn_resnet50_coco-1167a1af.pth", "60.5"),
+        ("fcn_resnet101", "fcn_resnet101_coco-7ecb50ca.pth", "63.7"),
+        ("deeplabv3_resnet50", "deeplabv3_resnet50_coco-cd0a2569.pth", "66.4"),
+        ("deeplabv3_resnet101", "deeplabv3_resnet101_coco-586e9e4e.pth", "67.4"),
+        ("deeplabv3_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large-fc3c493d.pth", "60.3"),
+        ("lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_large-d234d4ea.pth", "57.9"),
+    )
+}
+"""By model and source; figures on COCO val2017's images with VOC's classes, from torchvision's own table."""
+
+
+def find(source: str, model: str) -> Published | Path:
+    """What a source stands for: a local path, or a published file.
+
+    Raises:
+      BadInput: there is nothing of that name.
+    """
+    kind, colon, rest = source.partition(":")
+    if not colon or len(kind) == 1 or Path(source).exists():
+        return Path(source)
+    known = PUBLISHED.get(model, {})
+    if kind in ("http", "https"):
+        return Published(_allowed(source))
+    if source in known:
+        return known[source]
+    if kind == "torchvision":
+        raise BadInput(f"no weights {source!r} of {model!r} are known{nearest(source, known)}")
+    if kind in ("hf", "timm", "smp"):
+        return Published(_on_hub(kind, rest))
+    kinds = ("torchvision:TAG", "timm:NAME", "smp:NAME", "hf:ORG/REPO[/FILE]", "https://...", "a path")
+    raise BadInput(f"{source!r} is no source of weights; there are {', '.join(kinds)}")
+
+
+def fetch(source: str, model: str, *, on_bytes: Progress | None = None) -> Path:
+    """The file that a source stands for, downloaded unless it is here.
+
+    Args:
+      source: see the module.
+      model: whose weights, for sources that are known by model.
+      on_bytes: told how many bytes are here, and how many there will be where that is known.
+
+    Raises:
+      BadInput: no such source, or the cache is switched off.
+      FailedRun: it could not be downloaded, or is not what was published.
+    """
+    found = find(source, model)
+    return found if isinstance(found, Path) else download(found, on_bytes=on_bytes)
+
+
+def download(published: Published, *, on_bytes: Progress | None = None) -> Path:
+    """The published file in the cache; see ``fetch``."""
+    folder = cache_dir()
+    if folder is None:
+        raise BadInput("JAXSEG_CACHE is switched off: download the file and give its path")
+    url = published.url
+    name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rsplit("/", 1)[-1]) or "weights"
+    place = folder / "weights" / hashlib.sha256(url.encode()).hexdigest()[:16] / name.lstrip(".")
+    if place.is_file():
+        return place
+    if os.environ.get("JAXSEG_OFFLINE", "0") not in ("", "0"):
+        raise BadInput(f"{url} is not in the cache ({place.parent}), and JAXSEG_OFFLINE forbids to download it")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f".{place.name}.part")
+    for again in (True, False):
+        _complete(url, part, on_bytes)
+        with part.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest.startswith(published.sha256.lower()):
+            os.replace(part, place)
+            return place
+        part.unlink()
+        if not again:
+            break
+    raise FailedRun(f"{url} is not what was published: its sha256 begins {digest[:12]}, not {published.sha256[:12]}")
+
+
+def cache_dir() -> Path | None:
+    """Where jaxseg may keep things that it can make or fetch again; None if the user wants none."""
+    chosen = os.environ.get("JAXSEG_CACHE")
+    if chosen is not None and chosen.lower() in ("", "0", "off"):
+        return None
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxseg"
+
+
+def _complete(url: str, part: Path, on_bytes: Progress | None) -> None:
+    """Download until all is here, going on after each break. Only attempts that bring nothing new are counted."""
+    fruitless, reason = 0, ""
+    while fruitless < TRIES:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _attempt(url, part, before, on_bytes):
+                return
+            reason = "the connection broke off"
+        except urllib.error.HTTPError as error:
+            error.close()
+            reason = " ".join(f"{error.code} {error.reason}".split())
+            if error.code == 416:  # what is here is not the beginning of what is there
+                part.unlink(missing_ok=True)
+            elif error.code < 500 and error.code not in (408, 429):
+                raise BadInput(f"{url} cannot be downloaded: {reason}") from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+        now = part.stat().st_size if part.exists() else 0
+        fruitless = 0 if now > before else fruitless + 1
+        time.sleep(min(_PAUSE * 2**fruitless, 20.0))
+    raise FailedRun(f"{url} cannot be downloaded ({reason}); the same command goes on from what is here")
+
+
+_PAUSE = 0.5
+
+
+def _attempt(url: str, part: Path, have: int, on_bytes: Progress | None) -> bool:
+    """One request for what is missing; whether the file is whole afterwards."""
+    request = urllib.request.Request(url, headers={"User-Agent": "jaxseg", "Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    opener = urllib.request.build_opener(_Redirects)
+    with contextlib.closing(opener.open(request, timeout=TIMEOUT)) as answer:
+        resumed = have > 0 and answer.status == 206
+        have = have if resumed else 0
+        length = answer.headers.get("Content-Length")
+        total = None if length is None else have + int(length)
+        with part.open("ab" if resumed else "wb") as file:
+            while True:
+                block = answer.read(1 << 18)
+                if not block:
+                    break
+                file.write(block)
+                have += len(block)
+                if on_bytes is not None:
+                    on_bytes(have, total)
+    return total is None or have >= total
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows where a server leads, but never out of encryption."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """The next request."""
+        if urllib.parse.urlsplit(newurl).scheme != "https" and not _stays(req.full_url, newurl):
+            fp.close()
+            raise BadInput(f"{req.full_url} leads to {newurl}, which is not encrypted; weights come by https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _stays(url: str, other: str) -> bool:
+    """Whether both lie on this machine."""
+    return all(urllib.parse.urlsplit(place).hostname in LOOPBACK for place in (url, other))
+
+
+def _allowed(url: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise BadInput(f"{url} is not encrypted; weights come by https")
+    return url
+
+
+def _on_hub(kind: str, rest: str) -> str:
+    """The address of a file on the Hugging Face hub, ``HF_ENDPOINT`` or the public one."""
+    if kind != "hf":
+        rest = f"{'timm' if kind == 'timm' else 'smp-hub'}/{rest}"
+    repository, _, revision = rest.partition("@")
+    parts = repository.split("/")
+    if len(parts) < 2 or not all(re.fullmatch(r"[\w.-]+", part) and part not in (".", "..") for part in parts):
+        raise BadInput(f"{kind}:{rest} names no repository; it is hf:ORG/REPO, hf:ORG/REPO/FILE or timm:NAME")
+    if revision and not re.fullmatch(r"[\w.-]+", revision):
+        raise BadInput(f"{revision!r} is no revision")
+    file = "/".join(parts[2:]) or "model.safetensors"
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    return _allowed(f"{endpoint}/{parts[0]}/{parts[1]}/resolve/{revision or 'main'}/{file}")
