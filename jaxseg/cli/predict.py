@@ -46,8 +46,9 @@ def command(
 
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.ops.crf import DenseCRF
-    from jaxseg.run import load, plan, predict, predict_samples
+    from jaxseg.run import load, predict, predict_samples
     from jaxseg.train.log import Console
+    from jaxseg.windows import plan
 
     prepare_runtime()
     run = load(model, best=not last)
