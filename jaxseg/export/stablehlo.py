@@ -1,4 +1,4 @@
-"""One file that needs JAX (and flatbuffers) alone: the compiled program with its weights inside, classes and palette beside it.
+"""One file for JAX (and flatbuffers) alone: the compiled program, its weights inside, classes and palette beside it.
 
 The file is a zip of ``program.bin`` (``jax.export``) and ``card.json``. In a process without jaxseg::
 
