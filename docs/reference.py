@@ -19,7 +19,7 @@ ROOMS = {
     "tasks": ("Tasks", ["tasks"]),
     "data": ("Data", ["data"]),
     "train": ("Training", ["train"]),
-    "weights": ("Weights", ["weights", "pretrained"]),
+    "weights": ("Weights", ["weights", "foreign"]),
     "export": ("Export", ["export"]),
     "viz": ("Pictures", ["viz"]),
     "cli": ("Command line", ["cli"]),

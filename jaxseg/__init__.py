@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jaxseg.registry import create_model, list_models
 
 if TYPE_CHECKING:
-    from jaxseg.pretrained import import_weights
+    from jaxseg.foreign import import_weights
     from jaxseg.recipe import Recipe, Stage, override
     from jaxseg.run import Run, load, predict, predict_samples, save
     from jaxseg.train.loop import evaluate, fit
@@ -34,7 +34,7 @@ _LATER = {
     "override": "jaxseg.recipe",
     "Run": "jaxseg.run",
     "load": "jaxseg.run",
-    "import_weights": "jaxseg.pretrained",
+    "import_weights": "jaxseg.foreign",
     "predict": "jaxseg.run",
     "save": "jaxseg.run",
     "predict_samples": "jaxseg.run",

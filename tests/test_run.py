@@ -15,11 +15,11 @@ from jaxseg.models.semantic.segnet import segnet_basic
 from jaxseg.models.semantic.unet import unet, unet_original
 from jaxseg.recipe import Recipe, Stage, dump
 from jaxseg.run import Run, check_variables, find_checkpoint, load, predict, predict_samples
-from jaxseg.windows import plan
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.checkpoint import Checkpoints
 from jaxseg.train.optim import SGD
 from jaxseg.types import BadInput
+from jaxseg.windows import plan
 
 
 def recipe_of(model, classes):

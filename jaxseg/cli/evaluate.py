@@ -29,7 +29,7 @@ def command(
     RECIPE.py stands for its default work directory, or gives the model for --weights.
     """
     from jaxseg import recipe as recipes
-    from jaxseg.pretrained import is_foreign, run_of_file
+    from jaxseg.foreign import is_foreign, run_of_file
     from jaxseg.run import load
 
     recipe = None

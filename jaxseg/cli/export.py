@@ -59,7 +59,7 @@ def command(
         report.say(f"takes u8[{shape}], on {', '.join(stablehlo.PLATFORMS)}")
     elif form == "torch":
         from jaxseg.export import torch
-        from jaxseg.pretrained import rules_of
+        from jaxseg.foreign import rules_of
 
         known = rules_of(run.model)
         implementation = next(iter(known)) if implementation is None else implementation

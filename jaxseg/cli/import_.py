@@ -45,7 +45,7 @@ def command(
 
     from jaxseg.cli import report
     from jaxseg.export import folder
-    from jaxseg.pretrained import import_weights
+    from jaxseg.foreign import import_weights
     from jaxseg.train.log import Console
 
     folder.check_free(out)

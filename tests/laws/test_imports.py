@@ -16,13 +16,14 @@ BELOW: dict[str, set[str]] = {
     "tasks": {"types", "ops", "losses", "metrics"},
     "data": {"types"},
     "override": {"types"},
+    "windows": {"types"},
     "recipe": {"types", "override"},
     "train": {"types", "recipe", "override", "tasks.protocol", "viz"},
     "export": {"types", "weights", "recipe", "registry", "tasks.protocol"},
 }
 """What each room may import. The command line, the face of the package and the recipes may import everything."""
 
-EVERYTHING = {"cli", "__init__", "__main__", "run", "predict", "pretrained"}
+EVERYTHING = {"cli", "__init__", "__main__", "run", "foreign"}
 
 FOREIGN: dict[str, set[str]] = {
     "types": {"jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets"},
