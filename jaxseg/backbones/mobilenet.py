@@ -9,6 +9,7 @@ numbered as in torchvision: ``block1`` follows the stem.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -104,8 +105,11 @@ class MobileNet(nn.Module):
             stride = row.stride if reached * row.stride <= self.output_stride else 1
             reached, dilation = reached * stride, dilation * row.stride // stride
             level += row.stride == 2
-            block: Callable[..., nn.Module] = SeparableBlock if isinstance(row, Separable) else InvertedResidual
-            x = block(row, stride=stride, dilation=dilation, layer=layer, name=f"block{i}")(x, train=train)
+            options: dict[str, Any] = {"stride": stride, "dilation": dilation, "layer": layer, "name": f"block{i}"}
+            if isinstance(row, Separable):
+                x = SeparableBlock(row, **options)(x, train=train)
+            else:
+                x = InvertedResidual(row, **options)(x, train=train)
             if self.taps == "last" or row.stride == 2:
                 maps[f"c{level}"] = x
         if self.last:

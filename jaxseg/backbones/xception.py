@@ -6,7 +6,6 @@ sixteen in the middle flow, two in the exit flow. BatchNorm follows every depthw
 Blocks are numbered through, from 0, as in timm.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -123,9 +122,9 @@ class SeparableConv(nn.Module):
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
         """A map of ``features`` channels."""
-        layer: Callable[..., ConvNorm] = partial(ConvNorm, epsilon=self.epsilon, dtype=self.dtype)
-        spread = {"stride": self.stride, "dilation": self.dilation, "groups": x.shape[-1]}
-        x = layer(x.shape[-1], 3, **spread, name="depthwise")(x, train=train)
+        layer = partial(ConvNorm, epsilon=self.epsilon, dtype=self.dtype)
+        c, stride, dilation = x.shape[-1], self.stride, self.dilation
+        x = layer(c, 3, stride=stride, dilation=dilation, groups=c, name="depthwise")(x, train=train)
         x = jax.nn.relu(x) if self.activated else x
         x = layer(self.features, 1, name="pointwise")(x, train=train)
         return jax.nn.relu(x) if self.activated else x
