@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from jaxseg.layers.conv import Conv
-from jaxseg.layers.norm import BatchNorm
+from jaxseg.layers.conv_norm import ConvNorm
 from jaxseg.layers.standardize import CENTRED, Standardize
 from jaxseg.types import BadInput, Rules
 
@@ -128,34 +127,6 @@ class SeparableConv(nn.Module):
         x = jax.nn.relu(x) if self.activated else x
         x = layer(self.features, 1, name="pointwise")(x, train=train)
         return jax.nn.relu(x) if self.activated else x
-
-
-class ConvNorm(nn.Module):
-    """Convolution without bias, padded by the same number of zeros on both sides, and BatchNorm."""
-
-    features: int
-    kernel_size: int
-    stride: int = 1
-    dilation: int = 1
-    groups: int = 1
-    epsilon: float = 1e-3
-    dtype: jnp.dtype | type = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
-        """A map of ``features`` channels."""
-        conv = Conv(
-            self.features,
-            self.kernel_size,
-            stride=self.stride,
-            padding=self.dilation * (self.kernel_size // 2),
-            dilation=self.dilation,
-            groups=self.groups,
-            use_bias=False,
-            dtype=self.dtype,
-            name="conv",
-        )
-        return BatchNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(conv(x), train=train)
 
 
 def xception(

@@ -17,8 +17,10 @@ class ConvNorm(nn.Module):
       kernel_size: odd; the padding is ``dilation * (kernel_size // 2)``.
       stride: of the convolution.
       dilation: of the convolution.
+      groups: of the convolution; the number of its channels makes it depthwise.
       use_bias: of the convolution.
       norm: "batch", "group", "instance", "layer" or "none".
+      epsilon: of the normalisation; None takes its own.
       kernel_init: of the convolution.
       dtype: compute dtype.
     """
@@ -27,8 +29,10 @@ class ConvNorm(nn.Module):
     kernel_size: int = 3
     stride: int = 1
     dilation: int = 1
+    groups: int = 1
     use_bias: bool = False
     norm: str = "batch"
+    epsilon: float | None = None
     kernel_init: Initializer = he_normal
     dtype: jnp.dtype | type = jnp.float32
 
@@ -41,12 +45,14 @@ class ConvNorm(nn.Module):
             stride=self.stride,
             padding=self.dilation * (self.kernel_size // 2),
             dilation=self.dilation,
+            groups=self.groups,
             use_bias=self.use_bias,
             kernel_init=self.kernel_init,
             dtype=self.dtype,
             name="conv",
         )(x)
-        return make_norm(self.norm)(dtype=self.dtype, name="norm")(x, train=train)
+        options = {} if self.epsilon is None else {"epsilon": self.epsilon}
+        return make_norm(self.norm)(**options, dtype=self.dtype, name="norm")(x, train=train)
 
 
 def torch_names(source: str, path: str, *, conv: str = "0", norm: str = "1", transposed: bool = False) -> Rules:

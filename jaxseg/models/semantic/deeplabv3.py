@@ -56,7 +56,7 @@ class DeepLabV3(nn.Module):
             maps["c5"], train=train
         )
         for i in range(1, self.refinements + 1):
-            x = ConvNorm(self.features, 3, dtype=self.dtype, name=f"refine{i}")(x, train=train)
+            x = ConvNormRelu(self.features, 3, dtype=self.dtype, name=f"refine{i}")(x, train=train)
         outputs = {"logits": Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)}
         if self.auxiliary and (train or self.is_initializing()):
             aux = FCNHead(self.num_classes, dtype=self.dtype, name="aux_head")
@@ -77,7 +77,7 @@ class ASPP(nn.Module):
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
         """A map of ``features`` channels at the resolution of ``x``."""
-        point = partial(ConvNorm, self.features, 1, dtype=self.dtype)
+        point = partial(ConvNormRelu, self.features, 1, dtype=self.dtype)
         wide = partial(conv_of(self.kind), self.features, 3, dtype=self.dtype)
         branches = [point(name="point")(x, train=train)]
         for i, rate in enumerate(self.rates, 1):
@@ -88,7 +88,7 @@ class ASPP(nn.Module):
         return Dropout(self.dropout, name="dropout")(x, train=train)
 
 
-class ConvNorm(nn.Module):
+class ConvNormRelu(nn.Module):
     """Convolution that keeps the size, BatchNorm, ReLU."""
 
     features: int
@@ -124,7 +124,7 @@ class SeparableConv(nn.Module):
 
 
 def _conv(
-    parent: ConvNorm | SeparableConv, features: int, size: int, name: str, dilation: int = 1, groups: int = 1
+    parent: ConvNormRelu | SeparableConv, features: int, size: int, name: str, dilation: int = 1, groups: int = 1
 ) -> Conv:
     return Conv(
         features,
@@ -140,7 +140,7 @@ def _conv(
 
 
 KINDS: dict[str, Callable[..., nn.Module]] = {
-    "full": ConvNorm,
+    "full": ConvNormRelu,
     "separable": SeparableConv,
     "separable_plain": partial(SeparableConv, inner=False),
 }

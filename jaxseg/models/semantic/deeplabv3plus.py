@@ -13,7 +13,7 @@ from jaxtyping import Array, Shaped
 from jaxseg.backbones import mobilenet, resnet, xception
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.standardize import CENTRED, IMAGENET, Standardize
-from jaxseg.models.semantic.deeplabv3 import ASPP, ConvNorm, conv_norm, conv_of, inside, rules_of_norm
+from jaxseg.models.semantic.deeplabv3 import ASPP, ConvNormRelu, conv_norm, conv_of, inside, rules_of_norm
 from jaxseg.ops.resize import resize_bilinear
 from jaxseg.registry import register
 from jaxseg.types import Rules
@@ -57,7 +57,7 @@ class DeepLabV3Plus(nn.Module):
         x = pyramid(maps["c5"], train=train)
         for i in range(1, self.refinements + 1):
             x = conv(name=f"refine{i}")(x, train=train)
-        low = ConvNorm(self.low_features, 1, dtype=self.dtype, name="low")(maps["c2"], train=train)
+        low = ConvNormRelu(self.low_features, 1, dtype=self.dtype, name="low")(maps["c2"], train=train)
         x = resize_bilinear(x, (low.shape[1], low.shape[2]), align_corners=True)
         x = jnp.concatenate([x, low], -1)
         for i in range(1, self.decoders + 1):
