@@ -76,11 +76,14 @@ def library(name: str) -> Library:
 
 
 def pairs(pattern: str = "*") -> Iterator[tuple[str, str]]:
-    """(network, implementation) of every set of rules in the registry."""
+    """(network, implementation) of every set of rules in the registry whose implementation is a library.
+
+    The others are for single repositories, which nothing installs; the oracles hold those networks to real weights.
+    """
     from jaxseg.registry import entries
 
     for name, entry in entries().items():
-        for implementation in entry.names:
+        for implementation in set(entry.names) & set(LIBRARIES):
             if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(implementation, pattern):
                 yield name, implementation
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from tests.torchvision_cpu import torchvision_or_skip
+
 SIZES = ((64, 96), (67, 45))
 
 
@@ -15,8 +17,6 @@ def _segmentation(name: str, **options: Any) -> Callable[[], Any]:
     """torchvision's builder of that name, auxiliary head included, nothing downloaded."""
 
     def build() -> Any:
-        from tests.torchvision_cpu import torchvision_or_skip
-
         builders = torchvision_or_skip().models.segmentation
         return getattr(builders, name)(weights=None, weights_backbone=None, num_classes=21, **options)
 
@@ -24,6 +24,10 @@ def _segmentation(name: str, **options: Any) -> Callable[[], Any]:
 
 
 REFERENCES = {
+    "deeplabv3_mobilenet_v3_large": _segmentation("deeplabv3_mobilenet_v3_large", aux_loss=True),
+    "deeplabv3_resnet50": _segmentation("deeplabv3_resnet50", aux_loss=True),
+    "deeplabv3_resnet101": _segmentation("deeplabv3_resnet101", aux_loss=True),
     "fcn_resnet50": _segmentation("fcn_resnet50", aux_loss=True),
     "fcn_resnet101": _segmentation("fcn_resnet101", aux_loss=True),
+    "lraspp_mobilenet_v3_large": _segmentation("lraspp_mobilenet_v3_large"),
 }

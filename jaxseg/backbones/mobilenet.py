@@ -345,30 +345,41 @@ def _conv_norm(source: str, conv: str, norm: str, path: str) -> Rules:
 
 
 _V2_BLOCK, _V3_BLOCK = r"features\.(\d+)\.conv", r"features\.(\d+)\.block"
+_SQUEEZED = r"features\.(4|5|6|11|12|13|14|15)\.block"
 
-TORCHVISION_NAMES: Rules = (
+TORCHVISION_V2_NAMES: Rules = (
     *_conv_norm(r"features\.0", "0", "1", "stem"),
-    # Version 2: the first block has no expansion, so that its modules are numbered one lower.
+    # The first block has no expansion, so that its modules are numbered one lower.
     *_conv_norm(r"features\.1\.conv", r"0\.0", r"0\.1", "block1/depthwise"),
     *_conv_norm(r"features\.1\.conv", "1", "2", "block1/project"),
     *_conv_norm(_V2_BLOCK, r"0\.0", r"0\.1", r"block\1/expand"),
     *_conv_norm(_V2_BLOCK, r"1\.0", r"1\.1", r"block\1/depthwise"),
     *_conv_norm(_V2_BLOCK, "2", "3", r"block\1/project"),
-    # Version 3: likewise, and the squeeze, where there is one, moves the projection up.
-    *_conv_norm(r"features\.1\.block\.0", "0", "1", "block1/depthwise"),
-    *_conv_norm(r"features\.1\.block\.[12]", "0", "1", "block1/project"),
-    *_conv_norm(rf"{_V3_BLOCK}\.0", "0", "1", r"block\1/expand"),
-    *_conv_norm(rf"{_V3_BLOCK}\.1", "0", "1", r"block\1/depthwise"),
-    *_conv_norm(rf"{_V3_BLOCK}\.[23]", "0", "1", r"block\1/project"),
-    (rf"{_V3_BLOCK}\.\d\.fc1\.weight", r"block\1/squeeze/reduce/kernel"),
-    (rf"{_V3_BLOCK}\.\d\.fc1\.bias", r"block\1/squeeze/reduce/bias"),
-    (rf"{_V3_BLOCK}\.\d\.fc2\.weight", r"block\1/squeeze/expand/kernel"),
-    (rf"{_V3_BLOCK}\.\d\.fc2\.bias", r"block\1/squeeze/expand/bias"),
-    *_conv_norm(r"features\.\d+", "0", "1", "last"),
+    *_conv_norm(r"features\.18", "0", "1", "last"),
     (r".*\.num_batches_tracked", None),
     (r"classifier\..*", None),
 )
-"""Rules from torchvision's MobileNetV2 and V3 to the paths of :class:`MobileNet`; None leaves an entry out."""
+"""Rules from torchvision's MobileNetV2 to the paths of :class:`MobileNet`; None leaves an entry out."""
+
+TORCHVISION_V3_NAMES: Rules = (
+    *_conv_norm(r"features\.0", "0", "1", "stem"),
+    # As in version 2; and the squeeze, where there is one, moves the projection up. Read backwards these are the names
+    # of the large network, whose squeezes are in blocks 4 to 6 and 11 to 15.
+    *_conv_norm(r"features\.1\.block\.0", "0", "1", "block1/depthwise"),
+    *_conv_norm(r"features\.1\.block\.(?:1|2)", "0", "1", "block1/project"),
+    *_conv_norm(rf"{_V3_BLOCK}\.0", "0", "1", r"block\1/expand"),
+    *_conv_norm(rf"{_V3_BLOCK}\.1", "0", "1", r"block\1/depthwise"),
+    *_conv_norm(rf"{_SQUEEZED}\.3", "0", "1", r"block\1/project"),
+    *_conv_norm(rf"{_V3_BLOCK}\.(?:2|3)", "0", "1", r"block\1/project"),
+    (rf"{_V3_BLOCK}\.(?:2|1)\.fc1\.weight", r"block\1/squeeze/reduce/kernel"),
+    (rf"{_V3_BLOCK}\.(?:2|1)\.fc1\.bias", r"block\1/squeeze/reduce/bias"),
+    (rf"{_V3_BLOCK}\.(?:2|1)\.fc2\.weight", r"block\1/squeeze/expand/kernel"),
+    (rf"{_V3_BLOCK}\.(?:2|1)\.fc2\.bias", r"block\1/squeeze/expand/bias"),
+    *_conv_norm(r"features\.(?:16|12)", "0", "1", "last"),
+    (r".*\.num_batches_tracked", None),
+    (r"classifier\..*", None),
+)
+"""Rules from torchvision's MobileNetV3, large or small, to the paths of :class:`MobileNet`."""
 
 _RETINAFACE_BLOCKS = (*((1, i, i) for i in range(1, 6)), *((2, i, 6 + i) for i in range(6)), (3, 0, 12), (3, 1, 13))
 """Stage, entry in the stage, number of the block."""

@@ -15,13 +15,16 @@ def lay_out(array: np.ndarray, shape: Shape, leaf: str, layout: str = "") -> np.
     Args:
       array: of the other framework.
       shape: of our leaf.
-      leaf: its name; only a "kernel" is laid out anew, everything else keeps its shape.
+      leaf: its name; only a "kernel" is laid out anew, everything else keeps its shape. One slope of a PReLU fills
+        the "alpha" of every channel.
       layout: a name of :data:`LAYOUTS`; "" stands for torch's convolutions OIHW and dense layers OI, also for a dense
         layer O(IHW) that is read as a convolution.
 
     Raises:
       BadInput: there is no such layout.
     """
+    if leaf == "alpha" and array.shape == (1,):
+        return np.broadcast_to(array, shape)
     if leaf != "kernel" or len(shape) not in (2, 4):
         return array if array.shape == shape else None
     if not layout and len(shape) == 4 and array.ndim == 2:

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 
 from jaxseg.backbones import mobilenet
-from jaxseg.backbones.mobilenet import TORCHVISION_NAMES, mobilenet_v1, mobilenet_v2, mobilenet_v3
+from jaxseg.backbones.mobilenet import (
+    TORCHVISION_V2_NAMES,
+    TORCHVISION_V3_NAMES,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+)
 from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
 from tests.oracles.torch_side import F, assert_agree, random_image, random_variables, randomise, state, to_torch, torch
-from tests.shared_data import shared_weights
+from tests.shared_data import weights_or_skip
 from tests.torchvision_cpu import torchvision_or_skip
 
 
@@ -24,7 +30,9 @@ def count(model):
 
 def compare(reference, model, ends, sizes):
     """Maps after the torch network's entries ``ends`` of its features."""
-    variables = convert(state(randomise(reference)), shapes_of(model), TORCHVISION_NAMES)
+    theirs = state(randomise(reference))
+    names = TORCHVISION_V3_NAMES if any(".block." in name for name in theirs) else TORCHVISION_V2_NAMES
+    variables = convert(theirs, shapes_of(model), names)
     call = jax.jit(lambda v, x: model.apply(v, x, train=False))
     for size in sizes:
         image = random_image(*size)
@@ -137,7 +145,7 @@ def tensorflow_conv(weights, i, x, stride=1):
 
 
 def test_real_v2_gives_torch_its_numbers_and_knows_a_cat():
-    with np.load(shared_weights("mobilenetv2_imagenet") / "tf2_ptq_dequantised_bnfolded_fp16.npz") as file:
+    with np.load(weights_or_skip("mobilenetv2_imagenet") / "tf2_ptq_dequantised_bnfolded_fp16.npz") as file:
         weights = dict(file)
     model = mobilenet.mobilenet_v2_tensorflow()
     variables = convert(weights, shapes_of(model), mobilenet.FOLDED_NAMES)
@@ -161,7 +169,7 @@ def test_real_v2_gives_torch_its_numbers_and_knows_a_cat():
 
 
 def test_real_v1_gives_torch_its_numbers_and_knows_a_cat():
-    with np.load(shared_weights("mobilenetv1_025_imagenet") / "weights.npz") as file:
+    with np.load(weights_or_skip("mobilenetv1_025_imagenet") / "weights.npz") as file:
         weights = dict(file)
     model = mobilenet_v1(width=0.25, activation="leaky_relu")
     variables = convert(weights, shapes_of(model), mobilenet.RETINAFACE_NAMES)

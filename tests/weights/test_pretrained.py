@@ -11,7 +11,7 @@ from jaxseg.recipe import Recipe, dump, load, override, override_text
 from jaxseg.train.loop import fit
 from jaxseg.types import BadInput
 from jaxseg.weights.pretrained import Pretrained, default_weights_dir
-from tests.shared_data import shared_weights
+from tests.shared_data import weights_or_skip
 from tests.train import toys
 
 RULES = (("(a|z)", r"last/kernel"), (r"b", "last/bias"), ("extra", None))
@@ -45,7 +45,7 @@ def test_a_part_is_filled_and_nothing_else(folder):
         (Pretrained("head.npz", RULES, part="head"), "the model has no part 'head'"),
         (Pretrained("head.npz", RULES), "nothing in the file fills it"),
         (Pretrained("other.npz", RULES, source="ask its author"), "no file of weights .*other.npz'; ask its author"),
-        (Pretrained("text.npz", RULES), "is not an npz file of arrays"),
+        (Pretrained("text.npz", RULES), "is of no known kind"),
     ],
 )
 def test_mistakes_are_named(folder, init, message):
@@ -87,7 +87,7 @@ def test_real_backbones_fill_a_network(monkeypatch):
     """Those that the recipes of transfer begin with."""
     from jaxseg.recipe import find_file, load_file
 
-    monkeypatch.setenv("JAXSEG_WEIGHTS_DIR", str(shared_weights("mobilenetv2_imagenet").parent))
+    monkeypatch.setenv("JAXSEG_WEIGHTS_DIR", str(weights_or_skip("mobilenetv2_imagenet").parent))
     for name in ("camvid_transfer_mobilenet_v1", "camvid_transfer_mobilenet_v2"):
         stage = load_file(find_file(name)).stages[0]
         assert isinstance(stage.model, LRASPP)

@@ -179,7 +179,7 @@ def inside(prefix: str, rules: Rules) -> Rules:
 
 
 # torchvision cuts a MobileNet out of its Sequential "features", whose name is lost.
-_MOBILENET_NAMES = tuple((name.replace(r"features\.", "", 1), path) for name, path in mobilenet.TORCHVISION_NAMES)
+_MOBILENET_NAMES = tuple((name.replace(r"features\.", "", 1), path) for name, path in mobilenet.TORCHVISION_V3_NAMES)
 
 TORCHVISION_NAMES: Rules = (
     *inside("backbone", resnet.TORCHVISION_NAMES),

@@ -77,7 +77,7 @@ def _separable(source: str, path: str, conv: str = "0", norm: str = "1") -> Rule
 
 SMP_NAMES: Rules = (
     *inside("encoder", resnet.TORCHVISION_NAMES),
-    *inside("encoder", mobilenet.TORCHVISION_NAMES),
+    *inside("encoder", mobilenet.TORCHVISION_V2_NAMES),
     *conv_norm(r"decoder\.aspp\.0\.convs\.0", "aspp/point"),
     *conv_norm(r"decoder\.aspp\.0\.convs\.4", "aspp/pool", "1", "2"),
     *_separable(r"decoder\.aspp\.0\.convs\.(\d)", r"aspp/atrous\1"),

@@ -272,14 +272,11 @@ def _norm_act(block: Bottleneck | Downsample | Upsample, i: int, x: Map, *, trai
 
 _PORT_LAYERS = (
     (r"conv1\.weight", "reduce/kernel"),
-    (r"convt1\.weight", "reduce/kernel|iohw"),
     (r"conv2\.weight", "conv/kernel"),
     (r"conv2\.bias", "conv/bias"),
-    (r"convt2\.weight", "conv/kernel|iohw"),
     (r"conv21\.weight", "conv_row/kernel"),
     (r"conv22\.weight", "conv_column/kernel"),
     (r"conv3\.weight", "expand/kernel"),
-    (r"convt3\.weight", "expand/kernel|iohw"),
     (r"main_conv\.weight", "main/kernel"),
     (r"main_conv\.bias", "main/bias"),
     (r"prelu1\.weight", "act1/alpha"),
@@ -292,6 +289,14 @@ _PORT_LAYERS = (
     ),
 )
 
+_PORT_UP_LAYERS = (
+    (r"convt1\.weight", "reduce/kernel|iohw"),
+    (r"convt2\.weight", "conv/kernel|iohw"),
+    (r"convt3\.weight", "expand/kernel|iohw"),
+    *(rule for rule in _PORT_LAYERS if not rule[0].startswith("conv")),
+)
+"""Of a block that enlarges: its three convolutions are transposed ones."""
+
 PORT_NAMES: Rules = (
     (r"init\.conv\.weight", "initial/conv/kernel"),
     (r"init\.conv\.bias", "initial/conv/bias"),
@@ -300,7 +305,7 @@ PORT_NAMES: Rules = (
     (r"init\.batchnorm\.bias", "initial/norm/bias"),
     (r"init\.batchnorm\.running_(mean|var)", r"initial/norm/\1"),
     *((rf"b([12])0\.{theirs}", rf"stage\1_down/{ours}") for theirs, ours in _PORT_LAYERS),
-    *((rf"b([45])0\.{theirs}", rf"stage\1_up/{ours}") for theirs, ours in _PORT_LAYERS),
+    *((rf"b([45])0\.{theirs}", rf"stage\1_up/{ours}") for theirs, ours in _PORT_UP_LAYERS),
     *((rf"b([1-5])([1-8])\.{theirs}", rf"stage\1_\2/{ours}") for theirs, ours in _PORT_LAYERS),
     (r"fullconv\.weight", "fullconv/kernel|iohw"),
     (r".*\.num_batches_tracked", None),

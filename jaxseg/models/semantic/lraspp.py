@@ -53,7 +53,7 @@ class LRASPP(nn.Module):
 TORCHVISION_NAMES: Rules = (
     *(
         (name.replace(r"features\.", r"backbone\.", 1), path and f"backbone/{path}")
-        for name, path in mobilenet.TORCHVISION_NAMES
+        for name, path in mobilenet.TORCHVISION_V3_NAMES
         if not name.startswith("classifier")
     ),
     (r"classifier\.cbr\.0\.weight", "conv/kernel"),
