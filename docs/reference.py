@@ -9,7 +9,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "jaxseg"
 
 ROOMS = {
-    "vocabulary": ("Vocabulary, registry, recipes", ["types", "registry", "recipe", "override", "run", "predict"]),
+    "vocabulary": (
+        "Vocabulary, registry, recipes",
+        ["types", "registry", "recipe", "override", "run", "windows", "predict"],
+    ),
     "ops": ("Operations", ["ops"]),
     "layers": ("Layers", ["layers"]),
     "backbones": ("Backbones", ["backbones"]),
