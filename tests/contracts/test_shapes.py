@@ -31,12 +31,11 @@ def traced(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs(name):
     model, variables = traced(name)
-    for size in sizes(model):
-        for dtype in (jnp.uint8, jnp.float32):
-            outputs = jax.eval_shape(model.apply, variables, image_of(size).astype(dtype))
-            assert set(outputs) == {"logits"}
-            assert outputs["logits"].shape == (2, *output_size(model, size), model.num_classes)
-            assert outputs["logits"].dtype == jnp.float32
+    for size, dtype in zip(sizes(model), (jnp.float32, jnp.uint8), strict=True):
+        outputs = jax.eval_shape(model.apply, variables, image_of(size).astype(dtype))
+        assert set(outputs) == {"logits"}
+        assert outputs["logits"].shape == (2, *output_size(model, size), model.num_classes)
+        assert outputs["logits"].dtype == jnp.float32
 
 
 @pytest.mark.parametrize("name", NAMES)
