@@ -70,7 +70,7 @@ def test_the_commands_are_understood(words, monkeypatch):
     while isinstance(command, click.Group):
         command = command.get_command(click.Context(command), arguments.pop(0))
     assert command is not None
-    parameters = command.make_context("jaxseg", arguments).params
+    parameters = command.make_context("jaxseg", arguments, help_option_names=["-h", "--help"]).params
     if words[0] == "train":
         recipe = load_file(find_file(parameters["recipe"]))
         for change in parameters["changes"]:
