@@ -3,7 +3,6 @@
 The value is any tree of frozen dataclasses, linen modules and tuples: a recipe, a model, a task.
 """
 
-import ast
 import dataclasses
 import re
 import types
@@ -13,6 +12,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from jaxseg.pieces import spelled
 from jaxseg.types import BadInput, nearest
 
 
@@ -31,7 +31,8 @@ def override(recipe: Any, path: str, value: Any) -> Any:
 def override_text(recipe: Any, assignment: str) -> Any:
     """``override`` from the command line's ``path=value``, the value written as a Python literal.
 
-    A text field takes the value as it stands, quoted or not.
+    Transforms, losses, optimizers and schedules may stand in it by name: ``OneCycle(0.1)``, ``(Resize(180, 240),)``. A
+    text field takes the value as it stands, quoted or not.
 
     Raises:
       BadInput: as ``override``, or there is no ``=``.
@@ -107,14 +108,19 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _parse(text: str, kind: Any, present: Any, path: str) -> Any:
-    """The literal that ``text`` spells, or ``text`` itself where a string is due."""
+    """The value that ``text`` spells, or ``text`` itself where a string is due."""
+    fault = None
     try:
-        value = ast.literal_eval(text)
+        value = spelled(text)
+    except BadInput as error:
+        value, fault = text, error
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = text
     try:
         return _conform(value, kind, present, path)
     except BadInput:
+        if fault is not None:
+            raise BadInput(f"{path}: {fault}") from fault
         if isinstance(value, str):
             raise
         try:
@@ -130,11 +136,16 @@ _MISFIT = object()
 def _conform(value: Any, kind: Any, present: Any, path: str) -> Any:
     """``value`` as the annotation wants it, or BadInput naming path, value and expected type."""
     if kind in (Any, None, object):  # no annotation to hold on to: stay with the type of what is there
-        kind = Any if present is None else _kind_of(present)
+        kind = Any if present is None or _of_one_module(value, present) else _kind_of(present)
     new = _fit(value, kind)
     if new is _MISFIT:
         raise BadInput(f"{path} is {brief(value)} ({type(value).__name__}), but must be {_spell(kind)}")
     return new
+
+
+def _of_one_module(value: Any, present: Any) -> bool:
+    """Whether both are pieces from one module: optimizers, say, which stand for each other."""
+    return dataclasses.is_dataclass(value) and type(value).__module__ == type(present).__module__ != "builtins"
 
 
 def _kind_of(present: Any) -> Any:

@@ -58,7 +58,7 @@ class SGD:
       clip: largest global norm of the gradient, None for no limit. Applied before the decay.
     """
 
-    learning_rate: Any
+    learning_rate: float | Schedule
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
@@ -83,7 +83,7 @@ class Adam:
     The remaining attributes are those of :class:`SGD`.
     """
 
-    learning_rate: Any = 1e-3
+    learning_rate: float | Schedule = 1e-3
     b1: float = 0.9
     b2: float = 0.999
     epsilon: float = 1e-8
@@ -108,7 +108,7 @@ class AdamW:
     The remaining attributes are those of :class:`SGD`.
     """
 
-    learning_rate: Any = 1e-3
+    learning_rate: float | Schedule = 1e-3
     b1: float = 0.9
     b2: float = 0.999
     epsilon: float = 1e-8
@@ -223,7 +223,7 @@ class Warmup:
     """
 
     steps: int
-    then: Any
+    then: float | Schedule
     start: float = 0.0
 
     def build(self, total_steps: int) -> Curve:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jaxseg.recipe import dump
-from jaxseg.train import checkpoint, pictures
+from jaxseg.train import checkpoint, machine, pictures
 from jaxseg.train import state as states
 from jaxseg.train.checkpoint import Checkpoints
 from jaxseg.train.evaluate import evaluate_placed
@@ -200,6 +200,7 @@ class StageRun:
         self._open.callback(self._journal.close)
         if self._shard[0] == 0:
             pictures.cut(self._workdir / "overlays", self._start + self.step)
+            machine.note(self._workdir, self._label, self.step, self._placement.devices)
         self._window = Window(self._placement.fetch, window)
         self._watch = Stopwatch()
         self._timed = -1
@@ -286,8 +287,8 @@ def claim(workdir: Path, recipe: Any) -> None:
             old = json.loads(path.read_text())
         except ValueError as error:
             raise BadInput(f"{path} is damaged ({error}); choose another work directory") from error
-        fault = first_difference(old, json.loads(json.dumps(form)))
-        if fault is not None:
+        for where, there, here in differences(old, json.loads(json.dumps(form))):
+            fault = f"{where} is {_brief(there)} there and {_brief(here)} here"
             raise BadInput(f"{workdir} holds a run of another recipe: {fault}; choose another work directory")
     elif jax.process_index() == 0:
         try:
@@ -296,18 +297,22 @@ def claim(workdir: Path, recipe: Any) -> None:
             raise BadInput(f"{workdir} cannot be a work directory: {error.strerror}") from error
 
 
-def first_difference(old: Any, new: Any, path: str = "") -> str | None:
-    """Where two dumped recipes first differ, as ``"stages.0.steps is 100 there and 200 here"``; None if nowhere."""
+def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two dumped recipes differ: the path as ``override`` writes it, what the first has there, and the second."""
     if isinstance(old, dict) and isinstance(new, dict):
         if "fields" in old and "fields" in new and old.get("type") == new.get("type"):
-            return first_difference(old["fields"], new["fields"], path)
+            yield from differences(old["fields"], new["fields"], path)
+            return
         if old.keys() == new.keys() and "type" not in old:
-            pairs = [(name, old[name], new[name]) for name in old]
-            return next((d for n, a, b in pairs if (d := first_difference(a, b, _join(path, n)))), None)
+            for name in old:
+                yield from differences(old[name], new[name], _join(path, name))
+            return
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
-        return next((d for n, a, b in pairs if (d := first_difference(a, b, _join(path, n)))), None)
-    return None if old == new else f"{path or 'recipe'} is {_brief(old)} there and {_brief(new)} here"
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from differences(before, after, _join(path, str(index)))
+        return
+    if old != new:
+        yield path or "recipe", old, new
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 
 import jax
 import numpy as np
@@ -97,6 +98,16 @@ def test_a_run_leaves_all_that_is_promised(straight):
     tags = {tag for tag, _, _ in events(workdir)}
     assert {"train/loss", "val/miou"} <= tags
     assert ("val/miou", 12, np.float32(metrics["miou"])) in events(workdir)
+
+
+def test_it_says_what_it_ran_on(straight, tmp_path, monkeypatch):
+    (told,) = read_rows(straight[0] / "machines.jsonl")
+    assert (told["stage"], told["step"], told["jax"]) == ("0-main", 0, jax.__version__)
+    assert told["hardware"].split(" of ")[0].split()[0] == str(len(os.sched_getaffinity(0)))
+    interrupted(monkeypatch, tmp_path, recipe(), at=9)
+    run(recipe(), tmp_path)
+    run(recipe(), tmp_path)  # finished: nothing is trained any more
+    assert [row["step"] for row in read_rows(tmp_path / "machines.jsonl")] == [0, 8]
 
 
 def test_the_metrics_are_those_of_the_averaged_variables(straight):
