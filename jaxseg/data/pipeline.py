@@ -98,7 +98,7 @@ class Data:
           split: None or "val", "train" (with the transforms of ``val``), "test", or any split of ``val``'s data set.
           data_dir: where prepared data lie.
           shard: this process's number and the number of processes; all of them get equally many batches.
-          limit: only the first so many examples.
+          limit: only so many examples, evenly spread over the split: neighbours in it are often frames of one film.
 
         Raises:
           BadInput: the data set is not prepared or has no such split.
@@ -224,7 +224,8 @@ class EvalBatches(Iterable[Batch]):
         index, count = shard
         rows = -(-total // count)
         self._length = -(-rows // batch_size)
-        stream = grain.MapDataset.source(examples)[:total].repeat(_ENDLESS).map_with_index(examples.transformed)
+        spread = grain.MapDataset.source(examples)[:: max(1, len(examples) // max(1, total))][:total]
+        stream = spread.repeat(_ENDLESS).map_with_index(examples.transformed)
         stream = stream.map_with_index(functools.partial(_mark_real, total))[index::count]
         self._dataset = stream.batch(batch_size, batch_fn=_stack)[: self._length]
         self._workers, self._ahead = workers, ahead

@@ -13,7 +13,7 @@ from jaxseg.train.step import predict
 
 
 def overlays(folder: Path, step: int, *, stage: Any, variables: Any, data_dir: Any) -> None:
-    """Draw what a network makes of the first images of the validation split, as ``step_XXXXXXXX.png``.
+    """Draw what a network makes of a few images spread over the validation split, as ``step_XXXXXXXX.png``.
 
     Drawn is every map of classes that the task predicts under the key of its truth; a task without one leaves none.
     """

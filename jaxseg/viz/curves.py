@@ -135,8 +135,7 @@ def _draw_training(axes: Any, lines: list[dict[str, Any]]) -> None:
             twin.plot(x, y, color="#999999", lw=1, ls="--")
         twin.set_ylabel("learning rate (dashed)", color="#999999", fontsize=9)
         twin.tick_params(colors="#999999", labelsize=8)
-        twin.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
-        twin.yaxis.get_offset_text().set_color("#999999")
+        twin.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
         twin.set_ylim(0, None)
         for side in ("top", "left", "bottom"):
             twin.spines[side].set_visible(False)

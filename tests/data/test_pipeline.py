@@ -164,6 +164,8 @@ def test_splits_by_name_slice_and_limit(data_dir):
     assert np.array_equal(first(split="train"), scenes.scene("train", 0, 16, 16)["image"])
     assert np.array_equal(first(split="val[2:]"), scenes.scene("val", 2, 16, 16)["image"])
     assert len(DATA.eval_batches(batch_size=2, data_dir=data_dir, limit=3)) == 2
+    (spread,) = DATA.eval_batches(batch_size=2, data_dir=data_dir, limit=2)
+    assert np.array_equal(spread["image"], [scenes.scene("val", i, 16, 16)["image"] for i in (0, 2)])
     with_test = dataclasses.replace(DATA, test=Source("scenes", "train[3:]", (), OPTIONS))
     batch = next(iter(with_test.eval_batches(batch_size=1, split="test", data_dir=data_dir)))
     assert np.array_equal(batch["image"][0], scenes.scene("train", 3, 16, 16)["image"])
