@@ -12,15 +12,7 @@ Departures: 16 channels at the first level instead of 64 and tiles of 380 pixels
 """
 
 from jaxseg.data import Data, Source
-from jaxseg.data.transforms import (
-    Elastic,
-    MirrorPad,
-    Photometric,
-    RandomCrop,
-    RandomFlip,
-    RandomRotate90,
-    SeparationWeights,
-)
+from jaxseg.data.transforms import Elastic, MirrorPad, Photometric, RandomCrop, RandomRotate90, SeparationWeights
 from jaxseg.models.semantic.unet import unet_original
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
@@ -35,12 +27,15 @@ TILE = 380
 
 def recipe() -> Recipe:
     """One tile a step out of the mirrored slice, as in the paper; validation sees whole slices, mirrored to the 700
-    pixels that the network takes."""
-    balance = SeparationWeights(class_weights=(2.2, 0.65))
-    turns = (RandomFlip(), RandomRotate90(), Elastic(), Photometric(brightness=0.2, contrast=0.2))
-    augment = (balance, *turns, MirrorPad(BORDER), RandomCrop(TILE, TILE))
+    pixels that the network takes.
+
+    The separation term alone makes a pixel of a membrane weigh 3.3 more on average than its class. The class weights
+    make up for that: they leave membranes 1.2 times the weight of cells, thin ones more and thick ones less.
+    """
+    tile = (MirrorPad(BORDER), RandomCrop(TILE, TILE), SeparationWeights(class_weights=(1.5, 4.0)))
+    turns = (RandomRotate90(), Elastic(), Photometric(brightness=0.2, contrast=0.2))
     data = Data(
-        train=Source("isbi_em", "train", augment),
+        train=Source("isbi_em", "train", (*tile, *turns)),
         val=Source("isbi_em", "val", (MirrorPad(BORDER + 2),)),
         keys=("image", "label", "weight"),
     )
@@ -50,11 +45,11 @@ def recipe() -> Recipe:
         task=Semantic(num_classes=len(classes), classes=classes),
         data=data,
         optimizer=Adam(OneCycle(1e-3)),
-        steps=2400,
+        steps=3000,
         batch_size=1,
-        ema=0.99,
+        ema=0.995,
         log_every=20,
-        eval_every=400,
-        save_every=200,
+        eval_every=500,
+        save_every=100,
     )
     return Recipe(stages=(stage,), name="unet_isbi")

@@ -54,6 +54,8 @@ class Stage:
       eval_batch_size: None takes ``batch_size``.
       keep_best: the metric (larger is better) whose best checkpoint is kept, None for none.
       keep_last: how many of the latest checkpoints are kept.
+      reestimate: whether each evaluation is preceded by a pass over the training images that estimates the statistics
+        of batch normalisation anew (:mod:`jaxseg.train.reestimate`); checkpoints of that step hold them.
       pictures: how many validation images are drawn at each evaluation.
       init: "previous" carries over the weights of the stage before, by path and shape; a :class:`Start`, such as
         :class:`jaxseg.weights.pretrained.Pretrained`, brings some from elsewhere; None starts afresh.
@@ -74,6 +76,7 @@ class Stage:
     eval_batch_size: int | None = None
     keep_best: str | None = "miou"
     keep_last: int = 2
+    reestimate: bool = False
     pictures: int = 4
     init: str | Start | None = None
 

@@ -11,6 +11,7 @@ import click
 @click.option("--weights", type=click.Path(path_type=Path), help="What to measure: a run, a model, a file of torch's.")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--crf", is_flag=True, help="Refine each prediction by a fully connected CRF.")
+@click.option("--reestimate", is_flag=True, help="First estimate BatchNorm's statistics anew on the training images.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time; the figures do not depend on it.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -20,6 +21,7 @@ def command(
     weights: Path | None,
     last: bool,
     crf: bool,
+    reestimate: bool,
     batch_size: int | None,
     data_dir: Path | None,
     as_json: bool,
@@ -27,6 +29,9 @@ def command(
     """IoU of each class and the summary, of WORKDIR's best checkpoint.
 
     RECIPE.py stands for its default work directory, or gives the model for --weights.
+
+    With --reestimate the statistics of batch normalisation are not the running averages of training, but plain averages
+    over one pass of the training images in the stage's batch size; the checkpoint stays as it is.
     """
     from jaxseg import recipe as recipes
     from jaxseg.foreign import is_foreign, run_of_file
@@ -45,6 +50,7 @@ def command(
     from jaxseg.tasks.refined import Refined
     from jaxseg.train.evaluate import evaluate
     from jaxseg.train.log import Console
+    from jaxseg.train.reestimate import reestimate as anew
 
     prepare_runtime()
     if weights is not None and recipe is not None and is_foreign(weights):
@@ -57,10 +63,15 @@ def command(
     rows = batch_size or stage.eval_batch_size or stage.batch_size
     task = Refined(run.task, DenseCRF()) if crf else run.task
     batches = data.eval_batches(batch_size=rows, split=split, data_dir=data_dir)
-    bar = Console()
-    bar.begin(f"evaluate {split}", len(batches))
+    variables, bar = run.variables, Console()
     try:
-        metrics = evaluate(run.model, run.variables, task, batches, on_batch=bar.move)
+        if reestimate:
+            seen = data.eval_batches(batch_size=stage.batch_size // stage.accumulate, split="train", data_dir=data_dir)
+            bar.begin("statistics", len(seen))
+            variables = anew(run.model, variables, run.task, seen, on_batch=bar.move)
+            bar.end()
+        bar.begin(f"evaluate {split}", len(batches))
+        metrics = evaluate(run.model, variables, task, batches, on_batch=bar.move)
     finally:
         bar.close()
     if as_json:
@@ -73,9 +84,11 @@ def command(
                 "step": run.step,
                 "averaged": run.averaged,
                 "crf": crf,
+                "reestimated": reestimate,
                 "metrics": metrics,
             }
         )
     report.metrics_table(metrics, run.facts.classes, title=f"{run.facts.name}, {split}{', after a CRF' * crf}")
     averaged = ", moving averages" if run.averaged else ""
-    report.say(f"checkpoint: {run.checkpoint} (step {run.step}{averaged})")
+    anew_too = ", statistics of BatchNorm estimated anew" if reestimate else ""
+    report.say(f"checkpoint: {run.checkpoint} (step {run.step}{averaged}{anew_too})")

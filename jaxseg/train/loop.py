@@ -50,6 +50,8 @@ def fit(
                 state = run.restore_or_start()
                 while run.step < stage.steps:
                     state = run.update(state, run.next_batch())
+                    if stage.reestimate and run.due(stage.eval_every):
+                        state = run.reestimate(state)
                     if run.due(stage.log_every):
                         run.log()
                     if run.due(stage.save_every):

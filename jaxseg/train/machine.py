@@ -1,4 +1,4 @@
-"""What a run was trained on: ``machines.jsonl`` of a work directory, a line each time that training began or went on."""
+"""What a run was trained on: ``machines.jsonl`` in its work directory, a line each time that training began."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def cores() -> int:
 
 
 def hardware(devices: int = 1) -> str:
-    """So many devices in words: ``"2 x NVIDIA H100"``; CPU devices are the cores they share: ``"1 core of AMD EPYC"``."""
+    """So many devices in words: ``"2 x NVIDIA H100"``; those of a CPU are its cores: ``"1 core of AMD EPYC"``."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         return f"{cores()} core{'s' * (cores() > 1)} of {processor()}"

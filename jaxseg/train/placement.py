@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxseg.train.step import make_eval_step, make_train_step
+from jaxseg.train.step import make_eval_step, make_statistics_step, make_train_step
 from jaxseg.types import DATA_AXIS, BadInput, nearest
 
 ROWS_AXIS = "h"
@@ -58,6 +58,10 @@ class Placement(Protocol):
 
     def eval_step(self, model: Any, task: Any) -> Callable[[Any, Any], Any]:
         """``make_eval_step`` compiled."""
+        ...
+
+    def statistics_step(self, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
+        """``make_statistics_step`` compiled; what it returns is ``fetch``ed."""
         ...
 
     def observations(self, tree: Any) -> list[Any]:
@@ -135,6 +139,10 @@ class Single:
         """The compiled evaluation step."""
         return jax.jit(make_eval_step(model, task))
 
+    def statistics_step(self, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
+        """The compiled step to a batch's statistics."""
+        return jax.jit(make_statistics_step(model, task))
+
     def observations(self, tree: Any) -> list[Any]:
         """One observation."""
         return [jax.device_get(tree)]
@@ -185,6 +193,10 @@ class Sharded:
     def eval_step(self, model: Any, task: Any) -> Callable[[Any, Any], Any]:
         """The compiled evaluation step; every device ends with the whole observation."""
         return jax.jit(make_eval_step(model, task), out_shardings=self._everywhere)
+
+    def statistics_step(self, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
+        """The compiled step to a batch's statistics, the same on every device."""
+        return jax.jit(make_statistics_step(model, task), out_shardings=self._everywhere)
 
     def observations(self, tree: Any) -> list[Any]:
         """One observation of the whole batch."""
@@ -244,6 +256,10 @@ class Replicated:
             return jax.lax.all_gather(observe(variables, batch), DATA_AXIS)
 
         return jax.pmap(gathered, axis_name=DATA_AXIS)
+
+    def statistics_step(self, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
+        """The compiled step to a batch's statistics, the same on every device."""
+        return jax.pmap(make_statistics_step(model, task), axis_name=DATA_AXIS)
 
     def observations(self, tree: Any) -> list[Any]:
         """One observation a device, in the order of their rows."""
@@ -311,6 +327,12 @@ def _cluster_size() -> int:
 def eval_step(placement: Placement, model: Any, task: Any) -> Callable[[Any, Any], Any]:
     """``placement.eval_step``, compiled once for each model and task."""
     return placement.eval_step(model, task)
+
+
+@lru_cache(maxsize=8)
+def statistics_step(placement: Placement, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
+    """``placement.statistics_step``, compiled once for each model and task."""
+    return placement.statistics_step(model, task)
 
 
 def _rows(batch: Mapping[str, Any]) -> int:

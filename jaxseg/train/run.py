@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxseg.recipe import dump
+from jaxseg.recipe import dump, load
 from jaxseg.train import checkpoint, machine, pictures
 from jaxseg.train import state as states
 from jaxseg.train.checkpoint import Checkpoints
@@ -16,6 +16,7 @@ from jaxseg.train.evaluate import evaluate_placed
 from jaxseg.train.log import Console, Journal, Stopwatch, Window, clock, evaluation, read_rows, replace_text
 from jaxseg.train.optim import check_rules
 from jaxseg.train.placement import Placement
+from jaxseg.train.reestimate import STATISTICS, reestimate_placed
 from jaxseg.types import BadInput, FailedRun
 
 
@@ -106,6 +107,28 @@ class StageRun:
         if self._console.plain:
             self._console.line(f"{self._label}  step {self.step}/{self.stage.steps}  {note}{left}")
 
+    def reestimate(self, state: Any) -> Any:
+        """The state with new statistics of batch normalisation, from one pass over the training images.
+
+        They are those of the variables that are evaluated. It comes before saving: a run that goes on from the
+        checkpoint of this step has them already.
+        """
+        self._seen(close=False)
+        self._watch.pause()
+        batches = self._batches_of("train", self.stage.batch_size // self.stage.accumulate)
+        self._console.begin("statistics", len(batches))
+        found = reestimate_placed(
+            self.stage.model,
+            states.variables(state),
+            self.stage.task,
+            batches,
+            placement=self._placement,
+            on_batch=self._console.move,
+        )
+        self._console.end()
+        self._watch.go()
+        return states.replace_variables(state, STATISTICS, self._placement.put(found))
+
     def save(self, state: Any) -> None:
         """Begin to write a checkpoint, unless a loss since the last one was not finite."""
         self._seen(close=False)
@@ -118,7 +141,7 @@ class StageRun:
         self._seen(close=False)
         self._watch.pause()
         variables = states.variables(state)
-        batches = self._eval_batches(self.stage.eval_batch_size or self.stage.batch_size)
+        batches = self._batches_of("val", self.stage.eval_batch_size or self.stage.batch_size)
         self._console.begin("evaluate", len(batches))
         self.metrics = evaluate_placed(
             self.stage.model,
@@ -236,9 +259,9 @@ class StageRun:
         window = self._window.fetch()
         return {"recipe": dump(self._recipe), "stage": self._index, "positions": positions, "window": window}
 
-    def _eval_batches(self, rows: int) -> Any:
+    def _batches_of(self, split: str, rows: int) -> Any:
         rows = -(-rows // self._shard[1])
-        return self.stage.data.eval_batches(batch_size=rows, data_dir=self._data_dir, shard=self._shard)
+        return self.stage.data.eval_batches(batch_size=rows, split=split, data_dir=self._data_dir, shard=self._shard)
 
     def _keep_best(self, state: Any) -> None:
         if self._best is None:
@@ -287,6 +310,8 @@ def claim(workdir: Path, recipe: Any) -> None:
             old = json.loads(path.read_text())
         except ValueError as error:
             raise BadInput(f"{path} is damaged ({error}); choose another work directory") from error
+        with contextlib.suppress(BadInput):  # a field that came into being since has its default value there
+            old = json.loads(json.dumps(dump(load(old))))
         for where, there, here in differences(old, json.loads(json.dumps(form))):
             fault = f"{where} is {_brief(there)} there and {_brief(here)} here"
             raise BadInput(f"{workdir} holds a run of another recipe: {fault}; choose another work directory")

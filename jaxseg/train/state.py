@@ -38,6 +38,13 @@ def variables(state: State) -> dict[str, Any]:
     return dict(state.ema) if state.ema is not None else {"params": state.params, **state.model_state}
 
 
+def replace_variables(state: State, collection: str, values: Any) -> State:
+    """The state with a collection of what :func:`variables` gives, other than the parameters, replaced."""
+    if state.ema is not None:
+        return state.replace(ema={**state.ema, collection: values})
+    return state.replace(model_state={**state.model_state, collection: values})
+
+
 def create(
     key: jax.Array, model: Any, task: Any, tx: optax.GradientTransformation, batch: Any, *, ema: bool = False
 ) -> State:

@@ -121,6 +121,30 @@ def make_eval_step(model: Any, task: Any) -> Callable[[Any, Any], dict[str, Any]
     return observe
 
 
+def make_statistics_step(model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
+    """``statistics(variables, batch, number)``: the ``batch_stats`` of that batch alone, in training mode.
+
+    Every layer of batch normalisation keeps ``momentum * old + (1 - momentum) * new``, and says its momentum nowhere
+    else: it is the slope in ``old``, and ``new`` is what is left at ``old = 0``, divided by one minus the slope.
+    ``number`` is the batch's, for the masks of dropout.
+    """
+
+    def statistics(variables: Any, batch: Any, number: Any) -> Any:
+        key = jax.random.fold_in(jax.random.key(0), number)
+        rngs = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
+        inputs = task.inputs(batch, train=True)
+
+        def after(old: Any) -> Any:
+            given = {**variables, "batch_stats": old}
+            return model.apply(given, **inputs, train=True, mutable=["batch_stats"], rngs=rngs)[1]["batch_stats"]
+
+        old = variables["batch_stats"]
+        kept, momentum = jax.jvp(after, (jax.tree.map(jnp.zeros_like, old),), (jax.tree.map(jnp.ones_like, old),))
+        return jax.tree.map(lambda k, m: k / (1.0 - m), kept, momentum)
+
+    return statistics
+
+
 def predict(model: Any, task: Any, variables: Any, batch: Any) -> dict[str, Any]:
     """What the task makes of the network's outputs for a batch."""
     outputs = model.apply(variables, **task.inputs(batch, train=False), train=False)

@@ -14,6 +14,8 @@ from jaxseg.models.semantic.bayesian_segnet import bayesian_segnet_basic
 from jaxseg.ops.crf import DenseCRF
 from jaxseg.registry import entries, list_models
 from jaxseg.run import load, predict
+from jaxseg.train.evaluate import evaluate
+from jaxseg.train.reestimate import reestimate
 
 
 def test_help_names_every_verb(jaxseg):
@@ -114,6 +116,20 @@ def test_evaluate_measures_the_checkpoint(jaxseg, trained, words):
     (batch,) = data.eval_batches(batch_size=6 if split == "train" else 3, data_dir=trained / "data")
     labels = predict(run, batch["image"], keys=("label",))["label"]
     assert found["metrics"]["pixel_accuracy"] == pytest.approx(np.mean(labels == batch["label"]))
+
+
+def test_evaluate_with_statistics_estimated_anew(jaxseg, trained):
+    words = ("evaluate", trained / "run", "--data-dir", trained / "data", "--reestimate")
+    found = json.loads(jaxseg(*words, "--json").out)
+    run = load(trained / "run")
+    batches = [
+        run.data.eval_batches(batch_size=3, split=split, data_dir=trained / "data") for split in ("train", "val")
+    ]
+    variables = reestimate(run.model, run.variables, run.task, batches[0])
+    assert found["reestimated"] is True
+    assert found["metrics"] == pytest.approx(evaluate(run.model, variables, run.task, batches[1]))
+    assert found["metrics"] != pytest.approx(evaluate(run.model, run.variables, run.task, batches[1]))
+    assert "statistics of BatchNorm estimated anew" in jaxseg(*words).out
 
 
 def test_evaluate_prints_a_table(jaxseg, trained):

@@ -242,6 +242,16 @@ def test_another_recipes_directory_is_refused(straight, change, fault):
         run(recipe(**change), straight[0])
 
 
+def test_a_directory_from_before_a_field_came_into_being_is_the_same_recipes(straight, tmp_path, monkeypatch):
+    interrupted(monkeypatch, tmp_path, recipe(), at=5)
+    form = json.loads((tmp_path / "recipe.json").read_text())
+    del form["fields"]["stages"][0]["fields"]["keep_last"]
+    (tmp_path / "recipe.json").write_text(json.dumps(form))
+    assert run(recipe(), tmp_path) == straight[1]
+    with pytest.raises(BadInput, match=r"keep_last is 2 there and 3 here"):
+        run(recipe(keep_last=3), tmp_path)
+
+
 def test_a_checkpoint_of_another_model_is_refused(straight, tmp_path):
     """Where recipe.json was lost, the shapes still tell."""
     run(recipe(steps=4, pictures=0), tmp_path)
