@@ -7,8 +7,8 @@ Ours: not run yet
 Hardware and time: not run yet
 Command: jaxseg train experiments/segnet_camvid.py, after jaxseg data prepare camvid --source DIR
 Departures: from He initialisation, where the authors start the encoder from VGG16 trained on ImageNet; median
-  frequencies within the images that hold a class, where the released class weights follow no definition; BatchNorm's
-  running averages are not estimated anew after training; the gradient's norm is clipped at 1
+  frequencies within the images that hold a class, where the released class weights follow no definition; the
+  gradient's norm is clipped at 1
 """
 
 from jaxseg.data import Data, Source
@@ -38,5 +38,6 @@ def recipe() -> Recipe:
         eval_every=1000,
         save_every=500,
         keep_best="pixel_accuracy",
+        reestimate=True,
     )
     return Recipe(stages=(stage,), name="segnet_camvid")

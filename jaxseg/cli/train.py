@@ -23,7 +23,7 @@ def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placeme
     """Train RECIPE.py (or a recipe that comes with jaxseg, by name; unet_scenes if none is given).
 
     The same command goes on from the last checkpoint of an interrupted run. A field is overridden by its path:
-    --set stages.0.steps=100 --set stages.0.optimizer.learning_rate.value=0.1
+    --set stages.0.steps=100 --set "stages.0.optimizer.learning_rate=Poly(0.1)"
     """
     from jaxseg import recipe as recipes
 
