@@ -3,7 +3,7 @@
 Paper: Howard et al. 2019, arXiv:1905.02244, section 6.4 (the head); Howard et al. 2017, arXiv:1704.04861 (the backbone)
 Published: nothing on this data set
 Ours: mIoU 56.5 (55.0 with void counted as errors), class accuracy 66.8, pixel accuracy 90.1 on the 101 validation
-  images at 180x240, void ignored; from random weights 42.5 (41.4), 52.7, 84.3: ImageNet gains 14.0
+  images at 180x240, void ignored; from random weights 42.5 (41.8), 52.7, 84.3: ImageNet gains 14.0
 Hardware and time: one core of an AMD EPYC that others used too: 11 minutes, from random weights 8
 Command: jaxseg train experiments/camvid_transfer_mobilenet_v1.py, after jaxseg data prepare camvid --source DIR; the
   same from random weights: --set stages.0.init=None --workdir DIR
