@@ -37,7 +37,7 @@ class Row:
     page: str | None
     source: str
     ours: int
-    published: int | None
+    published: str
     recipes: tuple[Recipe, ...]
 
 
@@ -92,7 +92,7 @@ def rows() -> list[Row]:
         source = Path(module.origin).resolve().relative_to(ROOT).as_posix()
         row = Row(
             name, entry.summary, entry.task, entry.paper, pages.get(entry.paper), source,
-            count(entry.build()), entry.params, mine,
+            count(entry.build()), entry.published, mine,
         )  # fmt: skip
         found.append(row)
     return found
@@ -128,9 +128,17 @@ def paper_link(paper: str) -> str:
 
 def parameters(row: Row) -> str:
     """Our count beside the paper's: one number where they agree."""
-    if row.published is None:
+    if not row.published:
         return f"{row.ours:,}"
-    return f"{row.ours:,} ✓" if row.ours == row.published else f"{row.ours:,} (paper: {row.published:,})"
+    return f"{row.ours:,} ✓" if agrees(row.ours, row.published) else f"{row.ours:,} (paper: {row.published})"
+
+
+def agrees(count: int, published: str) -> bool:
+    """Whether a count is the published one, or rounds to it where that is in millions: 37,877,652 to "37.9 M"."""
+    if not published.endswith(" M"):
+        return f"{count:,}" == published
+    digits = len(published.removesuffix(" M").partition(".")[2])
+    return f"{count / 1e6:.{digits}f} M" == published
 
 
 def zoo(found: list[Row]) -> str:

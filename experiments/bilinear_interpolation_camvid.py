@@ -6,7 +6,7 @@ Published: mIoU 43.3, class accuracy 61.1, pixel accuracy 77.9 on the 233 test i
 Ours: not run yet
 Hardware and time: not run yet
 Command: jaxseg train experiments/bilinear_interpolation_camvid.py, after jaxseg data prepare camvid --source DIR;
-  natural frequencies: --set stages.0.task.losses.0.weights=()
+  natural frequencies: --set "stages.0.task.losses.0.weights=()"
 Departures: as experiments/segnet_basic_camvid.py, whose training this is
 """
 

@@ -6,7 +6,7 @@ Published: mIoU 48.5, class accuracy 63.6, pixel accuracy 83.4 on the 233 test i
 Ours: not run yet
 Hardware and time: not run yet
 Command: jaxseg train experiments/encoder_addition_camvid.py, after jaxseg data prepare camvid --source DIR; natural
-  frequencies: --set stages.0.task.losses.0.weights=()
+  frequencies: --set "stages.0.task.losses.0.weights=()"
 Departures: as experiments/segnet_basic_camvid.py, whose training this is
 """
 

@@ -2,8 +2,9 @@
 
 Paper: Mehta et al. 2018, arXiv:1803.06815, CamVid test set
 Published: mIoU 55.64 and class accuracy 68.30 on the 233 test images, void pixels counted as errors
-Ours: not run yet
-Hardware and time: not run yet
+Ours: not trained yet. The authors' weights after jaxseg import FILE --model espnet --out DIR, by jaxseg evaluate
+  experiments/espnet_camvid.py --weights DIR: mIoU 69.99, with void counted as errors 68.56 (101 validation images)
+Hardware and time: evaluation of 101 images takes a minute on two CPU cores
 Command: jaxseg train experiments/espnet_camvid.py, after jaxseg data prepare camvid --source DIR
 Departures: random scales around the published size where the authors pass over five fixed sizes of the training set in
   turn; one epoch here is one pass, so that 300 of them are a fifth of theirs; labels of the encoder's stage are not

@@ -6,7 +6,7 @@ Published: mIoU 45.9, class accuracy 61.6, pixel accuracy 80.5 on the 233 test i
 Ours: not run yet
 Hardware and time: not run yet
 Command: jaxseg train experiments/fcn_basic_noaddition_nodimreduction_camvid.py, after jaxseg data prepare camvid
-  --source DIR; natural frequencies: --set stages.0.task.losses.0.weights=()
+  --source DIR; natural frequencies: --set "stages.0.task.losses.0.weights=()"
 Departures: as experiments/segnet_basic_camvid.py, whose training this is
 """
 

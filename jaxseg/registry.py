@@ -16,15 +16,21 @@ from jaxseg.types import BadInput, Rules, nearest
 
 @dataclass(frozen=True)
 class Entry:
-    """What the catalogue knows of a model: its builder, task, paper, the parameter count that the paper gives, and by
-    the name of each public implementation the rules that bring its weights in."""
+    """What the catalogue knows of a model: its builder, task, paper, the parameter count that the paper gives, exactly
+    or rounded, and by the name of each public implementation the rules that bring its weights in."""
 
     name: str
     build: Callable[..., Any]
     task: str
     paper: str
     params: int | None
+    rounded: str | None
     names: Mapping[str, Rules]
+
+    @property
+    def published(self) -> str:
+        """The count that the paper gives, as text; empty where it gives none."""
+        return f"{self.params:,}" if self.params is not None else self.rounded or ""
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -45,7 +51,12 @@ Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 
 def register(
-    *, task: str, paper: str, params: int | None = None, names: Mapping[str, Rules] | None = None
+    *,
+    task: str,
+    paper: str,
+    params: int | None = None,
+    rounded: str | None = None,
+    names: Mapping[str, Rules] | None = None,
 ) -> Callable[[Builder], Builder]:
     """Enter a builder into the registry under its own name.
 
@@ -54,6 +65,7 @@ def register(
       paper: where the network is described, ``"arXiv:1411.4038"`` or a venue.
       params: the parameter count at the builder's defaults, as the paper or the reference states it; a test holds us
         to it. None where no source gives one.
+      rounded: the same where sources give millions only, ``"37.9 M"``; held to as many digits.
       names: rules of the importer by the implementation that they are for, ``{"torchvision": TORCHVISION_NAMES}``.
 
     Raises:
@@ -65,7 +77,7 @@ def register(
         known = _entries.get(name)
         if known is not None and known.build.__module__ != build.__module__:
             raise ValueError(f"model {name!r} is registered twice: {known.build.__module__} and {build.__module__}")
-        _entries[name] = Entry(name, build, task, paper, params, dict(names or {}))
+        _entries[name] = Entry(name, build, task, paper, params, rounded, dict(names or {}))
         return build
 
     return enter

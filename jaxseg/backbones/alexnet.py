@@ -87,3 +87,10 @@ TORCHVISION_NAMES: Rules = (
     (r"classifier\..*", None),
 )
 """Rules from torchvision's state dict to the paths of :class:`AlexNet`; the classifier is left out."""
+
+CAFFE_NAMES: Rules = (
+    (r"(conv\d)\.weight", r"\1/kernel"),
+    (r"(conv\d)\.bias", r"\1/bias"),
+    (r"fc\d\..*", None),
+)
+"""Rules from Caffe's own model (bvlc_reference_caffenet.caffemodel) to :class:`AlexNet`, the classifier left out."""

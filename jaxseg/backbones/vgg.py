@@ -195,3 +195,17 @@ TORCHVISION_CLASSIFIER: Rules = (
     (r"classifier\.6\..*|features\..*", None),
 )
 """Rules from torchvision's fully connected layers to :class:`VGGClassifier`: the same numbers, read as kernels."""
+
+CAFFE_NAMES: Rules = (
+    (r"(conv\d_\d)\.weight", r"\1/kernel"),
+    (r"(conv\d_\d)\.bias", r"\1/bias"),
+    (r"fc\d\..*", None),
+)
+"""Rules from the authors' Caffe models (VGG_ILSVRC_16_layers.caffemodel) to :class:`VGG`, the classifier left out."""
+
+CAFFE_CLASSIFIER: Rules = (
+    (r"(fc[67])\.weight", r"\1/kernel|dense"),
+    (r"(fc[67])\.bias", r"\1/bias"),
+    (r"fc8\..*|conv.*", None),
+)
+"""Rules from the dense layers of the same models, and of Caffe's AlexNet, to :class:`VGGClassifier`."""

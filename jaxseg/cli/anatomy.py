@@ -53,22 +53,41 @@ def gflops(model: Any, height: int, width: int) -> float:
     return _operations(_program(model, height, width)[0]) / 1e9
 
 
-def reach(model: Any) -> tuple[int, int | None]:
-    """The output stride, and the receptive field in pixels.
+class Reach(NamedTuple):
+    """How a network looks at an image.
 
-    The stride is how many pixels apart the cells of the coarsest map lie. The field is how many rows of the image reach
-    one row of the logits, the farthest over one output stride; None where it is the whole image, or too large to be
-    told from it.
+    ``stride`` is how many pixels apart the cells of the coarsest map lie, and ``offset`` the pixel on which its first
+    cell is centred: negative in a padding, None where every cell sees the whole image. ``field`` is how many rows of
+    the image reach one row of the logits, the farthest over one output stride; None where it is the whole image, or
+    too large to be told from it.
     """
+
+    stride: int
+    field: int | None
+    offset: float | None
+
+
+def reach(model: Any) -> Reach:
+    """Stride and offset of the coarsest map, and the receptive field in pixels, of the whole network."""
     height, width = fitting_size(model, LARGEST)[0], fitting_size(model, 64)[1]
     logits, *maps = _trace_rows(model, height, width)
-    stride = max(round(max(rows.stride for rows in maps)), 1)
+    coarsest = max(rows.stride for rows in maps)
+    stride = max(round(coarsest), 1)
+    offset = next((at for rows in reversed(maps) if rows.stride == coarsest for at in _offset(rows, height)), None)
     half = len(logits.first) // 2
     middle = slice(half - stride, half + stride)
     first, last = logits.first[middle], logits.last[middle]
     if first.min() <= 0 or last.max() >= height - 1:
-        return stride, None
-    return stride, int((last - first).max()) + 1
+        return Reach(stride, None, offset)
+    return Reach(stride, int((last - first).max()) + 1, offset)
+
+
+def _offset(rows: "Rows", height: int) -> list[float]:
+    """The centre of a map's first cell, followed back from the middle; empty where that sees the whole image."""
+    i = len(rows.first) // 2
+    if len(rows.first) < 2 or rows.first[i] <= 0 or rows.last[i] >= height - 1:
+        return []
+    return [float((rows.first[i] + rows.last[i]) / 2 - rows.stride * i)]
 
 
 class Geometry(NamedTuple):

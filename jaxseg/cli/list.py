@@ -21,7 +21,7 @@ def command(pattern: str, task: str | None, as_json: bool) -> None:
     if not found:
         raise BadInput(f"no model matches {pattern!r}{nearest(pattern, entries)}")
     if as_json:
-        fields = ("name", "task", "paper", "params", "summary")
+        fields = ("name", "task", "paper", "params", "rounded", "summary")
         return report.say_json([{field: getattr(entry, field) for field in fields} for entry in found])
-    rows = [[e.name, e.task, e.paper, "" if e.params is None else f"{e.params:,}", e.summary] for e in found]
+    rows = [[e.name, e.task, e.paper, e.published, e.summary] for e in found]
     report.table(["name", "task", "paper", "parameters", "what"], rows, right=0)

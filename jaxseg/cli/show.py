@@ -17,25 +17,26 @@ def command(name: str, size: int, as_json: bool) -> None:
     entry = registry.find(name)
     model = entry.build()
     height, width = anatomy.fitting_size(model, size)
-    stride, field = anatomy.reach(model)
+    stride, field, offset = anatomy.reach(model)
     facts: dict[str, Any] = {
         "name": name,
         "summary": entry.summary,
         "task": entry.task,
         "paper": entry.paper,
         "parameters": anatomy.parameters(model),
-        "parameters_in_paper": entry.params,
+        "parameters_in_paper": entry.params if entry.rounded is None else entry.rounded,
         "image": [height, width],
         "gflops": round(anatomy.gflops(model, height, width), 3),
         "receptive_field": field,
         "output_stride": stride,
+        "offset": offset,
         "module": f"{entry.build.__module__}.{entry.build.__name__}",
         "fields": {key: _plain(value) for key, value in entry.fields.items()},
         "recipes": anatomy.recipes_of(name),
     }
     if as_json:
         return report.say_json(facts)
-    paper = "" if entry.params is None else f" (paper: {entry.params:,})"
+    paper = f" (paper: {entry.published})" if entry.published else ""
     seen = f"{field} pixels" if field is not None else "the whole image"
     rows = [
         ["summary", entry.summary],
@@ -45,6 +46,7 @@ def command(name: str, size: int, as_json: bool) -> None:
         ["GFLOPs", f"{facts['gflops']:,.2f} for one image of {height}x{width} (a multiply-add counts as two)"],
         ["receptive field", seen],
         ["output stride", str(stride)],
+        ["offset", "none: each cell sees the whole image" if offset is None else f"{offset:g}, of the first cell"],
         ["fields", ", ".join(f"{key}={value}" for key, value in facts["fields"].items())],
         ["recipes", ", ".join(facts["recipes"]) or "none"],
         ["file", entry.build.__module__],

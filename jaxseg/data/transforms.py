@@ -21,7 +21,9 @@ from jaxseg.data.transforms_geometry import (
     RandomRotate90,
     RandomScale,
     Resize,
+    ResizeWithin,
 )
+from jaxseg.data.transforms_objects import CropObject, CropProposal
 from jaxseg.data.transforms_photometric import Photometric, ToGrey
 from jaxseg.data.transforms_targets import SeparationWeights
 from jaxseg.data.transforms_warp import Elastic, RandomRotate
@@ -38,6 +40,8 @@ class Transform(Protocol):
 
 __all__ = [
     "CentreCrop",
+    "CropObject",
+    "CropProposal",
     "Elastic",
     "MirrorPad",
     "PadTo",
@@ -49,6 +53,7 @@ __all__ = [
     "RandomRotate90",
     "RandomScale",
     "Resize",
+    "ResizeWithin",
     "SeparationWeights",
     "ToGrey",
     "Transform",

@@ -68,6 +68,23 @@ class Resize:
 
 
 @dataclass(frozen=True)
+class ResizeWithin:
+    """Scale, keeping the aspect ratio, to the largest size whose sides are at most ``long`` and ``short``.
+
+    With a large ``long`` the shorter side becomes ``short``, as detection and ADE20K do it.
+    """
+
+    long: int
+    short: int
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """The record at that size, rounded."""
+        height, width = size(record)
+        factor = min(self.long / max(height, width), self.short / min(height, width))
+        return resize(record, max(1, round(height * factor)), max(1, round(width * factor)))
+
+
+@dataclass(frozen=True)
 class RandomCrop:
     """Cut out ``height x width`` at a random place; sides that are too short are padded first, at random ends."""
 

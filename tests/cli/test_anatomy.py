@@ -45,13 +45,13 @@ def convolution(*args, **kwargs):
     ],
 )
 def test_small_programs_by_hand(layers, expected):
-    assert anatomy.reach(Plain(layers)) == expected
+    assert anatomy.reach(Plain(layers))[:2] == expected
 
 
 def test_the_field_is_what_a_gradient_reaches():
     """With positive weights, and an image that grows to one side so that pooling always looks at the farthest cell."""
     model = unet(num_classes=1, depth=2, width=1, norm="none")
-    stride, field = anatomy.reach(model)
+    stride, field, _ = anatomy.reach(model)
     rows = 96
     ramp = np.broadcast_to(np.linspace(200, 250, rows, dtype=np.float32)[None, :, None, None], (1, rows, 4, 3))
     image = jnp.asarray(np.concatenate([ramp, ramp[:, ::-1]]))
@@ -76,7 +76,7 @@ def test_the_field_is_what_a_gradient_reaches():
 
 def test_published_fields():
     """VGG16's field of 404 pixels (FCN, Table 1), and 32 more since its upsampling mixes two cells."""
-    assert anatomy.reach(fcn32s_vgg16(width=1, fc_features=1)) == (32, 404 + 32)
+    assert anatomy.reach(fcn32s_vgg16(width=1, fc_features=1)) == (32, 404 + 32, 12.5)
     assert anatomy.reach(enet())[0] == 8
     assert anatomy.reach(unet_original(width=1))[0] == 16
 
@@ -127,6 +127,21 @@ def test_geometry_by_hand():
     assert found == (1, 5, 3)
     assert anatomy.geometry(lambda x: nn.max_pool(x, (4, 4), (2, 2)), height=640) == (4, 2, 1.5)
     assert anatomy.geometry(lambda x: x - x.mean((1, 2), keepdims=True)).field is None
+
+
+@pytest.mark.parametrize(
+    ("layers", "offset"),
+    [
+        ((convolution(2, (3, 3)),), 0),
+        ((lambda x: nn.max_pool(x, (2, 2), (2, 2)), lambda x: jnp.repeat(x, 2, 1)), 0.5),
+        ((convolution(2, (3, 3), strides=4, padding=(5, 0)), lambda x: jnp.repeat(x, 4, 1)), -4),
+        ((lambda x: x[:, 3::8],), 3),
+        ((lambda x: x[:, ::8] - x.mean((1, 2), keepdims=True),), 0),
+        ((lambda x: x - x.mean((1, 2), keepdims=True),), None),
+    ],
+)
+def test_the_offset_is_where_the_first_cell_of_the_coarsest_map_lies(layers, offset):
+    assert anatomy.reach(Plain(layers)).offset == offset
 
 
 def test_operations_in_a_loop_count_each_time():

@@ -1,5 +1,7 @@
 """VOC with SBD, Cityscapes, ADE20K and the pets, from miniature folders in their published layouts."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,14 +50,17 @@ def voc_folder(tmp_path):
         label = Image.fromarray(numbers(i, [*range(21), 255])).convert("P")
         label.putpalette([value for colour in voc_palette(256) for value in colour])
         put(root / "SegmentationClass" / f"{name}.png", label)
+        put(root / "SegmentationObject" / f"{name}.png", encode_png(numbers(20 + i, [0, 1, 2, 255])))
     lists = root / "ImageSets" / "Segmentation"
     put(lists / "train.txt", ["b", "a"])
     put(lists / "val.txt", ["c"])
     put(sbd / "train.txt", ["d", "b"])
     put(sbd / "val.txt", ["e", "c"])
-    (sbd / "cls").mkdir()
+    for folder in ("cls", "inst"):
+        (sbd / folder).mkdir()
     for i, name in enumerate("bcde"):
         savemat(sbd / "cls" / f"{name}.mat", {"GTcls": {"Segmentation": numbers(10 + i, range(21))}})
+        savemat(sbd / "inst" / f"{name}.mat", {"GTinst": {"Segmentation": numbers(30 + i, range(4))}})
     return tmp_path
 
 
@@ -93,6 +98,23 @@ def test_voc_without_sbd(voc_folder, tmp_path_factory):
 
 def test_voc_palette_is_that_of_its_files():
     assert voc.FACTS.palette == voc_palette(21)
+
+
+def test_voc_numbers_its_objects_and_sbd_brings_the_splits_of_the_public_fcns(voc_folder, tmp_path_factory):
+    devkit = voc_folder / "VOCdevkit"
+    shutil.copytree(devkit / "VOC2012", devkit / "VOC2011")
+    (devkit / "VOC2011" / "ImageSets" / "Segmentation" / "val.txt").write_text("c\nb\n")  # b trains SBD
+    where = tmp_path_factory.mktemp("prepared")
+    objects = numbers(20, [0, 1, 2, 255])
+    train = prepared("voc", voc_folder, where, "train")
+    np.testing.assert_array_equal(train[1]["instance_ids"], np.where(objects == 255, 0, objects))
+    theirs = sets.open_split("voc", "sbd_train", data_dir=where)
+    assert len(theirs) == 2
+    np.testing.assert_array_equal(theirs[0]["instance_ids"], numbers(32, range(4)))  # d
+    np.testing.assert_array_equal(theirs[1]["label"], numbers(10, range(21)))  # b, in SBD's own annotation
+    judged = sets.open_split("voc", "seg11valid", data_dir=where)
+    assert len(judged) == 1
+    np.testing.assert_array_equal(judged[0]["label"], numbers(2, [*range(21), 255]))
 
 
 def test_cityscapes_keeps_the_classes_of_the_benchmark(tmp_path, tmp_path_factory):

@@ -20,6 +20,9 @@ TABLE = (
     T.RandomRotate90(),
     T.RandomScale(0.5, 1.7),
     T.Resize(30, 70),
+    T.ResizeWithin(64, 32),
+    T.CropObject(),
+    T.CropProposal(),
     T.RandomCrop(24, 33),
     T.RandomCrop(64, 48),
     T.CentreCrop(24, 80),
@@ -85,6 +88,8 @@ def test_boxes_without_a_map_of_ids_agree_with_those_of_the_map(transform, recor
     """Moved analytically, a box holds all of its object's visible pixels, and on the grid's own moves nothing more."""
     if getattr(transform, "mirror", False):
         pytest.skip("mirrored objects may be seen twice")
+    if isinstance(transform, (T.CropObject, T.CropProposal)):
+        pytest.skip("it cuts by the map of ids")
     bare = {key: array for key, array in record.items() if key != "instance_ids"}
     boxes, ids = transform(bare, rng(1))["boxes"], transform(record, rng(1))["instance_ids"]
     for slot, (x0, y0, x1, y1) in enumerate(boxes):
@@ -316,3 +321,52 @@ def test_one_cell_has_no_separation():
     label = np.zeros((8, 8), np.uint8)
     label[2:5, 2:5] = 1
     assert (T.SeparationWeights()({"label": label}, rng())["weight"] == 1).all()
+
+
+def test_resize_within_keeps_the_ratio_and_both_bounds(record):
+    assert records.size(T.ResizeWithin(2048, 20)(record, rng())) == (20, 28)
+    assert records.size(T.ResizeWithin(28, 1000)(record, rng())) == (20, 28)
+
+
+def two_objects():
+    """Class 1 in the box 4 6 12 10, class 2 below it, a void rim beside."""
+    label, ids = np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.uint16)
+    label[6:10, 4:12], ids[6:10, 4:12] = 1, 1
+    label[10:30, 4:30], ids[10:30, 4:30] = 2, 2
+    label[6:10, 12] = VOID
+    image = np.arange(1600, dtype=np.uint8).reshape(40, 40, 1).repeat(3, -1)
+    return {"image": image, "label": label, "instance_ids": ids}
+
+
+def test_an_object_is_cut_out_with_its_margin_and_the_others_become_background():
+    scene, seen = two_objects(), set()
+    for seed in range(8):
+        done = T.CropObject(margin=1.5)(scene, rng(seed))
+        seen.add(records.size(done))
+        if records.size(done) == (6, 12):  # 4x8 widened by half, 2 5 14 11
+            np.testing.assert_array_equal(done["image"], scene["image"][5:11, 2:14])
+            expected = scene["label"][5:11, 2:14].copy()
+            expected[expected == 2] = 0
+            np.testing.assert_array_equal(done["label"], expected)
+            assert VOID in done["label"]
+            assert 2 in T.CropObject(margin=1.5, alone=False)(scene, rng(seed))["label"]
+    assert seen == {(6, 12), (30, 37)}  # both objects, the larger cut at the left edge
+
+
+def test_a_proposal_overlaps_an_object_and_keeps_all_labels():
+    scene = two_objects()
+    offered = np.asarray([[0, 0, 40, 40], [3, 6, 12, 11], [5, 6, 12, 10]], np.float32)
+    with_boxes = {**scene, "proposals": offered, "proposal_valid": np.asarray([True, True, False])}
+    done = T.CropProposal(overlap=0.5)(with_boxes, rng())
+    assert records.size(done) == (5, 9)  # only the second overlaps and is valid
+    assert set(np.unique(done["label"])) == {0, 1, 2}
+    for seed in range(20):
+        height, width = records.size(T.CropProposal(overlap=0.7)(scene, rng(seed)))
+        assert min(abs(height / 4 - 1) + abs(width / 8 - 1), abs(height / 20 - 1) + abs(width / 26 - 1)) < 1
+
+
+@pytest.mark.parametrize("transform", [T.CropObject(), T.CropProposal()], ids=str)
+def test_an_image_without_objects_stays_whole(transform):
+    scene = two_objects()
+    empty = {**scene, "instance_ids": np.zeros_like(scene["instance_ids"])}
+    same(transform(empty, rng()), empty)

@@ -1,14 +1,19 @@
 """Every recipe in ``experiments/`` says what it reproduces, builds, dumps to JSON and loads back equal."""
 
 import ast
+import functools
 import json
 import runpy
+from itertools import pairwise
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from jaxseg.data import records, sets
 from jaxseg.recipe import dump, load, load_file
+from jaxseg.train.optim import check_rules, path_of
+from jaxseg.train.step import STREAMS
 from tests.laws.tree import ROOT
 
 FILES = sorted((ROOT / "experiments").glob("[!_]*.py"))
@@ -36,15 +41,68 @@ def test_it_loads_back_equal(path):
     assert dump(again) == dump(recipe)
 
 
+SIZES = {"camvid": (360, 480), "isbi_em": (512, 512), "scenes": (96, 128)}
+"""Of the images, where recipes count on one; the others take any."""
+
+
+def batch_of(source, keys, rows):
+    """Shapes of a batch of that data set, which need not be there: a made-up record goes through the transforms."""
+    classes = sets.find(source.dataset).FACTS.num_classes
+    size = SIZES.get(source.dataset, (375, 500))
+    label = np.zeros(size, np.uint8)
+    label[20:80, 30:90] = classes - 1
+    record = {"image": np.zeros((*size, 3), np.uint8), "label": label, "instance_ids": (label > 0).astype(np.uint8)}
+    for transform in source.transforms:
+        record = transform(record, np.random.default_rng(0))
+    done = records.finish(record, keys=keys, slots=16)
+    records.check(done, where=source.dataset, num_classes=classes)
+    done["real"] = np.ones((), bool)
+    return {key: jax.ShapeDtypeStruct((rows, *array.shape), array.dtype) for key, array in done.items()}
+
+
+@functools.cache
+def terms_of(model, task, shapes):
+    """(parameters, terms of the loss, outputs) of a training pass, in shapes alone; equal stages are traced once."""
+    batch = {key: jax.ShapeDtypeStruct(shape, dtype) for key, shape, dtype in shapes}
+
+    def forward(batch):
+        keys = {name: jax.random.key(i) for i, name in enumerate(("params", *STREAMS))}
+        outputs, variables = model.init_with_output(keys, **task.inputs(batch, train=True), train=True)
+        return variables["params"], task.loss(outputs, batch), outputs
+
+    return jax.eval_shape(forward, batch)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_its_parts_fit_together(path):
+    """Transforms, network, task and optimizer, on batches such as the data set would give."""
     for stage in load_file(path).stages:
-        facts = stage.data.facts()
-        assert stage.task.num_classes == facts.num_classes
+        assert stage.task.num_classes == stage.data.facts().num_classes
         assert stage.task.num_outputs == stage.model.num_classes
-        size = stage.model.input_size(64, 64) if hasattr(stage.model, "input_size") else (64, 64)
-        image = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
-        variables = jax.eval_shape(stage.model.init, jax.random.key(0), image)
-        outputs = jax.eval_shape(stage.model.apply, variables, image)
+        batch_of(stage.data.val, stage.data.keys, stage.eval_batch_size or stage.batch_size)
+        batch = batch_of(stage.data.train, stage.data.keys, stage.batch_size)
+        shapes = tuple((key, leaf.shape, leaf.dtype) for key, leaf in batch.items())
+        params, terms, outputs = terms_of(stage.model, stage.task, shapes)
         assert outputs["logits"].shape[-1] == stage.task.num_outputs
+        assert {loss.name for loss in stage.task.losses} <= set(terms)
+        assert all(term.sum.shape == term.count.shape == () for term in terms.values())
+        check_rules(stage.optimizer, params)
         stage.optimizer.build(stage.steps).init
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_one_stage_leaves_fits_the_next(path):
+    """A stage that begins with the weights of the one before finds most of its own arrays among them."""
+    stages = load_file(path).stages
+    for before, after in pairwise(stages):
+        if after.init == "previous":
+            mine, theirs = (leaves_of(stage) for stage in (after, before))
+            shared = sum(theirs.get(name) == shape for name, shape in mine.items())
+            assert shared >= len(mine) / 2, f"{after.name}: {shared} of {len(mine)} arrays"
+
+
+def leaves_of(stage):
+    batch = batch_of(stage.data.train, stage.data.keys, stage.batch_size)
+    shapes = tuple((key, leaf.shape, leaf.dtype) for key, leaf in batch.items())
+    params = terms_of(stage.model, stage.task, shapes)[0]
+    return {path_of(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(params)}

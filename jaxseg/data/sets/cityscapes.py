@@ -37,6 +37,13 @@ FACTS = Facts(
     source="leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of https://www.cityscapes-dataset.com/downloads, "
     "unpacked side by side",
     citation="Cordts et al., CVPR 2016",
+    weights={
+        # ENet's 1 / ln(1.02 + share) over the training labels, as ERFNet's public code (Eromera/erfnet_pytorch) has it.
+        "inverse_log": (
+            *(2.8149, 6.9850, 3.7890, 9.9428, 9.7702, 9.5111, 10.3114, 10.0265, 4.6323, 9.5608, 7.8698, 9.5169),
+            *(10.3737, 6.6616, 10.2605, 10.2879, 10.2898, 10.4054, 10.1381),
+        ),
+    },
 )
 
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)

@@ -2,26 +2,35 @@
 et al. 2011).
 
 Source folder: ``VOCdevkit/VOC2012`` as the archive unpacks (or its parent, or VOC2012 itself): ``JPEGImages``,
-``SegmentationClass``, ``ImageSets/Segmentation/train.txt`` and ``val.txt``. Beside VOCdevkit there may lie SBD as its
-archive unpacks, ``benchmark_RELEASE/dataset`` with ``cls/ID.mat``, ``train.txt`` and ``val.txt``. Then there is also
-``train_aug``: the images of all three training lists and of SBD's validation list without those of VOC's ``val``, in
-the order of their names, with VOC's own annotation where there is one.
+``SegmentationClass``, ``SegmentationObject``, ``ImageSets/Segmentation/train.txt`` and ``val.txt``. Beside VOCdevkit
+there may lie SBD as its archive unpacks, ``benchmark_RELEASE/dataset`` with ``cls/ID.mat``, ``inst/ID.mat``,
+``train.txt`` and ``val.txt``. Then there are also
+
+* ``train_aug``: the images of all three training lists and of SBD's validation list without those of VOC's ``val``, in
+  the order of their names, with VOC's own annotation where there is one;
+* ``sbd_train``: SBD's training list with SBD's annotation, what the public FCNs were trained on;
+* ``seg11valid``: VOC 2011's validation list without SBD's training images, what they were judged on, if VOCdevkit holds
+  ``VOC2011`` as well.
+
+Objects are numbered from 1 in ``instance_ids``, as the files number them; their rim is 0 there.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from jaxseg.data import labelled
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
-from jaxseg.data.records import Record, decode_image
+from jaxseg.data.records import Record, decode_image, encode_png
 from jaxseg.types import VOID, BadInput
 
 EMBEDDED = False
-ENCODED = ("image", "label")
+ENCODED = ("image", "label", "instance_ids")
 
 FACTS = Facts(
     name="voc",
@@ -35,7 +44,8 @@ FACTS = Facts(
         *((128, 128, 128), (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128)),
         *((64, 128, 128), (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128)),
     ),
-    splits={"train": 1464, "val": 1449, "train_aug": 10582},
+    splits={"train": 1464, "val": 1449, "train_aug": 10582, "sbd_train": 8498, "seg11valid": 736},
+    keys=("image", "label", "instance_ids"),
     licence="images from flickr under its terms of use; research, with citation",
     url="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
     source="VOCtrainval_11-May-2012.tar of http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, and for train_aug "
@@ -45,35 +55,39 @@ FACTS = Facts(
 
 
 class Voc(LocalBuilder):
-    """Writes train and val, and train_aug where SBD is there, in the order of their lists."""
+    """Writes train and val, and what SBD adds where it is there, in the order of their lists."""
 
     FACTS = FACTS
 
     def features(self) -> dict[str, Any]:
-        """Image as it was published, label as PNG, and its name."""
-        return labelled.features()
+        """Image as it was published, label and objects as PNG, and its name."""
+        return {**labelled.features(), "instance_ids": tfds.features.Image(shape=(None, None, 1))}
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
-        """Train, val, and train_aug.
+        """Train and val; with SBD train_aug and sbd_train; with VOC 2011 too seg11valid.
 
         Raises:
           BadInput: VOC2012 is not there, or a list names what is not there.
         """
         assert source is not None
         voc = _voc(source)
-        lists = {
-            split: labelled.lines_of(voc / "ImageSets" / "Segmentation" / f"{split}.txt") for split in ("train", "val")
-        }
+        lists = {split: _list(voc, split) for split in ("train", "val")}
         splits: dict[str, Examples] = {
             split: (len(names), (_example(voc, name) for name in names)) for split, names in lists.items()
         }
         sbd = next((p for p in (_sbd(source), _sbd(voc.parent.parent)) if p.is_dir()), None)
-        if sbd is not None:
-            added = {name for split in ("train", "val") for name in labelled.lines_of(sbd / f"{split}.txt")}
-            names = sorted((added | set(lists["train"])) - set(lists["val"]))
-            own = set(lists["train"])
-            makes = (_example(voc, name) if name in own else _added(voc, sbd, name) for name in names)
-            splits["train_aug"] = (len(names), makes)
+        if sbd is None:
+            return splits
+        theirs = {split: labelled.lines_of(sbd / f"{split}.txt") for split in ("train", "val")}
+        own = set(lists["train"])
+        names = sorted((own | set(theirs["train"]) | set(theirs["val"])) - set(lists["val"]))
+        makes = (_example(voc, name) if name in own else _added(voc, sbd, name) for name in names)
+        splits["train_aug"] = (len(names), makes)
+        splits["sbd_train"] = (len(theirs["train"]), (_added(voc, sbd, name) for name in theirs["train"]))
+        old = voc.parent / "VOC2011"
+        if old.is_dir():
+            kept = [name for name in _list(old, "val") if name not in set(theirs["train"])]
+            splits["seg11valid"] = (len(kept), (_example(old, name) for name in kept))
         return splits
 
 
@@ -81,7 +95,7 @@ Builder = Voc
 
 
 def to_record(example: Mapping[str, Any]) -> Record:
-    """Image and label, whichever were read."""
+    """Image, label and objects, whichever were read."""
     return {key: decode_image(data) for key, data in example.items()}
 
 
@@ -96,31 +110,40 @@ def _sbd(source: Path) -> Path:
     return source / "benchmark_RELEASE" / "dataset"
 
 
+def _list(voc: Path, split: str) -> list[str]:
+    return labelled.lines_of(voc / "ImageSets" / "Segmentation" / f"{split}.txt")
+
+
 def _example(voc: Path, name: str) -> dict[str, Any]:
-    return _checked(voc, name, voc / "SegmentationClass" / f"{name}.png", labelled.label_map)
+    path = voc / "SegmentationClass" / f"{name}.png"
+    objects = labelled.label_map(voc / "SegmentationObject" / f"{name}.png")
+    return _checked(voc, name, path, labelled.label_map(path), np.where(objects == VOID, 0, objects))
 
 
 def _added(voc: Path, sbd: Path, name: str) -> dict[str, Any]:
-    return _checked(voc, name, sbd / "cls" / f"{name}.mat", _from_matlab)
+    path = sbd / "cls" / f"{name}.mat"
+    return _checked(voc, name, path, _from_matlab(path, "GTcls"), _from_matlab(sbd / "inst" / path.name, "GTinst"))
 
 
-def _checked(voc: Path, name: str, path: Path, read: Any) -> dict[str, Any]:
-    label = read(path)
+def _checked(voc: Path, name: str, path: Path, label: np.ndarray, objects: np.ndarray) -> dict[str, Any]:
     top = int(label[label != VOID].max(initial=0))
     if top >= FACTS.num_classes:
         raise BadInput(f"{path}: label value {top} is outside 0..{FACTS.num_classes - 1} and {VOID} (void)")
+    if objects.shape != label.shape:
+        raise BadInput(f"{path} is a map of {label.shape}, but its objects' is of {objects.shape}")
     image = voc / "JPEGImages" / f"{name}.jpg"
-    return labelled.example(image, labelled.rgb_bytes(image), label, name)
+    example = labelled.example(image, labelled.rgb_bytes(image), label, name)
+    return {**example, "instance_ids": io.BytesIO(encode_png(objects.astype(np.uint8)))}
 
 
-def _from_matlab(path: Path) -> np.ndarray:
-    """SBD's ``GTcls.Segmentation``; it has no void."""
+def _from_matlab(path: Path, struct: str) -> np.ndarray:
+    """``Segmentation`` of SBD's ``GTcls`` or ``GTinst``; it has no void."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
     if not path.is_file():
         raise BadInput(f"there is no file {path}")
     try:
-        return np.asarray(loadmat(path)["GTcls"]["Segmentation"][0, 0], np.uint8)
+        return np.asarray(loadmat(path)[struct]["Segmentation"][0, 0], np.uint8)
     except (MatReadError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise BadInput(f"{path} holds no GTcls.Segmentation: {error}") from None
+        raise BadInput(f"{path} holds no {struct}.Segmentation: {error}") from None

@@ -50,7 +50,7 @@ def monte_carlo(
     return {"probability": mean, "variance": spread / samples}
 
 
-@register(task="semantic", paper="arXiv:1511.02680")
+@register(task="semantic", paper="arXiv:1511.02680", params=29_449_355)
 def bayesian_segnet_vgg16(
     num_classes: int = 11,
     width: int = 64,
@@ -62,7 +62,7 @@ def bayesian_segnet_vgg16(
     return SegNet(num_classes=num_classes, width=width, dropout=dropout, standardize=standardize, dtype=dtype)
 
 
-@register(task="semantic", paper="arXiv:1511.02680")
+@register(task="semantic", paper="arXiv:1511.02680", params=1_416_587)
 def bayesian_segnet_basic(
     num_classes: int = 11,
     width: int = 64,

@@ -287,7 +287,7 @@ def deeplab_msc_largefov_vgg16(
     )
 
 
-@register(task="semantic", paper="arXiv:1606.00915")
+@register(task="semantic", paper="arXiv:1606.00915", rounded="37.9 M")
 def deeplabv2_vgg16(
     num_classes: int = 21,
     width: int = 64,
@@ -301,7 +301,7 @@ def deeplabv2_vgg16(
     return DeepLabV2VGG(backbone=backbone, num_classes=num_classes, rates=rates, features=fc_features, dtype=dtype)
 
 
-@register(task="semantic", paper="arXiv:1606.00915")
+@register(task="semantic", paper="arXiv:1606.00915", rounded="44.0 M")
 def deeplabv2_resnet101(
     num_classes: int = 21,
     width: int = 64,

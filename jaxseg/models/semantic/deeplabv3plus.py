@@ -133,7 +133,7 @@ def deeplabv3plus_resnet101(
     return _v3plus_resnet(101, num_classes, width, features, output_stride, standardize, dtype)
 
 
-@register(task="semantic", paper="arXiv:1802.02611")
+@register(task="semantic", paper="arXiv:1802.02611", rounded="41.06 M")
 def deeplabv3plus_xception65(
     num_classes: int = 21,
     width: float = 1.0,

@@ -235,7 +235,7 @@ def _vgg16(
     return Dilated(frontend=frontend, context=module, num_classes=num_classes, upsampling=upsampling)
 
 
-@register(task="semantic", paper="arXiv:1511.07122")
+@register(task="semantic", paper="arXiv:1511.07122", params=134_346_581)
 def dilated_frontend_vgg16(
     num_classes: int = 21,
     width: int = 64,
@@ -247,7 +247,7 @@ def dilated_frontend_vgg16(
     return _vgg16(None, num_classes, width, fc_features, standardize, dtype)
 
 
-@register(task="semantic", paper="arXiv:1511.07122")
+@register(task="semantic", paper="arXiv:1511.07122", params=134_374_973)
 def dilated_basic_vgg16(
     num_classes: int = 21,
     width: int = 64,
@@ -259,7 +259,7 @@ def dilated_basic_vgg16(
     return _vgg16("basic", num_classes, width, fc_features, standardize, dtype)
 
 
-@register(task="semantic", paper="arXiv:1511.07122")
+@register(task="semantic", paper="arXiv:1511.07122", params=141_149_720)
 def dilated_large_vgg16(
     num_classes: int = 21,
     width: int = 64,
@@ -295,7 +295,7 @@ def dilation8(
     return _vgg16("basic", num_classes, width, fc_features, standardize, dtype)
 
 
-@register(task="semantic", paper="arXiv:1511.07122")
+@register(task="semantic", paper="arXiv:1511.07122", params=134_368_179)
 def dilation10(
     num_classes: int = 19,
     width: int = 64,

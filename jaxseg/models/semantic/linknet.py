@@ -142,7 +142,7 @@ SMP_NAMES: Rules = smp_names(
 """Rules from ``Linknet`` of segmentation-models-pytorch on a ResNet."""
 
 
-@register(task="semantic", paper="arXiv:1707.03718")
+@register(task="semantic", paper="arXiv:1707.03718", rounded="11.5 M")
 def linknet(
     num_classes: int = 21,
     width: int = 64,

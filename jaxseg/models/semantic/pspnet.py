@@ -163,7 +163,7 @@ SMP_NAMES: Rules = smp_names(
 """Rules from ``PSPNet`` of segmentation-models-pytorch on a ResNet."""
 
 
-@register(task="semantic", paper="arXiv:1612.01105", names={"semseg": SEMSEG_NAMES})
+@register(task="semantic", paper="arXiv:1612.01105", rounded="49.2 M", names={"semseg": SEMSEG_NAMES})
 def pspnet_resnet50(
     num_classes: int = 150,
     width: int = 64,

@@ -241,7 +241,7 @@ def segnet_basic(
     return SegNetBasic(num_classes=num_classes, width=width, standardize=standardize, dtype=dtype)
 
 
-@register(task="semantic", paper="arXiv:1511.00561")
+@register(task="semantic", paper="arXiv:1511.00561", rounded="0.65 M")
 def fcn_basic(
     num_classes: int = 11,
     width: int = 64,

@@ -1,0 +1,28 @@
+"""SegFormer-B1 on ADE20K: mix transformer from ImageNet, crops of 512.
+
+Paper: Xie et al. 2021, arXiv:2105.15203, Table 1, with the training of mmsegmentation
+Published: mIoU 40.97 on the 2000 validation images, single scale (41.64 with sizes rounded to the stride)
+Ours: not run yet
+Hardware and time: not run yet; it needs several GPUs
+Command: jaxseg train experiments/segformer_b1_ade20k.py, after jaxseg data prepare ade20k --source DIR
+Departures: as experiments/segformer_b0_ade20k.py, whose training this is
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from jaxseg.models.semantic.segformer import segformer_b1
+from jaxseg.recipe import Recipe, load_file
+
+
+def recipe() -> Recipe:
+    """The smallest variant's training with the larger network."""
+    base = load_file(Path(__file__).with_name("segformer_b0_ade20k.py"))
+    first = base.stages[0]
+    weights = replace(
+        first.init,
+        file="mit_b1_imagenet/pytorch_model.bin",
+        source="pytorch_model.bin of huggingface.co/nvidia/mit-b1",
+    )
+    stage = replace(first, model=segformer_b1(num_classes=150), init=weights)
+    return replace(base, stages=(stage,), name="segformer_b1_ade20k")

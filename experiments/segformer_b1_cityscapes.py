@@ -1,0 +1,28 @@
+"""SegFormer-B1 on Cityscapes: mix transformer from ImageNet, crops of 1024x1024.
+
+Paper: Xie et al. 2021, arXiv:2105.15203, Table 3, with the training of mmsegmentation
+Published: mIoU 78.56 on the 500 validation images, single scale
+Ours: not run yet
+Hardware and time: not run yet; it needs several GPUs
+Command: jaxseg train experiments/segformer_b1_cityscapes.py, after jaxseg data prepare cityscapes --source DIR
+Departures: as experiments/segformer_b0_cityscapes.py, whose training this is
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from jaxseg.models.semantic.segformer import segformer_b1
+from jaxseg.recipe import Recipe, load_file
+
+
+def recipe() -> Recipe:
+    """The smallest variant's training with the larger network."""
+    base = load_file(Path(__file__).with_name("segformer_b0_cityscapes.py"))
+    first = base.stages[0]
+    weights = replace(
+        first.init,
+        file="mit_b1_imagenet/pytorch_model.bin",
+        source="pytorch_model.bin of huggingface.co/nvidia/mit-b1",
+    )
+    stage = replace(first, model=segformer_b1(num_classes=19), init=weights)
+    return replace(base, stages=(stage,), name="segformer_b1_cityscapes")
