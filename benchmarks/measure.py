@@ -18,6 +18,9 @@ from pathlib import Path
 SETTLE_S = 0.03
 """Longer than the threads of OpenMP's pool keep a core busy after their work."""
 
+LONG_S = 0.25
+"""A call of this length need not find its data in the caches."""
+
 
 @dataclass
 class Result:
@@ -78,7 +81,8 @@ def compare(
             # The other column's threads spin for a while before they sleep, and its data fills the caches: let them
             # settle, then run once unmeasured.
             time.sleep(SETTLE_S)
-            call()
+            if not times[column] or times[column][-1] < LONG_S:
+                call()
             start = clock()
             call()
             times[column].append(clock() - start)
@@ -87,8 +91,8 @@ def compare(
     return Result(name, {c: statistics.median(t) * 1e3 for c, t in times.items()}, first, note, reference=reference)
 
 
-def table(results: Sequence[Result], *, title: str = "") -> str:
-    """The results as a markdown table."""
+def table(results: Sequence[Result], *, title: str = "", remarks: Sequence[str] = ()) -> str:
+    """The results as a markdown table, and a line for each remark below it."""
     columns = list(dict.fromkeys(c for r in results for c in r.median_ms))
     extras = list(dict.fromkeys(e for r in results for e in r.extra))
     head = ["", *(f"{c} ms" for c in columns), "ratio", *extras, "first call s", "note"]
@@ -98,19 +102,28 @@ def table(results: Sequence[Result], *, title: str = "") -> str:
         cells += [_number(r.extra.get(e, math.nan)) for e in extras]
         cells += [_number(next(iter(r.first_s.values()))), r.note]
         lines.append(f"| {' | '.join(cells)} |")
-    return (f"{title}\n\n" if title else "") + "\n".join(lines) + "\n"
+    below = "".join(f"\n{remark}\n" for remark in remarks)
+    return (f"{title}\n\n" if title else "") + "\n".join(lines) + "\n" + below
 
 
-def write(results: Sequence[Result], path: Path, *, title: str = "", about: Mapping[str, object] | None = None) -> None:
+def write(
+    results: Sequence[Result],
+    path: Path,
+    *,
+    title: str = "",
+    about: Mapping[str, object] | None = None,
+    remarks: Sequence[str] = (),
+) -> None:
     """Write the results as JSON (``.json``) or as a markdown table (anything else)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
         rows = [{**asdict(r), "ratio": r.ratio} for r in results]
-        path.write_text(json.dumps({"title": title, "about": dict(about or {}), "rows": rows}, indent=1) + "\n")
+        page = {"title": title, "about": dict(about or {}), "rows": rows, "remarks": list(remarks)}
+        path.write_text(json.dumps(page, indent=1) + "\n")
     else:
         about = about or {}
         versions = [f"{name} {about[name]}" for name in ("jax", "flax", "torch") if name in about]
-        path.write_text(table(results, title=", ".join([title, *versions])))
+        path.write_text(table(results, title=", ".join([title, *versions]), remarks=remarks))
 
 
 class Worker:
@@ -121,13 +134,16 @@ class Worker:
     """
 
     def __init__(self, arguments: Iterable[str]) -> None:
-        """Start this Python with ``arguments`` and wait until it is ready.
+        """Start this Python with ``arguments``; :meth:`wait` before the first run."""
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen([sys.executable, *arguments], stdin=pipe, stdout=pipe, text=True)
+
+    def wait(self) -> None:
+        """Return when the process is ready.
 
         Raises:
           RuntimeError: it ended before.
         """
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen([sys.executable, *arguments], stdin=pipe, stdout=pipe, text=True)
         self._line()
 
     def __call__(self) -> None:

@@ -1,5 +1,9 @@
 """Whole networks beside PyTorch's on the CPU, inference and training step: ``python benchmarks/networks.py``.
 
+Every family of the zoo has a row: the torch side is written from the same layer tables (``torch_networks.py``,
+``torch_families.py``) or is the public implementation that ``parity_LIBRARY.py`` builds; a row whose library is not
+installed is left out, and the table says so.
+
 Inference is one image, a training step is two: forward, cross-entropy (with its auxiliary head where there is one),
 backward, SGD with momentum. Ours is the step that ``jaxseg train`` runs, whose state is donated, so that parameters,
 momentum and statistics are overwritten in place as PyTorch overwrites its own. PyTorch runs in both its memory layouts,
@@ -8,10 +12,11 @@ process's. Both frameworks keep freed memory mapped, as the command line has it.
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +30,72 @@ CLASSES = 21
 
 @dataclass(frozen=True)
 class Row:
-    """One network: the registry's name and the class in ``torch_networks``."""
+    """One network: the registry's name, and PyTorch's as ``FILE.CLASS`` of a file here or ``LIBRARY`` of the parity
+    table, with what must be installed for it."""
 
     model: str
-    torch_class: str
+    torch: str
     note: str = ""
+    size: int = 192
+    classes: int = CLASSES
+    needs: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> list[str]:
+        """What would have to be installed."""
+        return [name for name in self.needs if importlib.util.find_spec(name) is None]
+
+
+def torchvision(model: str, note: str = "") -> Row:
+    """torchvision's network of the same name."""
+    return Row(model, "torchvision", note, needs=("torchvision",))
+
+
+def smp(model: str, note: str = "") -> Row:
+    """segmentation-models-pytorch's network."""
+    return Row(model, "smp", note, needs=("torchvision", "segmentation_models_pytorch"))
+
+
+def transformers(model: str, note: str = "") -> Row:
+    """transformers' network, made for ADE20K."""
+    return Row(model, "transformers", note, classes=150, needs=("torchvision", "transformers"))
 
 
 ROWS = (
-    Row("unet", "UNet", "64 to 1024 channels, BatchNorm"),
-    Row("fcn8s_vgg16", "FCN8s", "padding 100, fc6 7x7x512 to 4096"),
-    Row("fcn_resnet50", "FCNResNet50", "output stride 8, auxiliary head in training"),
-    Row("enet", "ENet", "0.36 M parameters"),
+    Row("unet", "torch_networks.UNet", "64 to 1024 channels, BatchNorm", 256),
+    Row("fcn8s_vgg16", "torch_networks.FCN8s", "padding 100, fc6 7x7x512 to 4096", 256),
+    Row("fcn_resnet50", "torch_networks.FCNResNet50", "output stride 8, auxiliary head in training", 256),
+    Row("enet", "torch_networks.ENet", "0.36 M parameters", 256),
+    Row("segnet_basic", "torch_families.SegNetBasic", "7x7 windows, local response normalisation"),
+    Row("segnet_vgg16", "torch_families.SegNet", "max-unpooling"),
+    Row("deconvnet_vgg16", "torch_families.DeconvNet", "252 M parameters", 224),
+    Row("deeplab_largefov_vgg16", "torch_families.DeepLabV1", "output stride 8, rate 12"),
+    Row("deeplabv2_vgg16", "torch_families.DeepLabV2", "rates 6 to 24"),
+    Row("dilated_frontend_vgg16", "torch_families.FrontEnd", "mirrored by 186, fc6 7x7 of rate 4", 200),
+    Row("espnet", "torch_families.ESPNet", "0.35 M parameters"),
+    Row("attention_unet", "torch_families.AttentionUNet", "16 to 256 channels"),
+    torchvision("deeplabv3_resnet50", "output stride 8, auxiliary head in training"),
+    torchvision("deeplabv3_mobilenet_v3_large", "depthwise convolutions, auxiliary head in training"),
+    torchvision("lraspp_mobilenet_v3_large", "depthwise convolutions"),
+    Row("pspnet_resnet50", "semseg", "output stride 8, auxiliary head in training", 193, 150, ("torchvision",)),
+    smp("deeplabv3plus_mobilenet_v2", "depthwise convolutions"),
+    smp("fpn_resnet50", "GroupNorm in the decoder"),
+    smp("linknet_resnet18"),
+    smp("manet_resnet34"),
+    smp("pan_resnet50"),
+    smp("unetplusplus_resnet34"),
+    transformers("segformer_b0", "attention"),
+    transformers("upernet_resnet50"),
 )
+"""The four that the zoo began with at 256x256, the other families at 192x192 or what their geometry wants."""
+
+WITHOUT = {
+    "bayesian_segnet": "SegNet and SegNet-Basic with dropout",
+    "crfrnn": "its permutohedral filter has no counterpart in PyTorch",
+    "segnet_variants": "SegNet-Basic and FCN-Basic with other decoders",
+    "sliding_window": "see the table of what windows save by sharing",
+}
+"""Families without a row, and why."""
 
 MODES = {"inference": 1, "train step": 2}
 """What is timed, and for how many images."""
@@ -45,14 +103,14 @@ MODES = {"inference": 1, "train step": 2}
 COLUMNS = ("jax", "torch", "torch channels-last")
 
 
-def batch_of(size: int, images: int) -> dict[str, np.ndarray]:
+def batch_of(row: Row, mode: str) -> dict[str, np.ndarray]:
     """Random images with random labels."""
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8)
-    return {"image": image, "label": rng.integers(0, CLASSES, (images, size, size)).astype(np.int32)}
+    rng, shape = np.random.default_rng(0), (MODES[mode], row.size, row.size)
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    return {"image": image, "label": rng.integers(0, row.classes, shape).astype(np.int32)}
 
 
-def jax_call(row: Row, mode: str, size: int) -> Callable[[], object]:
+def jax_call(row: Row, mode: str) -> Callable[[], object]:
     """Our network, ready to be called."""
     import jax
 
@@ -61,14 +119,14 @@ def jax_call(row: Row, mode: str, size: int) -> Callable[[], object]:
     from jaxseg.train import optim, state
     from jaxseg.train.placement import single
 
-    model, batch = create_model(row.model, num_classes=CLASSES), batch_of(size, MODES[mode])
+    model, batch = create_model(row.model, num_classes=row.classes), batch_of(row, mode)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch["image"]))
     variables = jax.tree.map(jax.numpy.asarray, jax.tree_util.tree_map_with_path(_random, shapes))
     if mode == "inference":
         apply, image = jax.jit(lambda v, x: model.apply(v, x)["logits"]), jax.device_put(batch["image"])
         return lambda: jax.block_until_ready(apply(variables, image))
     tx = optim.SGD(0.001, momentum=0.9).build(100)
-    step = single().train_step(model, Semantic(CLASSES), tx)
+    step = single().train_step(model, Semantic(row.classes), tx)
     held = [single().put(state.start(jax.random.key(0), variables, tx, ema=False))]
     batch = single().batch(batch)
 
@@ -88,15 +146,13 @@ def _random(path: Any, leaf: Any) -> np.ndarray:
     return np.full(leaf.shape, {"scale": 1.0, "var": 1.0, "alpha": 0.25}.get(name, 0.0), np.float32)
 
 
-def torch_call(row: Row, mode: str, size: int, column: str) -> Callable[[], object]:
+def torch_call(row: Row, mode: str, column: str) -> Callable[[], object]:
     """PyTorch's network, ready to be called, in the layout that the column names."""
     import torch
-    import torch_networks
 
     torch.set_num_threads(_cores())
     layout = torch.channels_last if column == "torch channels-last" else torch.contiguous_format
-    model = getattr(torch_networks, row.torch_class)(CLASSES).to(memory_format=layout)
-    batch = batch_of(size, MODES[mode])
+    model, batch = torch_network(row).to(memory_format=layout), batch_of(row, mode)
     image = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).float().contiguous(memory_format=layout)
     label = torch.from_numpy(batch["label"]).long()
     if mode == "inference":
@@ -122,17 +178,35 @@ def torch_call(row: Row, mode: str, size: int, column: str) -> Callable[[], obje
     return step
 
 
-def make_call(row: Row, mode: str, size: int, column: str) -> Callable[[], object]:
+def torch_network(row: Row) -> Any:
+    """PyTorch's side of a row: a module from a float image [b 3 h w] of raw RGB to a dict of logits."""
+    file, _, name = row.torch.partition(".")
+    if name:
+        return getattr(importlib.import_module(file), name)(row.classes)
+    return importlib.import_module("torch_public").build(row.torch, row.model)
+
+
+def make_call(row: Row, mode: str, column: str) -> Callable[[], object]:
     """The callable of one column."""
-    return jax_call(row, mode, size) if column == "jax" else torch_call(row, mode, size, column)
+    return jax_call(row, mode) if column == "jax" else torch_call(row, mode, column)
 
 
-def measure_row(row: Row, mode: str, size: int, *, repeats: int, budget_s: float) -> measure.Result:
+def measure_row(row: Row, mode: str, *, repeats: int, budget_s: float) -> measure.Result:
     """Times in turns, and peak memory."""
-    workers = {c: measure.Worker([__file__, "--serve", row.model, mode, c, "--size", str(size)]) for c in COLUMNS}
+    size = ["--size", str(row.size)]
+    workers = {c: measure.Worker([__file__, "--serve", row.model, mode, c, *size]) for c in COLUMNS}
     name = f"{row.model}: {mode}"
     try:
-        result = measure.compare(name, workers, repeats=repeats, budget_s=budget_s, note=row.note, reference="torch")
+        for worker in workers.values():
+            worker.wait()
+        result = measure.compare(
+            name,
+            workers,
+            repeats=repeats,
+            budget_s=budget_s,
+            note=f"{row.size}x{row.size}{row.note and ', '}{row.note}",
+            reference="torch",
+        )
         for column in ("jax", "torch"):
             result.extra[f"{column} peak MB"] = workers[column].peak_mb()
     finally:
@@ -149,37 +223,41 @@ def main() -> None:
     """Measure, print, and write if asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name contains this")
-    parser.add_argument("--size", type=int, default=256, help="side of the images (default 256)")
+    parser.add_argument("--size", type=int, help="side of all images, instead of each row's own")
     parser.add_argument("--repeats", type=int, default=7, help="turns at most for each row (default 7)")
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds at most for each row (default 60)")
+    parser.add_argument("--budget", type=float, default=15.0, help="seconds for each row, three turns at least (15)")
     parser.add_argument("--quick", action="store_true", help="three turns: only to see that everything runs")
     parser.add_argument("--out", type=Path, help="write the table here too: .json, or markdown")
     parser.add_argument("--serve", nargs=3, metavar=("MODEL", "MODE", "COLUMN"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    rows = [replace(row, size=options.size or row.size) for row in ROWS]
 
     if options.serve:
         model, mode, column = options.serve
-        measure.serve(make_call(next(row for row in ROWS if row.model == model), mode, options.size, column))
+        measure.serve(make_call(next(row for row in rows if row.model == model), mode, column))
         return
-    results = []
-    for row in ROWS:
-        for mode in MODES:
-            if options.only not in f"{row.model}: {mode}":
-                continue
+    results, remarks = [], []
+    for row in rows:
+        modes = [mode for mode in MODES if options.only in f"{row.model}: {mode}"]
+        if modes and row.missing:
+            remarks.append(f"{row.model}: not measured here, for want of {' and '.join(row.missing)}")
+            continue
+        for mode in modes:
             repeats, budget = (3, 0.5) if options.quick else (options.repeats, options.budget)
-            result = measure_row(row, mode, options.size, repeats=repeats, budget_s=budget)
+            result = measure_row(row, mode, repeats=repeats, budget_s=budget)
             times = "  ".join(f"{c} {ms:.0f}" for c, ms in result.median_ms.items())
             print(f"{result.name:28s} {result.ratio:5.2f}   {times}", file=sys.stderr, flush=True)
             results.append(result)
     about = measure.machine()
-    title = f"Networks at {options.size}x{options.size}, median ms on {about['processor']}, {about['cores']} cores"
-    print(measure.table(results, title=title))
+    title = f"Networks, median ms on {about['processor']}, {about['cores']} cores"
+    print(measure.table(results, title=title, remarks=remarks))
     slow = [r.name for r in results if r.ratio > 1]
     print(f"{len(results) - len(slow)} of {len(results)} at or below 1.0" + "".join(f"\n  above: {n}" for n in slow))
     if options.out:
-        measure.write(results, options.out, title=title, about=about)
+        measure.write(results, options.out, title=title, about=about, remarks=remarks)
 
 
 if __name__ == "__main__":
+    sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # the tests know how to import torchvision
     keep_freed_memory()
     main()
