@@ -24,48 +24,52 @@ catalogue = runpy.run_path(str(Path(__file__).resolve().parents[2] / "docs" / "c
 
 @functools.cache
 def traced(name):
-    """(model, shapes of its variables) at the builder's defaults."""
+    """(model, shapes of its outputs, shapes of its variables) at the builder's defaults, for floats."""
     model = registry.create_model(name)
-    image = image_of(sizes(model)[0])
-    return model, jax.eval_shape(lambda: model.init(jax.random.key(0), image))
+    image = image_of(sizes(model)[0]).astype(jnp.float32)
+    return model, *jax.eval_shape(functools.partial(model.init_with_output, jax.random.key(0)), image)
+
+
+@functools.cache
+def trained(name):
+    """The same in training, for images of the last size."""
+    model = registry.create_model(name)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    return jax.eval_shape(
+        functools.partial(model.init_with_output, keys, train=True), image_of(sizes(model)[-1], batch=1)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs(name):
-    model, variables = traced(name)
-    for size, dtype in zip(sizes(model), (jnp.float32, jnp.uint8), strict=True):
-        outputs = jax.eval_shape(model.apply, variables, image_of(size).astype(dtype))
-        assert set(outputs) == {"logits"}
+    model, first, variables = traced(name)
+    last = jax.eval_shape(model.apply, variables, image_of(sizes(model)[-1]).astype(jnp.uint8))
+    assert set(last) == {"logits"}
+    for size, outputs in zip(sizes(model), (first, last), strict=True):
         assert outputs["logits"].shape == (2, *output_size(model, size), model.num_classes)
         assert outputs["logits"].dtype == jnp.float32
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_outputs(name):
-    """Training may add auxiliary logits of the same shape, and changes nothing but the statistics."""
-    model, variables = traced(name)
-    image = image_of(sizes(model)[-1])
-    call = functools.partial(model.apply, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
-    outputs, state = jax.eval_shape(call, variables, image)
+    """Training may add auxiliary logits of the same shape."""
+    model, outputs = traced(name)[0], trained(name)[0]
     assert "logits" in outputs
     assert all(name == "logits" or name.startswith("aux_logits") for name in outputs)
-    assert {leaf.shape for leaf in outputs.values()} == {(2, *output_size(model, sizes(model)[-1]), model.num_classes)}
-    assert state.get("batch_stats", {}) == variables.get("batch_stats", {})
+    assert {leaf.shape for leaf in outputs.values()} == {(1, *output_size(model, sizes(model)[-1]), model.num_classes)}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_variables_do_not_depend_on_the_call(name):
     """Neither on ``train`` nor on the image's size: heads own their parameters either way."""
-    model, variables = traced(name)
-    image = image_of(sizes(model)[-1], batch=1)
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-    assert jax.eval_shape(lambda: model.init(keys, image, train=True)) == variables
+    variables = traced(name)[2]
+    assert trained(name)[1] == variables
     assert set(variables) <= {"params", "batch_stats"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameter_count(name):
-    _, variables = traced(name)
+    _, _, variables = traced(name)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     published = registry.find(name).published
     assert not published or catalogue["agrees"](count, published), f"{count:,}, published: {published}"
@@ -75,7 +79,7 @@ def test_parameter_count(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_paths(name):
     """Parameter paths are public: checkpoints of others depend on them."""
-    _, variables = traced(name)
+    _, _, variables = traced(name)
     flat = traverse_util.flatten_dict(variables, sep="/")
     lines = [f"{path} {'x'.join(str(n) for n in leaf.shape)}\n" for path, leaf in sorted(flat.items())]
     snapshot = SNAPSHOTS / f"{name}.txt"
