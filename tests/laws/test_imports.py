@@ -17,6 +17,7 @@ BELOW: dict[str, set[str]] = {
     "data": {"types"},
     "override": {"types"},
     "windows": {"types"},
+    "turns": {"types"},
     "recipe": {"types", "override"},
     "train": {"types", "recipe", "override", "tasks.protocol", "viz"},
     "export": {"types", "weights", "recipe", "registry", "tasks.protocol"},
