@@ -119,7 +119,10 @@ def test_thinning_by_hand():
     assert (grown[:, :3] == 1).all()
     assert (grown[:, 5:] == 2).all()
     np.testing.assert_array_equal((grown == 0).sum(1), [1, 1, 2, 1, 1])  # a corner in the line where the other ends
-    for whole in (np.zeros((3, 4), int), np.ones((3, 4), int)):
+    stairs = numbered(
+        ~np.eye(7, dtype=bool)
+    )  # thin already: each of its pixels touches both cells, above and to the left
+    for whole in (np.zeros((3, 4), int), np.ones((3, 4), int), stairs, stairs[::-1]):
         np.testing.assert_array_equal(thinned(whole), whole)
 
 
