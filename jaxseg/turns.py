@@ -56,4 +56,5 @@ class Turned:
 def _mean_of_mirrored(function: Callable[[Array], Array], image: Shaped[Array, "b h w 3"]) -> Array:
     """The mean of ``function`` over the image and its mirror images, each mirrored back; compiled once."""
     found = jax.lax.map(function, jnp.stack([jnp.flip(image, axes) for axes in MIRRORED]))
-    return sum(jnp.flip(one, axes) for one, axes in zip(found, MIRRORED, strict=True)) / len(MIRRORED)
+    back = [jnp.flip(one, axes) for one, axes in zip(found, MIRRORED, strict=True)]
+    return jnp.mean(jnp.stack(back), axis=0)

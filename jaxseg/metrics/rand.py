@@ -89,7 +89,7 @@ def real_rows(observation: Any) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def numbered(cells: np.ndarray) -> np.ndarray:
     """The connected components (4-neighbourhood) of a mask, numbered from 1; 0 elsewhere."""
-    return cast(np.ndarray, ndimage.label(cells)[0])
+    return cast(tuple[np.ndarray, int], ndimage.label(cells))[0]
 
 
 def thinned(cells: np.ndarray) -> np.ndarray:

@@ -108,9 +108,9 @@ def simple_points() -> np.ndarray:
         patch = np.zeros((3, 3), bool)
         for bit, (dy, dx) in enumerate(NEIGHBOURS):
             patch[1 + dy, 1 + dx] = code >> bit & 1
-        cells = cast(np.ndarray, ndimage.label(patch)[0])
+        cells, _ = cast(tuple[np.ndarray, int], ndimage.label(patch))
         sides = {int(cells[y, x]) for y, x in ((0, 1), (1, 0), (1, 2), (2, 1))} - {0}
         patch[1, 1] = True
-        membranes = ndimage.label(~patch, np.ones((3, 3)))[1]
+        _, membranes = cast(tuple[np.ndarray, int], ndimage.label(~patch, np.ones((3, 3))))
         table[code] = len(sides) == 1 and membranes == 1
     return table
