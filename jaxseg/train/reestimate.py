@@ -60,8 +60,7 @@ def reestimate_placed(
     on_batch: Callable[[int], None] | None = None,
 ) -> Any:
     """The new statistics alone, on the host, of variables that the placement already holds."""
-    if not variables.get(STATISTICS):
-        raise BadInput(f"{type(model).__name__} has no statistics to estimate anew: it has no batch normalisation")
+    check_statistics(model, variables)
     step, total, count = statistics_step(placement, model, task), None, 0
     for batch in batches:
         seen = placement.fetch(step(variables, placement.batch(batch), placement.put(np.int32(count))))
@@ -73,3 +72,13 @@ def reestimate_placed(
     if total is None:
         raise BadInput("statistics cannot be estimated from no batches")
     return jax.tree.map(lambda x: (x / count).astype(np.float32), total)
+
+
+def check_statistics(model: Any, collections: Mapping[str, Any]) -> None:
+    """Refuse a network without batch normalisation.
+
+    Raises:
+      BadInput: its variables hold no statistics.
+    """
+    if not collections.get(STATISTICS):
+        raise BadInput(f"{type(model).__name__} has no statistics to estimate anew: it has no batch normalisation")

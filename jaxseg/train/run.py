@@ -16,7 +16,7 @@ from jaxseg.train.evaluate import evaluate_placed
 from jaxseg.train.log import Console, Journal, Stopwatch, Window, clock, evaluation, read_rows, replace_text
 from jaxseg.train.optim import check_rules
 from jaxseg.train.placement import Placement
-from jaxseg.train.reestimate import STATISTICS, reestimate_placed
+from jaxseg.train.reestimate import STATISTICS, check_statistics, reestimate_placed
 from jaxseg.types import BadInput, FailedRun
 
 
@@ -63,6 +63,8 @@ class StageRun:
             self.step = saved.step
         self._first = next(self._batches)
         state = self._template(saved)
+        if stage.reestimate:
+            check_statistics(stage.model, state.model_state)
         self._open_log([] if saved is None else saved.notes["window"])
         state = self._placement.put(state)
         if saved is not None:

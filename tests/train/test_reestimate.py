@@ -75,6 +75,12 @@ def test_a_network_without_them_is_refused():
         reestimate(model, model.init(jax.random.key(0), IMAGE), TASK, [])
 
 
+def test_a_run_of_such_a_network_is_refused_before_its_first_update(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxseg.train.run.StageRun.update", None)
+    with pytest.raises(BadInput, match="Net has no statistics to estimate anew"):
+        run(recipe(model=Net(norm=False), reestimate=True), tmp_path)
+
+
 @pytest.mark.parametrize("ema", [0.9, None])
 def test_a_run_evaluates_and_keeps_them_and_goes_on_as_if_uninterrupted(tmp_path, monkeypatch, ema):
     value = recipe(reestimate=True, ema=ema)
