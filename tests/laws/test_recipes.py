@@ -3,6 +3,7 @@
 import ast
 import functools
 import json
+import re
 import runpy
 from itertools import pairwise
 
@@ -14,6 +15,10 @@ from jaxseg.data import records, sets
 from jaxseg.recipe import dump, load, load_file
 from jaxseg.train.optim import check_rules, path_of
 from jaxseg.train.step import STREAMS
+from jaxseg.weights.inverse import source_name
+from jaxseg.weights.names import rename
+from jaxseg.weights.pretrained import Pretrained
+from jaxseg.weights.together import Only, Together
 from tests.laws.tree import ROOT
 
 FILES = sorted((ROOT / "experiments").glob("[!_]*.py"))
@@ -62,15 +67,25 @@ def batch_of(source, keys, rows):
 
 @functools.cache
 def terms_of(model, task, shapes):
-    """(parameters, terms of the loss, outputs) of a training pass, in shapes alone; equal stages are traced once."""
+    """(variables, terms of the loss, outputs) of a training pass, in shapes alone; equal stages are traced once."""
     batch = {key: jax.ShapeDtypeStruct(shape, dtype) for key, shape, dtype in shapes}
 
     def forward(batch):
         keys = {name: jax.random.key(i) for i, name in enumerate(("params", *STREAMS))}
         outputs, variables = model.init_with_output(keys, **task.inputs(batch, train=True), train=True)
-        return variables["params"], task.loss(outputs, batch), outputs
+        return variables, task.loss(outputs, batch), outputs
 
     return jax.eval_shape(forward, batch)
+
+
+def shallow(model):
+    """The model with one block a stage where its backbone repeats them: what fits does not depend on how often."""
+    backbone = getattr(model, "backbone", None)
+    if not hasattr(backbone, "depths"):
+        return model
+    *depths, last = backbone.depths
+    kept = last if getattr(backbone, "multi_grid", ()) else 1
+    return model.clone(backbone=backbone.clone(depths=(*(1 for _ in depths), kept)))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -82,11 +97,11 @@ def test_its_parts_fit_together(path):
         batch_of(stage.data.val, stage.data.keys, stage.eval_batch_size or stage.batch_size)
         batch = batch_of(stage.data.train, stage.data.keys, stage.batch_size)
         shapes = tuple((key, leaf.shape, leaf.dtype) for key, leaf in batch.items())
-        params, terms, outputs = terms_of(stage.model, stage.task, shapes)
+        variables, terms, outputs = terms_of(shallow(stage.model), stage.task, shapes)
         assert outputs["logits"].shape[-1] == stage.task.num_outputs
         assert {loss.name for loss in stage.task.losses} <= set(terms)
         assert all(term.sum.shape == term.count.shape == () for term in terms.values())
-        check_rules(stage.optimizer, params)
+        check_rules(stage.optimizer, variables["params"])
         stage.optimizer.build(stage.steps).init
 
 
@@ -96,13 +111,38 @@ def test_what_one_stage_leaves_fits_the_next(path):
     stages = load_file(path).stages
     for before, after in pairwise(stages):
         if after.init == "previous":
-            mine, theirs = (leaves_of(stage) for stage in (after, before))
-            shared = sum(theirs.get(name) == shape for name, shape in mine.items())
+            mine, theirs = (shapes_of(stage) for stage in (after, before))
+            shared = sum(theirs.get(path) == shape for path, shape in mine.items())
             assert shared >= len(mine) / 2, f"{after.name}: {shared} of {len(mine)} arrays"
 
 
-def leaves_of(stage):
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_imported_weights_have_a_place(path):
+    """Every variable of the part that a stage's first weights are for has a name in their source."""
+    for stage in load_file(path).stages:
+        for pattern, start in starts_of(stage.init):
+            inside = [p.removeprefix(f"{start.part}/") for p in shapes_of(stage) if p.startswith(start.part)]
+            chosen = [p for p in inside if re.fullmatch(pattern, p)]
+            assert chosen, f"the model has no part {start.part!r}"
+            unnamed = [
+                p for p in chosen if source_name(p, start.rules, lambda name, s=start: rename(name, s.rules)) is None
+            ]
+            assert not unnamed, f"{start}: nothing fills {unnamed[:3]}"
+
+
+def starts_of(init):
+    """(which paths, the file they come from), for each file."""
+    if isinstance(init, Together):
+        return [found for start in init.starts for found in starts_of(start)]
+    if isinstance(init, Only):
+        return [(init.paths, start) for _, start in starts_of(init.start)]
+    return [(".*", init)] if isinstance(init, Pretrained) else []
+
+
+def shapes_of(stage):
+    """Path without its collection -> shape."""
     batch = batch_of(stage.data.train, stage.data.keys, stage.batch_size)
     shapes = tuple((key, leaf.shape, leaf.dtype) for key, leaf in batch.items())
-    params = terms_of(stage.model, stage.task, shapes)[0]
-    return {path_of(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    variables = terms_of(shallow(stage.model), stage.task, shapes)[0]
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    return {path_of(path).partition("/")[2]: leaf.shape for path, leaf in leaves}

@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.backbones import mobilenet
+from jaxseg.backbones import alexnet, mobilenet, vgg
+from jaxseg.models.semantic.fcn import fcn32s_vgg16
 from jaxseg.models.semantic.lraspp import LRASPP
 from jaxseg.recipe import Recipe, dump, load, override, override_text
 from jaxseg.train.loop import fit
 from jaxseg.types import BadInput
+from jaxseg.weights import names
 from jaxseg.weights.pretrained import Pretrained, default_weights_dir
+from jaxseg.weights.together import Only, Together
 from tests.shared_data import weights_or_skip
 from tests.train import toys
 
@@ -52,6 +55,46 @@ def test_mistakes_are_named(folder, init, message):
     (folder / "text.npz").write_text("no archive")
     with pytest.raises(BadInput, match=message):
         init.load(variables_of(toys.Net()))
+
+
+def test_several_files_together_and_some_paths_only(folder):
+    """Caffe's VGG fills FCN's backbone and its classifier, whose dense layers become kernels."""
+    model = fcn32s_vgg16(num_classes=3, width=1, fc_features=2)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8)))
+    rng = np.random.default_rng(1)
+    arrays = {"fc6.weight": (2, 8 * 49), "fc6.bias": (2,), "fc7.weight": (2, 2), "fc7.bias": (2,), "fc8.bias": (1000,)}
+    for name, layer in variables["params"]["backbone"].items():
+        shape = layer["kernel"].shape
+        arrays |= {f"{name}.weight": (shape[3], shape[2], *shape[:2]), f"{name}.bias": shape[3:]}
+    file = {name: rng.normal(size=shape).astype(np.float32) for name, shape in arrays.items()}
+    np.savez(folder / "vgg.npz", **file)
+    backbone = Pretrained("vgg.npz", vgg.CAFFE_NAMES, part="backbone")
+    classifier = Pretrained("vgg.npz", vgg.CAFFE_CLASSIFIER, part="classifier")
+    both = Together((backbone, classifier))
+    assert str(both) == "vgg.npz"
+    found = both.load(variables)["params"]
+    assert set(found) == {"backbone", "classifier"}
+    fc6 = file["fc6.weight"].reshape(2, 8, 7, 7).transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(found["classifier"]["fc6"]["kernel"], fc6)
+    np.testing.assert_array_equal(found["backbone"]["conv5_3"]["bias"], file["conv5_3.bias"])
+    deeper = tuple((name, path and f"classifier/{path}") for name, path in vgg.CAFFE_CLASSIFIER)
+    whole = Pretrained("vgg.npz", deeper)
+    with pytest.raises(BadInput, match="nothing in the file fills it"):
+        whole.load(variables)
+    assert set(Only(whole, "classifier/.*").load(variables)["params"]) == {"classifier"}
+    with pytest.raises(BadInput, match="backbone/conv1_1/bias was already filled"):
+        Together((backbone, backbone)).load(variables)
+    with pytest.raises(BadInput, match="no variable of the model matches 'fc6'"):
+        Only(whole, "fc6").load(variables)
+
+
+def test_caffes_alexnet_fits_its_layout():
+    """The rules lead to every layer of AlexNet, and of FCN's classifier behind it, from names that exist."""
+    layers = [f"conv{i}" for i in range(1, 6)], ["fc6", "fc7"]
+    for rules, wanted in zip((alexnet.CAFFE_NAMES, vgg.CAFFE_CLASSIFIER), layers, strict=True):
+        found = [names.rename(f"{layer}.{leaf}", rules) for layer in wanted for leaf in ("weight", "bias")]
+        assert found == [f"{layer}/{leaf}" for layer in wanted for leaf in ("kernel", "bias")]
+        assert names.rename("fc8.weight", rules) is None
 
 
 def test_the_default_folder_is_the_environments(folder, monkeypatch):

@@ -169,7 +169,7 @@ def _v3plus_smp(backbone: nn.Module, num_classes: int, features: int, dtype: jnp
     )
 
 
-@register(task="semantic", paper="arXiv:1802.02611", names={"smp": SMP_NAMES})
+@register(task="semantic", paper="arXiv:1802.02611", params=26_682_725, names={"smp": SMP_NAMES})
 def deeplabv3plus_smp_resnet50(
     num_classes: int = 21,
     width: int = 64,
@@ -183,7 +183,7 @@ def deeplabv3plus_smp_resnet50(
     return _v3plus_smp(backbone, num_classes, features, dtype)
 
 
-@register(task="semantic", paper="arXiv:1802.02611", names={"smp": SMP_NAMES})
+@register(task="semantic", paper="arXiv:1802.02611", params=45_674_853, names={"smp": SMP_NAMES})
 def deeplabv3plus_smp_resnet101(
     num_classes: int = 21,
     width: int = 64,
@@ -197,7 +197,7 @@ def deeplabv3plus_smp_resnet101(
     return _v3plus_smp(backbone, num_classes, features, dtype)
 
 
-@register(task="semantic", paper="arXiv:1802.02611", names={"smp": SMP_NAMES})
+@register(task="semantic", paper="arXiv:1802.02611", params=4_383_653, names={"smp": SMP_NAMES})
 def deeplabv3plus_mobilenet_v2(
     num_classes: int = 21,
     width: float = 1.0,
