@@ -26,7 +26,7 @@ from jax import Array, lax
 
 from jaxseg.cli.runtime import keep_freed_memory
 from jaxseg.ops import conv as convs
-from jaxseg.ops import cpu, cpu_transposed, pool, resize
+from jaxseg.ops import cpu_dense, cpu_transposed, pool, resize
 from jaxseg.ops.window import Slide, explicit_pads, pair, reach
 
 Shape = tuple[int, ...]
@@ -51,7 +51,7 @@ def conv_row(name: str, x: Shape, kernel: Shape, *, note: str = "", **options: A
     pads = explicit_pads(options.get("padding", 0), x[1:3], kernel[:2], stride, dilation)
     slide = Slide(stride, pads, dilation, options.get("groups", 1))
     ours = partial(convs.conv, **options)
-    return Row(name, (x, kernel), ours, partial(F.conv2d, **options), partial(cpu.dense, slide=slide), note=note)
+    return Row(name, (x, kernel), ours, partial(F.conv2d, **options), partial(cpu_dense.dense, slide=slide), note=note)
 
 
 def transposed_row(name: str, x: Shape, kernel: Shape, *, plain: bool = True, note: str = "", **options: Any) -> Row:

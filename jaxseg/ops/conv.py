@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Int
 
-from jaxseg.ops import cpu, cpu_transposed
+from jaxseg.ops import cpu, cpu_dense, cpu_transposed
 from jaxseg.ops.window import Extent, Padding, Pads, Size, Slide, explicit_pads, pair, reach
 from jaxseg.types import BadInput
 
@@ -52,7 +52,7 @@ def conv(
         if size + sum(sides) < span:
             raise BadInput(f"a window that reaches {span} pixels does not fit {size} pixels padded by {sides}")
     slide = Slide(stride, pads, dilation, groups)
-    return (_compiled_conv if cpu.helps(x.shape, kernel.shape, slide) else cpu.dense)(x, kernel, slide)
+    return (_compiled_conv if cpu.helps(x.shape, kernel.shape, slide) else cpu_dense.dense)(x, kernel, slide)
 
 
 def conv_transpose(
@@ -97,7 +97,7 @@ def conv_transpose(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(x: Array, kernel: Array, slide: Slide) -> Array:
-    forms = {"cpu": partial(cpu.conv, slide=slide), "default": partial(cpu.dense, slide=slide)}
+    forms = {"cpu": partial(cpu.conv, slide=slide), "default": partial(cpu_dense.dense, slide=slide)}
     return lax.platform_dependent(x, kernel, **forms)
 
 
@@ -111,17 +111,17 @@ def _conv_backward(slide: Slide, kept: tuple[Array, Array], dy: Array) -> tuple[
         dy,
         kernel,
         cpu=partial(cpu.conv_input_gradient, x_shape=x.shape, slide=slide),
-        default=partial(cpu.dense_input_gradient, x_shape=x.shape, slide=slide),
+        default=partial(cpu_dense.dense_input_gradient, x_shape=x.shape, slide=slide),
     )
     return dx, _kernel_gradient(x, dy, kernel.shape, slide)
 
 
-def _kernel_gradient(x: Array, dy: Array, kernel_shape: cpu.Shape, slide: Slide) -> Array:
+def _kernel_gradient(x: Array, dy: Array, kernel_shape: cpu_dense.Shape, slide: Slide) -> Array:
     return lax.platform_dependent(
         x,
         dy,
         cpu=partial(cpu.conv_kernel_gradient, kernel_shape=kernel_shape, slide=slide),
-        default=partial(cpu.dense_kernel_gradient, kernel_shape=kernel_shape, slide=slide),
+        default=partial(cpu_dense.dense_kernel_gradient, kernel_shape=kernel_shape, slide=slide),
     )
 
 

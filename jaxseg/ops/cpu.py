@@ -5,20 +5,27 @@ Nothing here is public: ``jaxseg.ops.conv`` takes these functions where the code
 that plain call; ``benchmarks/ops.py`` measures them again.
 """
 
-import functools
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxseg.ops.cpu_dense import (
+    Shape,
+    accumulator,
+    dense,
+    dense_input_gradient,
+    dense_kernel_gradient,
+    each_tap,
+    padded,
+)
+from jaxseg.ops.cpu_depthwise import (
+    depthwise,
+    depthwise_input_gradient,
+    depthwise_kernel_gradient,
+    is_depthwise,
+)
 from jaxseg.ops.window import Slide, reach
-
-Shape = tuple[Any, ...]
-"""Integers, but a batch may be symbolic while a program is exported."""
-
-LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def helps(x_shape: Shape, kernel_shape: Shape, slide: Slide) -> bool:
@@ -32,13 +39,18 @@ def helps(x_shape: Shape, kernel_shape: Shape, slide: Slide) -> bool:
         or _strides_over_few(kernel_shape, slide)
         or _spans_many(x_shape, kernel_shape, slide)
         or _pads_large(x_shape, slide)
+        or _overhangs(kernel_shape, slide)
     )
 
 
 def conv(x: Array, kernel: Array, slide: Slide) -> Array:
     """The convolution in the form that suits it."""
+    if _overhangs(kernel.shape, slide):
+        inner, border = _inner(kernel.shape, slide)
+        y = conv(x, kernel, inner)
+        return lax.pad(y, np.zeros((), y.dtype), border)
     if slide.groups > 1:
-        return (_depthwise if _is_depthwise(kernel.shape) else _grouped)(x, kernel, slide)
+        return (depthwise if is_depthwise(kernel.shape) else _grouped)(x, kernel, slide)
     if _is_pointwise(kernel.shape, slide):
         return _pointwise(x, kernel, slide)
     if _reaches_little(x.shape, kernel.shape, slide):
@@ -53,7 +65,7 @@ def conv(x: Array, kernel: Array, slide: Slide) -> Array:
 def conv_input_gradient(dy: Array, kernel: Array, x_shape: Shape, slide: Slide) -> Array:
     """Gradient of ``conv`` for its map."""
     if slide.groups > 1:
-        form = _depthwise_input_gradient if _is_depthwise(kernel.shape) else _grouped_input_gradient
+        form = depthwise_input_gradient if is_depthwise(kernel.shape) else _grouped_input_gradient
         return form(dy, kernel, x_shape, slide)
     if _is_pointwise(kernel.shape, slide):
         return _pointwise_input_gradient(dy, kernel, x_shape, slide)
@@ -70,8 +82,11 @@ def conv_input_gradient(dy: Array, kernel: Array, x_shape: Shape, slide: Slide) 
 
 def conv_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
     """Gradient of ``conv`` for its kernel."""
+    if _overhangs(kernel_shape, slide):
+        slide, border = _inner(kernel_shape, slide)
+        dy = lax.pad(dy, np.zeros((), dy.dtype), [(-lo, -hi, 0) for lo, hi, _ in border])
     if slide.groups > 1:
-        form = _depthwise_kernel_gradient if _is_depthwise(kernel_shape) else _grouped_kernel_gradient
+        form = depthwise_kernel_gradient if is_depthwise(kernel_shape) else _grouped_kernel_gradient
         return form(x, dy, kernel_shape, slide)
     if _is_pointwise(kernel_shape, slide):
         return _pointwise_kernel_gradient(x, dy, slide)
@@ -92,29 +107,23 @@ def conv_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide)
     return dense_kernel_gradient(x, dy, kernel_shape, slide)
 
 
-def dense(x: Array, kernel: Array, slide: Slide) -> Array:
-    """XLA's own convolution."""
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=slide.stride,
-        padding=slide.pads,
-        rhs_dilation=slide.dilation,
-        dimension_numbers=LAYOUT,
-        feature_group_count=slide.groups,
-    )
+# Padding wider than the window (FCN's 100): where the window lies wholly in it the result is zero, and is written
+# without computing. Gain at 128x128, 3 to 64 channels: forward 4.2 times, kernel gradient 5.
 
 
-def dense_input_gradient(dy: Array, kernel: Array, x_shape: Shape, slide: Slide) -> Array:
-    """XLA's own gradient for the map."""
-    x = jax.ShapeDtypeStruct(x_shape, dy.dtype)
-    return jax.linear_transpose(lambda x: dense(x, kernel, slide), x)(dy)[0]
+def _overhangs(kernel_shape: Shape, slide: Slide) -> bool:
+    spans = reach((kernel_shape[0], kernel_shape[1]), slide.dilation)
+    wide = any(max(sides) >= span for sides, span in zip(slide.pads, spans, strict=True))
+    return wide and slide.stride == (1, 1) and slide.groups == 1
 
 
-def dense_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
-    """XLA's own gradient for the kernel."""
-    kernel = jax.ShapeDtypeStruct(kernel_shape, dy.dtype)
-    return jax.linear_transpose(lambda kernel: dense(x, kernel, slide), kernel)(dy)[0]
+def _inner(kernel_shape: Shape, slide: Slide) -> tuple[Slide, list[tuple[int, int, int]]]:
+    """The slide whose windows all meet the map, and how many rows and columns of zeros lie around its result."""
+    pads, border = [], [(0, 0, 0)]
+    for (lo, hi), span in zip(slide.pads, reach((kernel_shape[0], kernel_shape[1]), slide.dilation), strict=True):
+        pads.append((min(lo, span - 1), min(hi, span - 1)))
+        border.append((lo - pads[-1][0], hi - pads[-1][1], 0))
+    return slide._replace(pads=(pads[0], pads[1])), [*border, (0, 0, 0)]
 
 
 # 1x1: one matrix product over all pixels. Gain: forward 1.6 times, both gradients 2.4 times.
@@ -145,68 +154,6 @@ def _pointwise_kernel_gradient(x: Array, dy: Array, slide: Slide) -> Array:
 def _outer(x: Array, dy: Array) -> Array:
     """Sum over all pixels of the outer product of two maps' channels."""
     return lax.dot_general(x.reshape(-1, x.shape[3]), dy.reshape(-1, dy.shape[3]), (((0,), (0,)), ((), ())))
-
-
-# Depthwise: a sum over taps of shifted maps times one number per channel, which XLA fuses into one loop; its own
-# convolution works channel by channel. Gain: forward 50 times, input gradient 40, kernel gradient 8.
-
-
-def _is_depthwise(kernel_shape: Shape) -> bool:
-    return kernel_shape[2] == 1 and kernel_shape[0] * kernel_shape[1] <= 49
-
-
-def _depthwise(x: Array, kernel: Array, slide: Slide) -> Array:
-    taps = _taps(x.astype(_accumulator(x)), kernel.shape, slide)
-    weights = kernel.reshape(-1, 1, 1, 1, x.shape[3], kernel.shape[3] // x.shape[3]).astype(_accumulator(x))
-    products = [tap[..., None] * weight for tap, weight in zip(taps, weights, strict=True)]
-    y = functools.reduce(jnp.add, products)
-    return y.reshape(*taps[0].shape[:3], kernel.shape[3]).astype(x.dtype)
-
-
-def _depthwise_input_gradient(dy: Array, kernel: Array, x_shape: Shape, slide: Slide) -> Array:
-    if dy.shape[3] != x_shape[3]:
-        kernels = kernel.reshape(*kernel.shape[:3], x_shape[3], -1)
-        dys = dy.reshape(*dy.shape[:3], x_shape[3], -1)
-        each = range(kernels.shape[4])
-        parts = [_depthwise_input_gradient(dys[..., m], kernels[..., m], x_shape, slide) for m in each]
-        return sum(parts[1:], parts[0])
-    edges = []
-    spans = reach((kernel.shape[0], kernel.shape[1]), slide.dilation)
-    for n, m, s, span, (lo, _) in zip(x_shape[1:3], dy.shape[1:3], slide.stride, spans, slide.pads, strict=True):
-        before = span - 1 - lo
-        edges.append((before, n + span - 1 - before - (m - 1) * s - 1, s - 1))
-    dy = lax.pad(dy, np.zeros((), dy.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-    back = Slide((1, 1), ((0, 0), (0, 0)), slide.dilation, slide.groups)
-    return _depthwise(dy, kernel[::-1, ::-1], back)
-
-
-def _depthwise_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
-    if dy.shape[3] != x.shape[3]:
-        dys = dy.reshape(*dy.shape[:3], x.shape[3], -1)
-        one = (*kernel_shape[:3], x.shape[3])
-        parts = [_depthwise_kernel_gradient(x, dys[..., m], one, slide) for m in range(dys.shape[4])]
-        return jnp.stack(parts, 4).reshape(kernel_shape)
-    wide = _accumulator(x)
-    taps = _taps(x.astype(wide), kernel_shape, slide)
-    sums = [_sum_pixels(tap * dy.astype(wide)) for tap in taps]
-    return jnp.stack(sums).reshape(kernel_shape).astype(dy.dtype)
-
-
-def _sum_pixels(x: Array) -> Array:
-    """Sum over all pixels, by halves: XLA's single long reduction is one chain of additions.
-
-    Examples stay apart until the end, so that a batch spread over devices needs no exchange before.
-    """
-    x = x.reshape(x.shape[0], -1, x.shape[3])
-    while (n := x.shape[1]) > 64:
-        half = n // 2
-        folded = x[:, :half] + x[:, half : 2 * half]
-        x = folded if n % 2 == 0 else jnp.concatenate([folded, x[:, -1:]], 1)
-    return x.sum((0, 1))
-
-
-def _accumulator(x: Array) -> np.dtype:
-    return np.promote_types(x.dtype, np.float32)
 
 
 # Grouped: neighbouring groups become one dense convolution with a block-diagonal kernel of 32 channels or more, where
@@ -282,7 +229,7 @@ def _by_taps(x: Array, kernel: Array, slide: Slide) -> Array:
     (s, z), (d, e), ((top, _), (left, _)) = slide.stride, slide.dilation, slide.pads
     rows, height = _met(x.shape[1], kernel.shape[0], 0, slide)
     columns, width = _met(x.shape[2], kernel.shape[1], 1, slide)
-    wide = _accumulator(x)
+    wide = accumulator(x)
     y = jnp.zeros((x.shape[0], height, width, kernel.shape[3]), wide)
     for i, (a, b) in enumerate(rows):
         for j, (f, g) in enumerate(columns):
@@ -344,7 +291,7 @@ def _is_head(x_shape: Shape, kernel_shape: Shape, slide: Slide) -> bool:
 
 
 def _gather(x: Array, kernel_shape: Shape, slide: Slide) -> Array:
-    return jnp.concatenate(_taps(x, kernel_shape, slide), 3)
+    return jnp.concatenate(each_tap(x, kernel_shape, slide), 3)
 
 
 def _gathered(x: Array, kernel: Array, slide: Slide) -> Array:
@@ -355,7 +302,7 @@ def _gathered(x: Array, kernel: Array, slide: Slide) -> Array:
 def _gathered_input_gradient(dy: Array, kernel: Array, x_shape: Shape, slide: Slide) -> Array:
     kh, kw, c, o = kernel.shape
     seen = lax.dot_general(dy.reshape(-1, o), kernel.reshape(-1, o), (((1,), (1,)), ((), ())))
-    seen = seen.reshape(*dy.shape[:3], kh * kw, c).astype(_accumulator(dy))
+    seen = seen.reshape(*dy.shape[:3], kh * kw, c).astype(accumulator(dy))
     parts = []
     for tap, (i, j) in enumerate(np.ndindex(kh, kw)):
         edges = []
@@ -379,7 +326,7 @@ def _strides_over_few(kernel_shape: Shape, slide: Slide) -> bool:
 
 
 def _kernel_gradient_by_taps(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
-    return jnp.stack([_outer(tap, dy) for tap in _taps(x, kernel_shape, slide)]).reshape(kernel_shape)
+    return jnp.stack([_outer(tap, dy) for tap in each_tap(x, kernel_shape, slide)]).reshape(kernel_shape)
 
 
 # Kernel gradient on a large map to 32 channels or more: bands of rows of one image after the other, each XLA's own
@@ -403,7 +350,7 @@ def _kernel_gradient_by_bands(x: Array, dy: Array, kernel_shape: Shape, slide: S
     count = max(1, min(BANDS // images, height * width // 1024))
     rows = -(-height // count)
     more = reach((kernel_shape[0], kernel_shape[1]), slide.dilation)[0] - 1
-    x = lax.optimization_barrier(_padded(x, slide))
+    x = lax.optimization_barrier(padded(x, slide))
     slide = slide._replace(pads=((0, 0), (0, 0)))
     parts = []
     for n in range(images):
@@ -424,20 +371,5 @@ def _pads_large(x_shape: Shape, slide: Slide) -> bool:
 
 
 def _kernel_gradient_padded_first(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
-    x = lax.optimization_barrier(_padded(x, slide))
+    x = lax.optimization_barrier(padded(x, slide))
     return dense_kernel_gradient(x, dy, kernel_shape, slide._replace(pads=((0, 0), (0, 0))))
-
-
-def _padded(x: Array, slide: Slide) -> Array:
-    edges = [(lo, hi, 0) for lo, hi in slide.pads]
-    return lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-
-
-def _taps(x: Array, kernel_shape: Shape, slide: Slide) -> list[Array]:
-    """What every tap of the kernel sees, in reading order."""
-    x = _padded(x, slide)
-    (s, z), (d, e) = slide.stride, slide.dilation
-    kh, kw = kernel_shape[:2]
-    height = (x.shape[1] - d * (kh - 1) - 1) // s * s + 1
-    width = (x.shape[2] - e * (kw - 1) - 1) // z * z + 1
-    return [x[:, i * d : i * d + height : s, j * e : j * e + width : z] for i, j in np.ndindex(kh, kw)]

@@ -1,0 +1,72 @@
+"""Depthwise convolutions on a CPU. Not public, like ``jaxseg.ops.cpu``.
+
+A sum over taps of shifted maps times one number per channel, which XLA fuses into one loop; its own convolution works
+channel by channel. Gain: forward 50 times, input gradient 40, kernel gradient 8.
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxseg.ops.cpu_dense import Shape, accumulator, each_tap
+from jaxseg.ops.window import Slide, reach
+
+
+def is_depthwise(kernel_shape: Shape) -> bool:
+    """Whether a grouped convolution is one, with a window small enough for the sum."""
+    return kernel_shape[2] == 1 and kernel_shape[0] * kernel_shape[1] <= 49
+
+
+def depthwise(x: Array, kernel: Array, slide: Slide) -> Array:
+    """The convolution."""
+    taps = each_tap(x.astype(accumulator(x)), kernel.shape, slide)
+    weights = kernel.reshape(-1, 1, 1, 1, x.shape[3], kernel.shape[3] // x.shape[3]).astype(accumulator(x))
+    products = [tap[..., None] * weight for tap, weight in zip(taps, weights, strict=True)]
+    y = functools.reduce(jnp.add, products)
+    return y.reshape(*taps[0].shape[:3], kernel.shape[3]).astype(x.dtype)
+
+
+def depthwise_input_gradient(dy: Array, kernel: Array, x_shape: Shape, slide: Slide) -> Array:
+    """Its gradient for the map."""
+    if dy.shape[3] != x_shape[3]:
+        kernels = kernel.reshape(*kernel.shape[:3], x_shape[3], -1)
+        dys = dy.reshape(*dy.shape[:3], x_shape[3], -1)
+        each = range(kernels.shape[4])
+        parts = [depthwise_input_gradient(dys[..., m], kernels[..., m], x_shape, slide) for m in each]
+        return sum(parts[1:], parts[0])
+    edges = []
+    spans = reach((kernel.shape[0], kernel.shape[1]), slide.dilation)
+    for n, m, s, span, (lo, _) in zip(x_shape[1:3], dy.shape[1:3], slide.stride, spans, slide.pads, strict=True):
+        before = span - 1 - lo
+        edges.append((before, n + span - 1 - before - (m - 1) * s - 1, s - 1))
+    dy = lax.pad(dy, np.zeros((), dy.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    back = Slide((1, 1), ((0, 0), (0, 0)), slide.dilation, slide.groups)
+    return depthwise(dy, kernel[::-1, ::-1], back)
+
+
+def depthwise_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
+    """Its gradient for the kernel."""
+    if dy.shape[3] != x.shape[3]:
+        dys = dy.reshape(*dy.shape[:3], x.shape[3], -1)
+        one = (*kernel_shape[:3], x.shape[3])
+        parts = [depthwise_kernel_gradient(x, dys[..., m], one, slide) for m in range(dys.shape[4])]
+        return jnp.stack(parts, 4).reshape(kernel_shape)
+    wide = accumulator(x)
+    taps = each_tap(x.astype(wide), kernel_shape, slide)
+    sums = [_sum_pixels(tap * dy.astype(wide)) for tap in taps]
+    return jnp.stack(sums).reshape(kernel_shape).astype(dy.dtype)
+
+
+def _sum_pixels(x: Array) -> Array:
+    """Sum over all pixels, by halves: XLA's single long reduction is one chain of additions.
+
+    Examples stay apart until the end, so that a batch spread over devices needs no exchange before.
+    """
+    x = x.reshape(x.shape[0], -1, x.shape[3])
+    while (n := x.shape[1]) > 64:
+        half = n // 2
+        folded = x[:, :half] + x[:, half : 2 * half]
+        x = folded if n % 2 == 0 else jnp.concatenate([folded, x[:, -1:]], 1)
+    return x.sum((0, 1))
