@@ -13,6 +13,7 @@ Departures: 16 channels at the first level instead of 64 and tiles of 380 pixels
 
 from jaxseg.data import Data, Source
 from jaxseg.data.transforms import Elastic, MirrorPad, Photometric, RandomCrop, RandomRotate90, SeparationWeights
+from jaxseg.metrics import Rand, Warping
 from jaxseg.models.semantic.unet import unet_original
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
@@ -42,7 +43,7 @@ def recipe() -> Recipe:
     classes = data.facts().classes
     stage = Stage(
         model=unet_original(num_classes=len(classes), width=16),
-        task=Semantic(num_classes=len(classes), classes=classes),
+        task=Semantic(num_classes=len(classes), classes=classes, extra_metrics=(Rand(), Warping())),
         data=data,
         optimizer=Adam(OneCycle(1e-3)),
         steps=3000,

@@ -2,9 +2,11 @@
 
 The windows lie on a grid that keeps the network's own alignment; each decides only the pixels that lie ``margin`` or
 more from its cut edges. Where the margin covers the receptive field, the result is that of the whole image at once.
-Networks of valid convolutions are given their windows with the image mirrored at its border (U-Net's overlap-tile).
+Networks of valid convolutions are given their windows with the image mirrored at its border: U-Net's overlap-tile
+strategy, :func:`overlap_tiles`, which needs no margin.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +77,7 @@ def plan(model: Any, height: int, width: int, *, tile: int, margin: int | None) 
     """
     margin = min(128, tile // 4) if margin is None else margin
     if hasattr(model, "input_size"):
-        vertical, horizontal = (_valid_spans(model, length, tile) for length in (height, width))
+        vertical, horizontal = (overlap_tiles(model, length, tile=tile) for length in (height, width))
     else:
         vertical, horizontal = (_same_spans(length, tile, margin) for length in (height, width))
     return [Window(v, h) for v in vertical for h in horizontal]
@@ -100,19 +102,39 @@ def _same_spans(length: int, tile: int, margin: int) -> list[Span]:
     raise AssertionError("the last window ends with the image")
 
 
-def _valid_spans(model: Any, length: int, tile: int) -> list[Span]:
-    """Windows of one size whose outputs lie side by side; the border that a network eats is mirrored image."""
+def overlap_tiles(model: Any, length: int, *, tile: int) -> list[Span]:
+    """One axis of U-Net's overlap-tile strategy (Ronneberger et al. 2015, Figure 2), for valid convolutions.
+
+    Windows are as large as ``tile`` allows; each decides the pixels that come out of it, and the border that the
+    network eats is image, or its mirror image beyond the end. Windows begin at multiples of what the network pools by
+    (16 in U-Net: the spacing of the sizes that it takes), so that each sees the very pooling cells that the network
+    would see in the whole mirrored image: what comes out is the same. A 572-pixel window of U-Net so decides 384 of its
+    388.
+
+    Args:
+      model: a network that has ``valid_size`` and ``input_size``.
+      length: pixels of the image.
+      tile: the largest window.
+
+    Raises:
+      BadInput: the tile is smaller than one that decides anything; the smallest is named.
+    """
     size = model.input_size(length, length)[0]
+    smallest = model.input_size(1, 1)[0]
+    grid = next(n for n in itertools.count(smallest + 1) if _fits(model, n)) - smallest
+    step = length
     if size > tile:
-        smallest = model.input_size(1, 1)[0]
-        size = next((n for n in range(tile, smallest - 1, -1) if _fits(model, n)), 0)
+        fitting = (n for n in range(tile, smallest - 1, -1) if _fits(model, n))
+        size = next((n for n in fitting if model.valid_size(n, n)[0] >= grid), 0)
         if not size:
-            raise BadInput(f"a tile of {tile} is too small for this network; the smallest is {smallest}")
-    out = model.valid_size(size, size)[0]
-    border = (size - out) // 2
+            raise BadInput(
+                f"a tile of {tile} is too small for this network; the smallest is {model.input_size(grid, grid)[0]}"
+            )
+        step = model.valid_size(size, size)[0] // grid * grid
+    border = (size - model.valid_size(size, size)[0]) // 2
     return [
-        Span(begin - border, size, slice(begin, min(begin + out, length)), slice(0, min(out, length - begin)))
-        for begin in range(0, length, out)
+        Span(begin - border, size, slice(begin, min(begin + step, length)), slice(0, min(step, length - begin)))
+        for begin in range(0, length, step)
     ]
 
 

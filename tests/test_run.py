@@ -122,7 +122,25 @@ def test_an_image_smaller_than_the_border_is_mirrored_again_and_again():
 def test_the_published_u_net_has_such_windows():
     window = plan(unet_original(), 512, 512, tile=1024, margin=None)[0]
     assert (window.vertical.begin, window.vertical.length) == (-92, 700)
-    assert len(plan(unet_original(), 512, 512, tile=572, margin=None)) == 4  # the paper's 388 out of 572
+    tiles = plan(unet_original(), 512, 512, tile=572, margin=None)
+    assert [(w.vertical.begin, w.vertical.length, w.rows) for w in tiles[::2]] == [
+        (-92, 572, slice(0, 384)), (384 - 92, 572, slice(384, 512))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "tile"), [((33, 47), 204), ((33, 47), 220), ((5, 3), 204)])
+def test_overlap_tiles_of_the_published_u_net_equal_one_pass_over_the_mirrored_image(shape, tile):
+    """Pooling is what would tell them apart: every window's pools must lie where those of the whole image lie."""
+    run = run_of(unet_original(width=2), (188, 188), classes=2)
+    image = picture(*shape, 3)
+    border = [(92, size - n - 92) for size, n in zip(run.model.input_size(*shape), shape, strict=True)]
+    columns = [np.arange(-a, n + b) % max(2 * n - 2, 1) for (a, b), n in zip(border, shape, strict=True)]
+    rows, columns = (np.minimum(i, 2 * n - 2 - i) for i, n in zip(columns, shape, strict=True))
+    logits = jax.jit(run.model.apply)(run.variables, image[None, rows[:, None], columns])["logits"]
+    expected = np.asarray(jax.nn.softmax(logits, axis=-1))[0, : shape[0], : shape[1]]
+    found = predict(run, image, tile=tile, keys=("probability",))["probability"]
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +166,7 @@ def test_what_predict_refuses(small):
             predict(small, image)
     with pytest.raises(BadInput, match="at least 160"):
         predict(small, picture(200, 8, 3), tile=128, margin=64)
-    with pytest.raises(BadInput, match="smallest is 188"):
+    with pytest.raises(BadInput, match="smallest is 204"):
         plan(unet_original(), 300, 300, tile=180, margin=None)
 
 

@@ -11,6 +11,7 @@ import click
 @click.option("--weights", type=click.Path(path_type=Path), help="What to measure: a run, a model, a file of torch's.")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--crf", is_flag=True, help="Refine each prediction by a fully connected CRF.")
+@click.option("--tta", is_flag=True, help="Mean of each image in its eight positions (turned, mirrored).")
 @click.option("--reestimate", is_flag=True, help="First estimate BatchNorm's statistics anew on the training images.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time; the figures do not depend on it.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
@@ -21,6 +22,7 @@ def command(
     weights: Path | None,
     last: bool,
     crf: bool,
+    tta: bool,
     reestimate: bool,
     batch_size: int | None,
     data_dir: Path | None,
@@ -51,6 +53,7 @@ def command(
     from jaxseg.train.evaluate import evaluate
     from jaxseg.train.log import Console
     from jaxseg.train.reestimate import reestimate as anew
+    from jaxseg.turns import Turned
 
     prepare_runtime()
     if weights is not None and recipe is not None and is_foreign(weights):
@@ -71,7 +74,8 @@ def command(
             variables = anew(run.model, variables, run.task, seen, on_batch=bar.move)
             bar.end()
         bar.begin(f"evaluate {split}", len(batches))
-        metrics = evaluate(run.model, variables, task, batches, on_batch=bar.move)
+        model = Turned(run.model) if tta else run.model
+        metrics = evaluate(model, variables, task, batches, on_batch=bar.move)
     finally:
         bar.close()
     if as_json:
@@ -84,11 +88,13 @@ def command(
                 "step": run.step,
                 "averaged": run.averaged,
                 "crf": crf,
+                "tta": tta,
                 "reestimated": reestimate,
                 "metrics": metrics,
             }
         )
-    report.metrics_table(metrics, run.facts.classes, title=f"{run.facts.name}, {split}{', after a CRF' * crf}")
+    how = ", mean of eight positions" * tta + ", after a CRF" * crf
+    report.metrics_table(metrics, run.facts.classes, title=f"{run.facts.name}, {split}{how}")
     averaged = ", moving averages" if run.averaged else ""
     anew_too = ", statistics of BatchNorm estimated anew" if reestimate else ""
     report.say(f"checkpoint: {run.checkpoint} (step {run.step}{averaged}{anew_too})")

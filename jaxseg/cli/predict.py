@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,20 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the results go.")
 @click.option("--tile", type=click.IntRange(32), default=1024, show_default=True, help="Larger images are cut up.")
 @click.option("--crf", is_flag=True, help="Refine by a fully connected CRF (slow on large images).")
+@click.option("--tta", is_flag=True, help="Mean of each image in its eight positions (turned, mirrored).")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--samples", type=click.IntRange(2), help="Passes with dropout, of a Bayesian network; 6 or more.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
 def command(
-    model: str, images: tuple[str, ...], out: Path, tile: int, crf: bool, last: bool, samples: int | None, seed: int
+    model: str,
+    images: tuple[str, ...],
+    out: Path,
+    tile: int,
+    crf: bool,
+    tta: bool,
+    last: bool,
+    samples: int | None,
+    seed: int,
 ) -> None:
     """Write NAME_label.png, NAME_overlay.png and NAME.json for each IMAGE: a file, a folder or a pattern.
 
@@ -40,6 +50,8 @@ def command(
 
     if crf and samples is not None:
         raise BadInput("--crf refines one prediction and --samples draws many: give one of them")
+    if tta and samples is not None:
+        raise BadInput("--tta and --samples are two ways to a mean of predictions: give one of them")
     paths = find_images(images)
     for path in paths:
         read_image(path)
@@ -48,10 +60,12 @@ def command(
     from jaxseg.ops.crf import DenseCRF
     from jaxseg.run import load, predict, predict_samples
     from jaxseg.train.log import Console
+    from jaxseg.turns import Turned
     from jaxseg.windows import plan
 
     prepare_runtime()
     run = load(model, best=not last)
+    seeing = replace(run, model=Turned(run.model)) if tta else run
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -66,7 +80,7 @@ def command(
             seen = iter(range(1, windows + 1))
             options = {"tile": tile, "on_tile": lambda s=seen: bar.move(next(s))}
             if samples is None:
-                found = predict(run, image, keys=("label",), crf=DenseCRF() if crf else None, **options)
+                found = predict(seeing, image, keys=("label",), crf=DenseCRF() if crf else None, **options)
             else:
                 found = predict_samples(run, image, samples=samples, seed=seed, keys=("label", "variance"), **options)
             bar.end()

@@ -2,5 +2,7 @@
 
 from jaxseg.metrics.boundary import BoundaryF1, boundary_counts
 from jaxseg.metrics.confusion import Confusion, confusion_matrix
+from jaxseg.metrics.rand import Rand
+from jaxseg.metrics.warping import Warping
 
-__all__ = ["BoundaryF1", "Confusion", "boundary_counts", "confusion_matrix"]
+__all__ = ["BoundaryF1", "Confusion", "Rand", "Warping", "boundary_counts", "confusion_matrix"]

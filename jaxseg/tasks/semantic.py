@@ -45,6 +45,7 @@ class Semantic:
       classes: names of the classes, for reports.
       void_is_class: whether the network has one more output, the last, that stands for void: void pixels are learnt as
         that class, and what it wins is predicted void.
+      extra_metrics: what else is measured, each of another kind, such as :class:`jaxseg.metrics.Rand`.
     """
 
     num_classes: int
@@ -52,6 +53,7 @@ class Semantic:
     aux_weight: float = 0.4
     classes: tuple[str, ...] = ()
     void_is_class: bool = False
+    extra_metrics: tuple[Metric, ...] = ()
 
     def __post_init__(self):
         names = [loss.name for loss in self.losses]
@@ -59,6 +61,9 @@ class Semantic:
             raise BadInput(f"losses are one or more, each of another kind, not {names}")
         if self.classes and len(self.classes) != self.num_classes:
             raise BadInput(f"{len(self.classes)} class names for {self.num_classes} classes: give one each or none")
+        kinds = [type(metric).__name__ for metric in self.extra_metrics]
+        if len(set(kinds)) < len(kinds) or {"Confusion", "BoundaryF1"} & set(kinds):
+            raise BadInput(f"extra_metrics are of other kinds than Confusion and BoundaryF1, each once, not {kinds}")
 
     @property
     def num_outputs(self) -> int:
@@ -90,10 +95,11 @@ class Semantic:
         }
 
     def metrics(self) -> dict[str, Metric]:
-        """What follows from the confusion matrix of the split, and the boundary F1."""
+        """What follows from the confusion matrix of the split, the boundary F1, and the extra ones."""
         return {
             "confusion": Confusion(self.num_classes, self.classes),
             "boundary": BoundaryF1(self.num_classes),
+            **{type(metric).__name__: metric for metric in self.extra_metrics},
         }
 
     def _term(self, loss: Loss, logits: Array, batch: Batch) -> Term:

@@ -18,6 +18,7 @@ BELOW: dict[str, set[str]] = {
     "pieces": {"types"},
     "override": {"types", "pieces"},
     "windows": {"types"},
+    "turns": {"types"},
     "recipe": {"types", "override"},
     "train": {"types", "recipe", "override", "tasks.protocol", "viz"},
     "export": {"types", "weights", "recipe", "registry", "tasks.protocol"},

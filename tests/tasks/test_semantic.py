@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from jaxseg.losses import CrossEntropy, Dice, Lovasz
+from jaxseg.metrics import Confusion, Rand, Warping
+from jaxseg.recipe import dump, load
 from jaxseg.tasks.protocol import Metric, Task
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.types import VOID, BadInput
@@ -23,6 +25,16 @@ def test_is_a_task_and_a_value():
     assert isinstance(task, Task)
     assert all(isinstance(metric, Metric) for metric in task.metrics().values())
     assert hash(task) == hash(Semantic(K, (CrossEntropy((1.0, 2.0, 3.0, 4.0)), Dice(0.5)), classes=tuple("abcd")))
+
+
+def test_extra_metrics_are_measured_beside_the_usual_ones_each_once():
+    task = Semantic(2, extra_metrics=(Rand(), Warping(thresholds=(0.5,))))
+    assert list(task.metrics()) == ["confusion", "boundary", "Rand", "Warping"]
+    assert all(isinstance(metric, Metric) for metric in task.metrics().values())
+    assert load(dump(task)) == task
+    for extra in ((Rand(), Rand(thresholds=(0.5,))), (Confusion(2),)):
+        with pytest.raises(BadInput, match="each once"):
+            Semantic(2, extra_metrics=extra)
 
 
 def test_rows_that_are_not_real_add_nothing_even_if_they_are_not_numbers():
