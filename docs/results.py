@@ -20,6 +20,9 @@ FIGURES = ("miou", "miou_void_counted", "mean_accuracy", "pixel_accuracy", "boun
 HABITS = ("log_every", "eval_every", "save_every", "eval_batch_size", "keep_best", "keep_last", "pictures", "name")
 """Fields of a stage that change what a run leaves behind, and not what it learns."""
 
+PAIRS = "<!-- pairs -->"
+"""Stands before the second table, for pages that include that alone."""
+
 PUBLISHED = re.compile(r"mIoU ([\d.]+)(?:, class accuracy ([\d.]+))?(?:, pixel accuracy ([\d.]+))?")
 
 
@@ -105,18 +108,18 @@ def seconds(rows: Iterable[Mapping[str, Any]]) -> float:
 
 def render(runs: Mapping[str, Mapping[str, Any]]) -> str:
     """The page's tables from what was kept: runs alone, and pairs that differ in their beginning only."""
-    notes: list[str] = []
     pairs = list(paired(runs))
     alone = {name: run for name, run in runs.items() if not any(name in pair for pair in pairs)}
-    lines = [*table_of_runs(alone, notes), ""] if alone else []
+    lines = [*table_of_runs(alone), ""] if alone else []
     if pairs:
-        lines += ["What pretrained weights gain: the same updates from two beginnings.", ""]
-        lines += [*table_of_pairs([(runs[first], runs[second]) for first, second in pairs], notes), ""]
-    return "\n".join([*lines, *notes]) + "\n"
+        lines += ["What pretrained weights gain: the same updates from two beginnings.", "", PAIRS, ""]
+        lines += [*table_of_pairs([(runs[first], runs[second]) for first, second in pairs]), ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def table_of_runs(runs: Mapping[str, Mapping[str, Any]], notes: list[str]) -> list[str]:
+def table_of_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Lines of markdown, a run each, beside the figures that its recipe says were published."""
+    notes: list[str] = []
     published = {recipe.name: recipe.fields["Published"] for recipe in catalogue.recipes()}
     head = ["recipe", "published: mIoU, class, pixel", "ours: mIoU, class, pixel", "mIoU, void counted", "boundary F1"]
     lines = [row([*head, *HOW]), "|---|--:|--:|--:|--:|---|---|---|---|"]
@@ -124,11 +127,12 @@ def table_of_runs(runs: Mapping[str, Mapping[str, Any]], notes: list[str]) -> li
         cells = [f"`{run['recipe']}`", theirs(published[run["recipe"]]), three(run)]
         cells += [percent(run, "miou_void_counted"), percent(run, "boundary_f1")]
         lines.append(row([*cells, *how(run), footnote(run["changes"], notes)]))
-    return lines
+    return [*lines, "", *notes]
 
 
-def table_of_pairs(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], notes: list[str]) -> list[str]:
+def table_of_pairs(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
     """Lines of markdown, a pair of runs each: pretrained, random, and the difference of their mIoU."""
+    notes: list[str] = []
     head = ["recipe", "pretrained: mIoU, class, pixel", "random: mIoU, class, pixel", "gain in mIoU"]
     lines = [row([*head, *HOW]), "|---|--:|--:|--:|---|---|---|---|"]
     for one, other in pairs:
@@ -136,7 +140,7 @@ def table_of_pairs(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
         rest = {path: change for path, change in one["changes"].items() if not beginning(path)}
         cells = [f"`{one['recipe']}`", three(one), three(other), f"{gain:+.1f}"]
         lines.append(row([*cells, *how(one, other), footnote(rest, notes)]))
-    return lines
+    return [*lines, "", *notes]
 
 
 HOW = ["updates", "images", "hardware, time", "changed"]
