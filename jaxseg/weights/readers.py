@@ -1,7 +1,7 @@
 """Any file of weights as flat NumPy arrays by name, without running anything from it and without its framework.
 
 ``read`` looks at the first bytes, not at the name: safetensors, torch (zip, and the format before 1.6), npz, Keras'
-HDF5, Detectron's pickles, Caffe's models. Nested containers are joined by dots; the wrappers of training programs
+HDF5, Detectron's pickles, Caffe's and TFLite's models. Nested containers are joined by dots; the wrappers of training programs
 (``state_dict``, ``model``) and prefixes of wrapped modules (``module.``) are taken off. Where the format permits it the
 arrays are read-only views of the memory-mapped file.
 """
@@ -21,6 +21,7 @@ from jaxseg.types import BadInput
 from jaxseg.weights import readers_pickle, readers_torch
 from jaxseg.weights.readers_caffe import read_caffemodel
 from jaxseg.weights.readers_keras import read_hdf5, read_keras
+from jaxseg.weights.readers_tflite import MAGIC, read_tflite
 from jaxseg.weights.readers_torch import read_stream, read_zip, unwrapped
 from jaxseg.weights.readers_zip import checked_members
 
@@ -77,6 +78,8 @@ def _recognise(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarray]]
         return _recognise_zip(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "HDF5 file", read_hdf5
+    if head[4:8] == MAGIC:
+        return "TFLite model", read_tflite
     if head[:1] == b"\x80" and b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19" in head[:32]:
         return "file of torch before 1.6", read_stream
     if path.name.endswith(".safetensors.index.json"):
@@ -91,7 +94,7 @@ def _recognise(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarray]]
         return "Caffe model", read_caffemodel
     raise BadInput(
         f"{path} is of no known kind; there are safetensors, torch (.pth, .pt), npz, Keras (.h5, .keras), "
-        "Caffe (.caffemodel) and Detectron (.pkl)"
+        "Caffe (.caffemodel), TFLite (.tflite) and Detectron (.pkl)"
     )
 
 
