@@ -41,7 +41,7 @@ def lay_back(array: np.ndarray, leaf: str, layout: str = "") -> np.ndarray:
     """The inverse of ``lay_out``."""
     if not layout and (leaf != "kernel" or array.ndim not in (2, 4)):
         return array
-    return np.ascontiguousarray(_of(layout)[1](array))
+    return np.array(_of(layout)[1](array), order="C")  # a copy: no axis is left turned, however short
 
 
 def _of(layout: str) -> tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
