@@ -237,9 +237,7 @@ def _pspnet(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
     options.demand("decoder_use_norm", "batchnorm", True)
     options.demand("psp_use_batchnorm", True)
     options.demand("upsampling", 8)
-    decoder = pspnet.PSPDecoder(
-        features=options.get("psp_out_channels", 512), dropout=options.get("psp_dropout", 0.2)
-    )
+    decoder = pspnet.PSPDecoder(features=options.get("psp_out_channels", 512), dropout=options.get("psp_dropout", 0.2))
     return _pair(decoder, pspnet.SMP_NAMES, options, classes, depth=3, multiple=8)
 
 

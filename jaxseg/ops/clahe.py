@@ -36,6 +36,7 @@ def clahe(x: Float[Array, "b h w"], *, tiles: int = 8, clip: float = 2.0) -> Flo
     curves = jax.vmap(lambda part: _curve(part, clip))(parts.reshape(-1, rows * columns).astype(jnp.int32))
     curves = curves.reshape(-1, tiles, tiles, LEVELS)
     (top, bottom, down), (left, right, across) = _around(h, rows, tiles), _around(w, columns, tiles)
+    down, across = down[None, :, None], across[None, None]
     level = x.astype(jnp.int32)
 
     def at(tile_rows: jax.Array, tile_columns: jax.Array) -> jax.Array:
@@ -43,7 +44,7 @@ def clahe(x: Float[Array, "b h w"], *, tiles: int = 8, clip: float = 2.0) -> Flo
 
     above = at(top, left) * (1 - across) + at(top, right) * across
     below = at(bottom, left) * (1 - across) + at(bottom, right) * across
-    return jnp.clip(jnp.round(above * (1 - down[:, None]) + below * down[:, None]), 0, LEVELS - 1)
+    return jnp.clip(jnp.round(above * (1 - down) + below * down), 0, LEVELS - 1)
 
 
 def _curve(pixels: jax.Array, clip: float) -> jax.Array:
@@ -56,12 +57,12 @@ def _curve(pixels: jax.Array, clip: float) -> jax.Array:
     step = jnp.maximum(LEVELS // jnp.maximum(rest, 1), 1)
     place = jnp.arange(LEVELS)
     counts += ((place % step == 0) & (place // step < rest)).astype(jnp.int32)
-    return jnp.clip(jnp.round(jnp.cumsum(counts) * jnp.float32((LEVELS - 1) / pixels.size)), 0, LEVELS - 1)
+    return jnp.clip(jnp.round(jnp.cumsum(counts).astype(jnp.float32) * ((LEVELS - 1) / pixels.size)), 0, LEVELS - 1)
 
 
 def _around(size: int, tile: int, tiles: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """For each pixel along an axis: the tiles before and behind it, and how near it is to the second, 0 to 1."""
-    place = jnp.arange(size, dtype=jnp.float32) * jnp.float32(1 / tile) - 0.5
+    place = jnp.arange(size, dtype=jnp.float32) * (1 / tile) - 0.5
     first = jnp.floor(place)
     near = place - first
     first = first.astype(jnp.int32)

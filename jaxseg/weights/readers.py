@@ -1,9 +1,9 @@
 """Any file of weights as flat NumPy arrays by name, without running anything from it and without its framework.
 
 ``read`` looks at the first bytes, not at the name: safetensors, torch (zip, and the format before 1.6), npz, Keras'
-HDF5, Detectron's pickles, Caffe's and TFLite's models. Nested containers are joined by dots; the wrappers of training programs
-(``state_dict``, ``model``) and prefixes of wrapped modules (``module.``) are taken off. Where the format permits it the
-arrays are read-only views of the memory-mapped file.
+HDF5, Detectron's pickles, Caffe's and TFLite's models. Nested containers are joined by dots; the wrappers of training
+programs (``state_dict``, ``model``) and prefixes of wrapped modules (``module.``) are taken off. Where the format
+permits it the arrays are read-only views of the memory-mapped file.
 """
 
 import json
@@ -42,12 +42,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       BadInput: there is no such file; it is damaged, of an unknown kind, holds anything but numbers and containers, or
         numbers that are not finite.
     """
-    path = Path(path)
-    if path.is_dir():
-        inside = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
-        if inside is None:
-            raise BadInput(f"folder {str(path)!r} holds no weights; there may be {', '.join(IN_FOLDER)}")
-        path = inside
+    path = weights_in(Path(path))
     if not path.is_file():
         raise BadInput(f"there is no file of weights {str(path)!r}")
     try:
@@ -68,6 +63,20 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise BadInput(f"{path} holds no arrays")
     _check_finite(found, path)
     return found
+
+
+def weights_in(path: Path) -> Path:
+    """The file of weights in a folder as Hugging Face lays it out; a file is itself.
+
+    Raises:
+      BadInput: the folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    inside = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
+    if inside is None:
+        raise BadInput(f"folder {str(path)!r} holds no weights; there may be {', '.join(IN_FOLDER)}")
+    return inside
 
 
 def _recognise(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarray]]]:

@@ -1,12 +1,13 @@
 """The retinal U-Net against its layers in torch, and with its published weights on a photograph."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 import jaxseg
-from jaxseg.models.semantic.retina_unet import KERAS_NAMES, RetinaUNet, prepare
+from jaxseg.models.semantic.retina_unet import KERAS_NAMES, LUMA, RetinaUNet, prepare
 from jaxseg.weights.names import restore
 from jaxseg.weights.readers import read
 from tests.oracles.torch_side import F, assert_agree, random_image, random_variables, to_torch, torch
@@ -45,7 +46,7 @@ def test_the_published_weights_find_the_vessels():
     run = jaxseg.import_weights(path, "retina_unet")
     image = np.asarray(Image.fromarray(data.retina()).resize((280, 280), Image.Resampling.BICUBIC))[None]
     logits = jax.jit(run.model.apply)(run.variables, image)["logits"]
-    seen = prepare(image @ np.array([0.299, 0.587, 0.114], np.float32))
+    seen = prepare(LUMA(jnp.asarray(image))[..., 0])
     assert_agree(logits, reference(read(path), torch.from_numpy(np.array(seen))[:, None]))
     vessel = np.asarray(logits[0].argmax(-1))
     assert 0.05 < vessel.mean() < 0.2
