@@ -1,9 +1,9 @@
 """Weights by name: where published files lie, and how they come here whole.
 
-A source is a path, ``https://...``, ``torchvision:TAG``, ``detectron2:PATH`` in its model zoo, or on the Hugging Face hub
-``hf:org/repo[/file]``, ``timm:NAME``, ``smp:NAME`` (:mod:`jaxseg.weights.huggingface`). A download goes on where it was broken off, is checked against its hash before it is used, and
-appears in the cache whole or not at all. ``JAXSEG_CACHE`` moves the cache; with ``JAXSEG_OFFLINE=1`` nothing is asked
-of the network.
+A source is a path, ``https://...``, ``torchvision:TAG``, ``detectron2:PATH`` in its model zoo, or on the Hugging Face
+hub ``hf:org/repo[/file]``, ``timm:NAME``, ``smp:NAME`` (:mod:`jaxseg.weights.huggingface`). A download goes on where
+it was broken off, is checked against its hash before it is used, and appears in the cache whole or not at all.
+``JAXSEG_CACHE`` moves the cache; with ``JAXSEG_OFFLINE=1`` nothing is asked of the network.
 """
 
 import contextlib

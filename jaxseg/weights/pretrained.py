@@ -23,8 +23,8 @@ class Pretrained:
     """Weights of a file for a whole model or a part of it.
 
     Attributes:
-      file: of any kind that :mod:`jaxseg.weights.readers` knows; relative paths begin at :func:`default_weights_dir`. Or
-        a name of published weights, see :mod:`jaxseg.weights.hub`.
+      file: of any kind that :mod:`jaxseg.weights.readers` knows; relative paths begin at :func:`default_weights_dir`.
+        Or a name of published weights, see :mod:`jaxseg.weights.hub`.
       rules: from the names in the file to the paths of the part, see :mod:`jaxseg.weights.names`.
       part: path of the module that is filled, ``"backbone"``; "" is the model itself.
       source: where the file is to be had, for the error message.

@@ -67,8 +67,8 @@ class DeepLabV3(nn.Module):
 
 
 class DeepLabV3Decoder(nn.Module):
-    """The pyramid on ``c5`` and one 3x3 convolution as a decoder of :class:`jaxseg.layers.encoder_decoder.EncoderDecoder`,
-    as segmentation-models-pytorch has it.
+    """The pyramid on ``c5`` and one 3x3 convolution, the decoder of segmentation-models-pytorch's DeepLabV3 for
+    :class:`jaxseg.layers.encoder_decoder.EncoderDecoder`.
 
     Attributes:
       features: channels of each branch and of the map.
