@@ -126,7 +126,21 @@ def _read_pickle(path: Path) -> dict[str, np.ndarray]:
         tree = readers_pickle.load(file, {**readers_pickle.CONTAINERS, **readers_pickle.NUMPY})
     kinds = (readers_pickle.Pickled,)
     found = readers_pickle.walk(unwrapped(tree, kinds), kinds)
-    return {name: leaf.array for name, leaf in found.items() if not name.endswith("_momentum")}
+    return _affine({name: leaf.array for name, leaf in found.items() if not name.endswith("_momentum")})
+
+
+def _affine(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Caffe2's AffineChannel ``_bn_s``, ``_bn_b`` as the BatchNorm of mean 0 and variance 1 that it is.
+
+    Detectron folds a norm's statistics into its scale. The variance is less by detectron2's epsilon, which is added to
+    it again.
+    """
+    made = {}
+    for name, scale in arrays.items():
+        if name.endswith("_bn_s") and f"{name[:-1]}rm" not in arrays:
+            made[f"{name[:-1]}rm"] = np.zeros_like(scale)
+            made[f"{name[:-1]}riv"] = np.full_like(scale, 1 - 1e-5)
+    return {**arrays, **made}
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
