@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jaxseg.registry import create_model, list_models
 
 if TYPE_CHECKING:
+    from jaxseg.export.hub import push_to_hub
     from jaxseg.foreign import import_weights
     from jaxseg.recipe import Recipe, Stage, override
     from jaxseg.run import Run, load, predict, predict_samples, save
@@ -25,6 +26,7 @@ __all__ = [
     "override",
     "predict",
     "predict_samples",
+    "push_to_hub",
     "save",
 ]
 
@@ -38,6 +40,7 @@ _LATER = {
     "predict": "jaxseg.run",
     "save": "jaxseg.run",
     "predict_samples": "jaxseg.run",
+    "push_to_hub": "jaxseg.export.hub",
     "evaluate": "jaxseg.train.loop",
     "fit": "jaxseg.train.loop",
 }

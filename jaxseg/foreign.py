@@ -4,15 +4,17 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from flax import traverse_util
 
-from jaxseg import registry, viz
+from jaxseg import foreign_smp, registry, viz
 from jaxseg.data import sets
 from jaxseg.export import folder
 from jaxseg.export.folder import Card
@@ -21,12 +23,12 @@ from jaxseg.run import Run
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.types import BadInput, Rules, nearest
 from jaxseg.weights import hub, names
-from jaxseg.weights.readers import read
+from jaxseg.weights.readers import read, weights_in
 
 
 def import_weights(
     source: str | os.PathLike[str],
-    name: str,
+    name: str | None = None,
     *,
     implementation: str | None = None,
     fields: Mapping[str, Any] | None = None,
@@ -38,7 +40,7 @@ def import_weights(
 
     Args:
       source: a file, or a name such as ``torchvision:TAG``, see :mod:`jaxseg.weights.hub`.
-      name: of the model.
+      name: of the model; a folder that segmentation-models-pytorch saved says it itself.
       implementation: whose names the file has; None takes what fits.
       fields: of the model's builder; a ``num_classes`` that is not the file's starts the heads afresh.
       data: the data set whose classes and palette the model has.
@@ -51,12 +53,15 @@ def import_weights(
     """
     from jaxseg import __version__
 
-    entry = registry.find(name)
-    if entry.task != "semantic":
-        raise BadInput(f"{name!r} is of task {entry.task}; weights of others come into semantic models so far")
+    if name is not None and registry.find(name).task != "semantic":
+        raise BadInput(f"{name!r} is of task {registry.find(name).task}; weights come into semantic models so far")
     facts = None if data is None else sets.find(data).FACTS
-    path = hub.fetch(os.fspath(source), name, on_bytes=on_bytes)
-    found = from_file(path, name, implementation=implementation, fields=fields)
+    path = hub.fetch(os.fspath(source), name or "", on_bytes=on_bytes)
+    config = foreign_smp.config_of(path)
+    if name is None:
+        name, found = _as_saved(path, config, fields or {})
+    else:
+        found = from_file(path, name, implementation=implementation, fields=fields)
     count = found.model.num_classes
     if facts is not None and facts.num_classes != count:
         raise BadInput(f"{data!r} has {facts.num_classes} classes, the model {count}")
@@ -73,6 +78,17 @@ def import_weights(
         version=__version__,
     )
     return Run(found.model, found.variables, card.task, None, 0, path, 0, False, card)
+
+
+def _as_saved(path: Path, config: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> tuple[str, "Imported"]:
+    """The network that a folder of segmentation-models-pytorch says it is, and its weights."""
+    if config is None:
+        raise BadInput(f"{path} does not say which network it is of: name a model (jaxseg list)")
+    for field in fields:
+        if field != "num_classes":
+            raise BadInput(f"the network's own config.json says all but num_classes; {field!r} needs a model's name")
+    saved = foreign_smp.saved(config, num_classes=fields.get("num_classes"))
+    return saved.name, into_model(path, saved.model, {"smp": saved.rules}, spare_heads="num_classes" in fields)
 
 
 def is_foreign(path: Path) -> bool:
@@ -100,7 +116,7 @@ class Imported:
       variables: NumPy arrays in the model's structure.
       implementation: whose rules fitted.
       fresh: paths that the file has no numbers for; they are drawn anew.
-      sha256: of the file, "" for a folder.
+      sha256: of the file, or of the one that a folder holds.
     """
 
     model: Any
@@ -142,8 +158,11 @@ def from_file(
     if implementation is not None and implementation not in entry.names:
         raise BadInput(f"{name!r} has no rules for {implementation!r}{nearest(implementation, entry.names)}")
     rules = entry.names if implementation is None else {implementation: entry.names[implementation]}
+    said, config = "num_classes" in fields, foreign_smp.config_of(Path(path))
+    if config is not None and "num_classes" in entry.fields:
+        fields = {"num_classes": foreign_smp.classes_of(config), **fields}
     model = registry.create_model(name, **fields)
-    return into_model(path, model, rules, spare_heads="num_classes" in fields)
+    return into_model(path, model, rules, spare_heads=said)
 
 
 def into_model(
@@ -163,6 +182,7 @@ def into_model(
     rules = rules_of(model) if rules is None else rules
     source = read(path)
     shapes = _shapes(model)
+    source = _two_classes(source, shapes, rules, model)
     implementation = max(rules, key=lambda known: _fitting(source, shapes, rules[known]))
     chosen = rules[implementation]
     heads = _heads(model, shapes)
@@ -184,19 +204,38 @@ def into_model(
     return Imported(model, variables, implementation, fresh, _digest(Path(path)))
 
 
+def _two_classes(
+    source: dict[str, np.ndarray], shapes: Mapping[str, Any], rules: Mapping[str, Rules], model: Any
+) -> dict[str, np.ndarray]:
+    """A classifier of one output z as one of two, 0 and z: the sigmoid of z is their softmax."""
+    heads = _heads(model, shapes) if getattr(model, "num_classes", 0) == 2 else set()
+    single = {}
+    for name, value in source.items():
+        leads = {names.rename(name, known) for known in rules.values()}
+        if leads & heads and value.ndim and len(value) == 1:
+            single[name] = np.concatenate([np.zeros_like(value), value])
+    return {**source, **single}
+
+
 def rules_of(model: Any) -> dict[str, Rules]:
-    """The rules of every registered model of the same class, by implementation.
+    """The rules of every registered model that is made of the same classes, by implementation.
 
     Raises:
       BadInput: there are none.
     """
     found: dict[str, Rules] = {}
     for entry in registry.entries().values():
-        if entry.names and type(entry.build()) is type(model):
+        if entry.names and _classes_in(entry.build()) == _classes_in(model):
             found |= {name: rules for name, rules in entry.names.items() if name not in found}
     if not found:
         raise BadInput(f"no rules bring weights of others into a {type(model).__name__}, or its own out")
     return found
+
+
+def _classes_in(model: Any) -> tuple[type, ...]:
+    """The class of a module and of those that it is given, such as a backbone and a decoder."""
+    given = (getattr(model, field.name, None) for field in fields_of(model))
+    return (type(model), *(type(value) for value in given if isinstance(value, nn.Module)))
 
 
 def _shapes(model: Any) -> dict[str, tuple[str, Any]]:
@@ -255,7 +294,6 @@ def _draw(model: Any, keys: list[tuple[str, ...]]) -> dict[tuple[str, ...], np.n
 
 
 def _digest(path: Path) -> str:
-    if not path.is_file():
-        return ""
+    path = weights_in(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

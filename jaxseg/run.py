@@ -24,6 +24,7 @@ from jaxseg.recipe import load as load_form
 from jaxseg.train import checkpoint
 from jaxseg.train.optim import path_of
 from jaxseg.types import BadInput
+from jaxseg.weights import hub
 from jaxseg.windows import plan
 
 
@@ -83,14 +84,16 @@ def load(path: str | os.PathLike[str], *, best: bool = True, recipe: Recipe | No
     Of a work directory the last stage that has a checkpoint counts, and of it the best checkpoint where one was kept.
 
     Args:
-      path: a work directory, a folder of checkpoints, one checkpoint, or what ``jaxseg import`` and ``jaxseg export
-        --format safetensors`` write.
+      path: a work directory, a folder of checkpoints, one checkpoint, what ``jaxseg import`` and ``jaxseg export
+        --format safetensors`` write, or such a folder on the Hugging Face hub: ``hf:ORG/REPO[@REVISION]``.
       best: False takes the latest checkpoint of a work directory.
       recipe: takes model, task and data from the last stage of this recipe instead of from the checkpoint's own.
 
     Raises:
       BadInput: there is no checkpoint, or it is damaged, or of another model.
     """
+    if os.fspath(path).startswith("hf:"):
+        path = hub.fetch(os.fspath(path), "")
     if folder_form.is_model(Path(path)):
         return _handed_on(Path(path), recipe)
     folder, step = find_checkpoint(Path(path), best=best)

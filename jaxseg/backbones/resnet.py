@@ -291,3 +291,47 @@ TRANSFORMERS_NAMES: Rules = tuple(
     )
 )
 """Rules from ``ResNetBackbone`` of transformers to the paths of :class:`ResNet`."""
+
+
+def _detectron(
+    conv1: str, norm1: str, block: str, convs: tuple[str, ...], weight: str, leaves: dict[str, str]
+) -> Rules:
+    """Rules by the way in which a program names the stem, a block's convolutions and the leaves of a norm."""
+    rules: list[tuple[str, str | None]] = [(conv1 + weight, "conv1/kernel")]
+    rules += [(norm1 + theirs, f"norm1/{ours}") for theirs, ours in leaves.items()]
+    for stage in range(1, 5):
+        for conv, name in zip(convs, ("1", "2", "3", "_shortcut"), strict=True):
+            source = block.format(stage + 1, conv)
+            rules.append((source + weight, rf"layer{stage}_\1/conv{name}/kernel"))
+            norm = "_bn" if weight == "_w" else r"\.norm"
+            rules += [(source + norm + t, rf"layer{stage}_\1/norm{name}/{ours}") for t, ours in leaves.items()]
+    return tuple(rules)
+
+
+CAFFE2_NAMES: Rules = (
+    *_detectron(
+        "conv1",
+        "res_conv1_bn",
+        r"res{}_(\d+)_{}",
+        ("branch2a", "branch2b", "branch2c", "branch1"),
+        "_w",
+        {"_s": "scale", "_b": "bias", "_rm": "mean", "_riv": "var"},
+    ),
+    (r"conv1_b|(fc1000|pred)_(w|b)", None),
+)
+"""Rules from Detectron's names, as in detectron2's ``ImageNetPretrained/MSRA/R-50.pkl``, for ``stride_on="1x1"`` and
+:data:`jaxseg.layers.standardize.MSRA`. The stem's bias, which detectron2 leaves out too, is zero there."""
+
+DETECTRON2_NAMES: Rules = (
+    *_detectron(
+        r"stem\.conv1",
+        r"stem\.conv1\.norm",
+        r"res{}\.(\d+)\.{}",
+        ("conv1", "conv2", "conv3", "shortcut"),
+        r"\.weight",
+        {r"\.weight": "scale", r"\.bias": "bias", r"\.running_mean": "mean", r"\.running_var": "var"},
+    ),
+    (r".*\.num_batches_tracked", None),
+    (r"(stem\.)?fc\..*", None),
+)
+"""Rules from detectron2's own names, as in its ``ImageNetPretrained/torchvision/R-50.pkl``."""

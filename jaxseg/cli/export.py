@@ -18,6 +18,7 @@ FORMATS = ("safetensors", "stablehlo", "torch", "onnx")
 @click.option("--size", type=click.IntRange(1), nargs=2, help="Height and width, where a format or network needs them.")
 @click.option("--to", "implementation", help="Whose names a torch file gets, such as torchvision.")
 @click.option("--licence", default="", help="Of the weights, for the card.")
+@click.option("--push-to", "repository", help="ORG/REPO on the Hugging Face hub; of a safetensors folder.")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 def command(
     model: str,
@@ -26,6 +27,7 @@ def command(
     size: tuple[int, int] | None,
     implementation: str | None,
     licence: str,
+    repository: str | None,
     last: bool,
 ) -> None:
     """Write the model of WORKDIR (or of a folder that jaxseg import wrote) and print the largest error of the copy.
@@ -39,6 +41,8 @@ def command(
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.run import card_of, load, smallest_size
 
+    if repository and (form != "safetensors" or out.suffix == ".safetensors"):
+        raise BadInput("--push-to takes a folder: --format safetensors --out DIR")
     prepare_runtime()
     run = load(model, best=not last)
     card, variables = card_of(run, licence=licence), jax.device_get(run.variables)
@@ -75,3 +79,7 @@ def command(
             raise BadInput("an ONNX file is of one size of image: --size HEIGHT WIDTH")
         error = onnx.write(out, card, variables, size=size)
     report.say(f"{out}: largest error {error:.3g}")
+    if repository:
+        from jaxseg.export.hub import push_to_hub
+
+        report.say(push_to_hub(out, repository))

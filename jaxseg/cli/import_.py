@@ -9,7 +9,7 @@ from jaxseg.types import BadInput, nearest
 
 @click.command("import", short_help="Bring weights of others into a model.")
 @click.argument("file", metavar="FILE|SOURCE")
-@click.option("--model", "name", required=True, help="A model of the zoo, as jaxseg list names it.")
+@click.option("--model", "name", help="A model of the zoo, as jaxseg list names it.  [default: what FILE says it is]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder that is written.")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="A field of the model; may be repeated.")
 @click.option("--from", "implementation", help="Whose names the file has, such as torchvision.  [default: what fits]")
@@ -17,31 +17,34 @@ from jaxseg.types import BadInput, nearest
 @click.option("--licence", default="", help="Of the weights, for the card.")
 def command(
     file: str,
-    name: str,
+    name: str | None,
     out: Path,
     changes: tuple[str, ...],
     implementation: str | None,
     data_set: str | None,
     licence: str,
 ) -> None:
-    """Read FILE (safetensors, torch, npz, Caffe, Keras, Detectron) into model NAME and write the folder OUT.
+    """Read FILE (safetensors, torch, npz, Caffe, Keras, TFLite, Detectron) into model NAME and write the folder OUT.
 
-    A SOURCE is torchvision:TAG, timm:NAME, smp:NAME, hf:ORG/REPO[/FILE] or https://...
+    A SOURCE is torchvision:TAG, timm:NAME, smp:NAME, hf:ORG/REPO[/FILE], detectron2:FILE or https://...
+
+    A folder or repository that segmentation-models-pytorch saved says itself which network it is: no --model.
 
     Nothing in FILE is run, and torch is not needed. `jaxseg predict OUT photo.png` then works.
     """
     from jaxseg import registry
     from jaxseg.override import parse_text
 
-    entry = registry.find(name)
+    known = {"num_classes": 0} if name is None else registry.find(name).fields
     fields = {}
     for change in changes:
         field, equals, text = change.partition("=")
         if not equals:
             raise BadInput(f"--set {change!r} is not of the form field=value, such as num_classes=19")
-        if field not in entry.fields:
-            raise BadInput(f"model {name!r} has no field {field!r}{nearest(field, entry.fields)}")
-        fields[field] = parse_text(text, entry.fields[field], field)
+        if field not in known:
+            what = f"model {name!r}" if name else "a network that says itself what it is"
+            raise BadInput(f"{what} has no field {field!r}{nearest(field, known)}")
+        fields[field] = parse_text(text, known[field], field)
 
     from jaxseg.cli import report
     from jaxseg.export import folder

@@ -49,6 +49,9 @@ IMAGENET = Standardize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255)
 CAFFE = Standardize((104.00699, 116.66877, 122.67892), order="bgr")
 """BGR minus the mean of ImageNet, no scaling, as the Caffe networks have it (shelhamer/fcn.berkeleyvision.org)."""
 
+MSRA = Standardize((103.53, 116.28, 123.675), order="bgr")
+"""BGR minus the mean of ImageNet, as detectron2 gives it to the residual networks of MSRA."""
+
 UNIT = Standardize(scale=1 / 255)
 """RGB from 0 to 1."""
 

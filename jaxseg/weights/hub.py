@@ -1,9 +1,9 @@
 """Weights by name: where published files lie, and how they come here whole.
 
-A source is a path, ``https://...``, ``torchvision:TAG``, ``hf:org/repo[/file]``, ``timm:NAME`` or ``smp:NAME`` (both on
-the Hugging Face hub). A download goes on where it was broken off, is checked against its hash before it is used, and
-appears in the cache whole or not at all. ``JAXSEG_CACHE`` moves the cache; with ``JAXSEG_OFFLINE=1`` nothing is asked
-of the network.
+A source is a path, ``https://...``, ``torchvision:TAG``, ``detectron2:PATH`` in its model zoo, or on the Hugging Face
+hub ``hf:org/repo[/file]``, ``timm:NAME``, ``smp:NAME`` (:mod:`jaxseg.weights.huggingface`). A download goes on where
+it was broken off, is checked against its hash before it is used, and appears in the cache whole or not at all.
+``JAXSEG_CACHE`` moves the cache; with ``JAXSEG_OFFLINE=1`` nothing is asked of the network.
 """
 
 import contextlib
@@ -16,11 +16,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxseg.types import BadInput, FailedRun, nearest
+from jaxseg.weights import huggingface
+from jaxseg.weights.huggingface import Hosted
+from jaxseg.weights.published import PUBLISHED, Published
 
 TRIES = 5
 """Attempts that bring nothing new before a download is given up."""
@@ -32,45 +34,17 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Progress = Callable[[int, int | None], None]
 
+KINDS = ("torchvision", "timm", "smp", "hf", "detectron2", "http", "https")
+"""What may stand before a colon."""
 
-@dataclass(frozen=True)
-class Published:
-    """A published file of weights.
+_DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
 
-    Attributes:
-      url: where it lies.
-      sha256: the whole hash, or as many of its first digits as the publisher gives.
-      licence: of the weights, "" where the publisher names none.
-      classes: what its outputs are.
-      figure: what the publisher measured.
-    """
-
-    url: str
-    sha256: str = ""
-    licence: str = ""
-    classes: str = ""
-    figure: str = ""
+DETECTRON2_EXAMPLE = "detectron2:ImageNetPretrained/MSRA/R-50.pkl"
+"""Files there have no published hashes; TLS is what vouches for them."""
 
 
-_TORCH = "https://download.pytorch.org/models/"
-_VOC = "the 21 classes of PASCAL VOC"
-
-PUBLISHED: dict[str, dict[str, Published]] = {
-    name: {"torchvision:COCO_WITH_VOC_LABELS_V1": Published(_TORCH + file, file[-12:-4], "", _VOC, f"mIoU {figure}")}
-    for name, file, figure in (
-        ("fcn_resnet50", "fcn_resnet50_coco-1167a1af.pth", "60.5"),
-        ("fcn_resnet101", "fcn_resnet101_coco-7ecb50ca.pth", "63.7"),
-        ("deeplabv3_resnet50", "deeplabv3_resnet50_coco-cd0a2569.pth", "66.4"),
-        ("deeplabv3_resnet101", "deeplabv3_resnet101_coco-586e9e4e.pth", "67.4"),
-        ("deeplabv3_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large-fc3c493d.pth", "60.3"),
-        ("lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_large-d234d4ea.pth", "57.9"),
-    )
-}
-"""By model and source; figures on COCO val2017's images with VOC's classes, from torchvision's own table."""
-
-
-def find(source: str, model: str) -> Published | Path:
-    """What a source stands for: a local path, or a published file.
+def find(source: str, model: str) -> Published | Hosted | Path:
+    """What a source stands for: a local path, a published file, or a repository on the hub.
 
     Raises:
       BadInput: there is nothing of that name.
@@ -85,14 +59,24 @@ def find(source: str, model: str) -> Published | Path:
         return known[source]
     if kind == "torchvision":
         raise BadInput(f"no weights {source!r} of {model!r} are known{nearest(source, known)}")
+    if kind == "detectron2":
+        return Published(_in_zoo(rest))
     if kind in ("hf", "timm", "smp"):
-        return Published(_on_hub(kind, rest))
-    kinds = ("torchvision:TAG", "timm:NAME", "smp:NAME", "hf:ORG/REPO[/FILE]", "https://...", "a path")
+        return huggingface.parse(kind, rest)
+    kinds = (
+        *("torchvision:TAG", "timm:NAME", "smp:NAME", "hf:ORG/REPO[/FILE]"),
+        *("detectron2:FOLDER/FILE", "https://...", "a path"),
+    )
     raise BadInput(f"{source!r} is no source of weights; there are {', '.join(kinds)}")
 
 
+def is_name(source: str) -> bool:
+    """Whether a source is a name or an address rather than a path."""
+    return source.partition(":")[0] in KINDS and ":" in source and not Path(source).exists()
+
+
 def fetch(source: str, model: str, *, on_bytes: Progress | None = None) -> Path:
-    """The file that a source stands for, downloaded unless it is here.
+    """The file that a source stands for, or a folder with the files of a repository, downloaded unless it is here.
 
     Args:
       source: see the module.
@@ -104,14 +88,25 @@ def fetch(source: str, model: str, *, on_bytes: Progress | None = None) -> Path:
       FailedRun: it could not be downloaded, or is not what was published.
     """
     found = find(source, model)
-    return found if isinstance(found, Path) else download(found, on_bytes=on_bytes)
+    if isinstance(found, Path):
+        return found
+    if isinstance(found, Hosted):
+        return huggingface.fetch(found, _cache(), endpoint())
+    return download(found, on_bytes=on_bytes)
+
+
+def endpoint() -> str:
+    """The address of the Hugging Face hub: ``HF_ENDPOINT`` or the public one.
+
+    Raises:
+      BadInput: it is not encrypted.
+    """
+    return _allowed((os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/"))
 
 
 def download(published: Published, *, on_bytes: Progress | None = None) -> Path:
     """The published file in the cache; see ``fetch``."""
-    folder = cache_dir()
-    if folder is None:
-        raise BadInput("JAXSEG_CACHE is switched off: download the file and give its path")
+    folder = _cache()
     url = published.url
     name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rsplit("/", 1)[-1]) or "weights"
     place = folder / "weights" / hashlib.sha256(url.encode()).hexdigest()[:16] / name.lstrip(".")
@@ -142,6 +137,13 @@ def cache_dir() -> Path | None:
     if chosen:
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxseg"
+
+
+def _cache() -> Path:
+    folder = cache_dir()
+    if folder is None:
+        raise BadInput("JAXSEG_CACHE is switched off: download the file and give its path")
+    return folder
 
 
 def _complete(url: str, part: Path, on_bytes: Progress | None) -> None:
@@ -217,16 +219,9 @@ def _allowed(url: str) -> str:
     return url
 
 
-def _on_hub(kind: str, rest: str) -> str:
-    """The address of a file on the Hugging Face hub, ``HF_ENDPOINT`` or the public one."""
-    if kind != "hf":
-        rest = f"{'timm' if kind == 'timm' else 'smp-hub'}/{rest}"
-    repository, _, revision = rest.partition("@")
-    parts = repository.split("/")
-    if len(parts) < 2 or not all(re.fullmatch(r"[\w.-]+", part) and part not in (".", "..") for part in parts):
-        raise BadInput(f"{kind}:{rest} names no repository; it is hf:ORG/REPO, hf:ORG/REPO/FILE or timm:NAME")
-    if revision and not re.fullmatch(r"[\w.-]+", revision):
-        raise BadInput(f"{revision!r} is no revision")
-    file = "/".join(parts[2:]) or "model.safetensors"
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    return _allowed(f"{endpoint}/{parts[0]}/{parts[1]}/resolve/{revision or 'main'}/{file}")
+def _in_zoo(rest: str) -> str:
+    """The address of a file in detectron2's model zoo, also as its own ``detectron2://`` has it."""
+    rest = rest.removeprefix("//")
+    if not all(re.fullmatch(r"[\w.-]+", part) and part not in (".", "..") for part in rest.split("/")):
+        raise BadInput(f"detectron2:{rest} is no file of its model zoo, such as {DETECTRON2_EXAMPLE}")
+    return _DETECTRON2 + rest

@@ -15,8 +15,8 @@ def lay_out(array: np.ndarray, shape: Shape, leaf: str, layout: str = "") -> np.
     Args:
       array: of the other framework.
       shape: of our leaf.
-      leaf: its name; only a "kernel" is laid out anew, everything else keeps its shape. One slope of a PReLU fills
-        the "alpha" of every channel.
+      leaf: its name; only a "kernel" is laid out anew, everything else keeps its shape unless ``layout`` says how. One
+        slope of a PReLU fills the "alpha" of every channel.
       layout: a name of :data:`LAYOUTS`; "" stands for torch's convolutions OIHW and dense layers OI, also for a dense
         layer O(IHW) that is read as a convolution.
 
@@ -25,7 +25,7 @@ def lay_out(array: np.ndarray, shape: Shape, leaf: str, layout: str = "") -> np.
     """
     if leaf == "alpha" and array.shape == (1,):
         return np.broadcast_to(array, shape)
-    if leaf != "kernel" or len(shape) not in (2, 4):
+    if not layout and (leaf != "kernel" or len(shape) not in (2, 4)):
         return array if array.shape == shape else None
     if not layout and len(shape) == 4 and array.ndim == 2:
         layout = "dense"
@@ -39,9 +39,9 @@ def lay_out(array: np.ndarray, shape: Shape, leaf: str, layout: str = "") -> np.
 
 def lay_back(array: np.ndarray, leaf: str, layout: str = "") -> np.ndarray:
     """The inverse of ``lay_out``."""
-    if leaf != "kernel" or array.ndim not in (2, 4):
+    if not layout and (leaf != "kernel" or array.ndim not in (2, 4)):
         return array
-    return np.ascontiguousarray(_of(layout)[1](array))
+    return np.array(_of(layout)[1](array), order="C")  # a copy: no axis is left turned, however short
 
 
 def _of(layout: str) -> tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
@@ -83,6 +83,9 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np
     "hwio": (lambda array, _: array, lambda array: array),
     "hwoi": (lambda array, _: array.transpose(0, 1, 3, 2), lambda array: array.transpose(0, 1, 3, 2)),
     "hwcm": (_depthwise_in, lambda array: array.transpose(0, 1, 3, 2)),
+    "ohwi": (lambda array, _: array.transpose(1, 2, 3, 0), lambda array: array.transpose(3, 0, 1, 2)),
+    "1hwc": (lambda array, _: array.transpose(1, 2, 0, 3), lambda array: array.transpose(2, 0, 1, 3)),
+    "11c": (lambda array, shape: array.reshape(shape), lambda array: array.reshape(1, 1, -1)),
     "oihw turned": (lambda array, shape: _from_oihw(_turned(array), shape), lambda array: _turned(_to_oihw(array))),
 }
 """By name, how to go from there to ours and back:
@@ -92,5 +95,6 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np
 - "iohw": transposed convolutions of torch and Caffe; those of as many inputs as outputs would fit "" too, and be wrong:
   they are never guessed;
 - "hwio": Keras' convolutions and dense layers; "hwoi" its transposed, "hwcm" its depthwise ones;
+- "ohwi": TFLite's convolutions, transposed ones too; "1hwc" its depthwise ones, "11c" the slopes of its PReLU;
 - "oihw turned": convolutions of Theano, turned by half (Keras 1).
 """

@@ -1,6 +1,7 @@
 """Imported weights as the beginning of a training: ``Stage(init=Pretrained("mobilenet.npz", RULES, part="backbone"))``.
 
-The file lies in :func:`default_weights_dir`, or wherever its absolute path says.
+The file lies in :func:`default_weights_dir`, or wherever its absolute path says; or it is a name and is downloaded:
+``Pretrained("torchvision:IMAGENET1K_V1", resnet.TORCHVISION_NAMES, part="backbone", architecture="resnet101")``.
 """
 
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg.types import BadInput, Rules
+from jaxseg.weights import hub
 from jaxseg.weights.names import convert
 from jaxseg.weights.readers import read
 
@@ -22,19 +24,23 @@ class Pretrained:
 
     Attributes:
       file: of any kind that :mod:`jaxseg.weights.readers` knows; relative paths begin at :func:`default_weights_dir`.
+        Or a name of published weights, see :mod:`jaxseg.weights.hub`.
       rules: from the names in the file to the paths of the part, see :mod:`jaxseg.weights.names`.
       part: path of the module that is filled, ``"backbone"``; "" is the model itself.
       source: where the file is to be had, for the error message.
+      architecture: whose weights a name such as ``torchvision:IMAGENET1K_V1`` means, see
+        :data:`jaxseg.weights.published.PUBLISHED`.
     """
 
     file: str
     rules: Rules
     part: str = ""
     source: str = ""
+    architecture: str = ""
 
     def __str__(self) -> str:
-        """The file's name."""
-        return self.file
+        """The file's name, and whose it is."""
+        return f"{self.file} of {self.architecture}" if self.architecture else self.file
 
     def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The part's variables from the file, at their place in the model: every one of them, and nothing else.
@@ -44,6 +50,7 @@ class Pretrained:
 
         Raises:
           BadInput: the file is absent or of another kind, the model has no such part, or names and shapes do not fit.
+          FailedRun: the download failed.
         """
         steps = self.part.split("/") if self.part else []
         target = {}
@@ -60,6 +67,8 @@ class Pretrained:
         return found
 
     def _read(self) -> dict[str, np.ndarray]:
+        if hub.is_name(self.file):
+            return read(hub.fetch(self.file, self.architecture))
         path = default_weights_dir() / self.file
         if not path.is_file():
             raise BadInput(f"there is no file of weights {str(path)!r}; {self.source or 'put it there'}")

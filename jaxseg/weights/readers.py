@@ -1,9 +1,9 @@
 """Any file of weights as flat NumPy arrays by name, without running anything from it and without its framework.
 
 ``read`` looks at the first bytes, not at the name: safetensors, torch (zip, and the format before 1.6), npz, Keras'
-HDF5, Detectron's pickles, Caffe's models. Nested containers are joined by dots; the wrappers of training programs
-(``state_dict``, ``model``) and prefixes of wrapped modules (``module.``) are taken off. Where the format permits it the
-arrays are read-only views of the memory-mapped file.
+HDF5, Detectron's pickles, Caffe's and TFLite's models. Nested containers are joined by dots; the wrappers of training
+programs (``state_dict``, ``model``) and prefixes of wrapped modules (``module.``) are taken off. Where the format
+permits it the arrays are read-only views of the memory-mapped file.
 """
 
 import json
@@ -21,6 +21,7 @@ from jaxseg.types import BadInput
 from jaxseg.weights import readers_pickle, readers_torch
 from jaxseg.weights.readers_caffe import read_caffemodel
 from jaxseg.weights.readers_keras import read_hdf5, read_keras
+from jaxseg.weights.readers_tflite import MAGIC, read_tflite
 from jaxseg.weights.readers_torch import read_stream, read_zip, unwrapped
 from jaxseg.weights.readers_zip import checked_members
 
@@ -41,12 +42,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       BadInput: there is no such file; it is damaged, of an unknown kind, holds anything but numbers and containers, or
         numbers that are not finite.
     """
-    path = Path(path)
-    if path.is_dir():
-        inside = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
-        if inside is None:
-            raise BadInput(f"folder {str(path)!r} holds no weights; there may be {', '.join(IN_FOLDER)}")
-        path = inside
+    path = weights_in(Path(path))
     if not path.is_file():
         raise BadInput(f"there is no file of weights {str(path)!r}")
     try:
@@ -69,6 +65,20 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return found
 
 
+def weights_in(path: Path) -> Path:
+    """The file of weights in a folder as Hugging Face lays it out; a file is itself.
+
+    Raises:
+      BadInput: the folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    inside = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
+    if inside is None:
+        raise BadInput(f"folder {str(path)!r} holds no weights; there may be {', '.join(IN_FOLDER)}")
+    return inside
+
+
 def _recognise(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarray]]]:
     """What kind of file it is by its first bytes, and its reader."""
     with path.open("rb") as file:
@@ -77,6 +87,8 @@ def _recognise(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarray]]
         return _recognise_zip(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "HDF5 file", read_hdf5
+    if head[4:8] == MAGIC:
+        return "TFLite model", read_tflite
     if head[:1] == b"\x80" and b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19" in head[:32]:
         return "file of torch before 1.6", read_stream
     if path.name.endswith(".safetensors.index.json"):
@@ -91,7 +103,7 @@ def _recognise(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarray]]
         return "Caffe model", read_caffemodel
     raise BadInput(
         f"{path} is of no known kind; there are safetensors, torch (.pth, .pt), npz, Keras (.h5, .keras), "
-        "Caffe (.caffemodel) and Detectron (.pkl)"
+        "Caffe (.caffemodel), TFLite (.tflite) and Detectron (.pkl)"
     )
 
 
@@ -114,7 +126,21 @@ def _read_pickle(path: Path) -> dict[str, np.ndarray]:
         tree = readers_pickle.load(file, {**readers_pickle.CONTAINERS, **readers_pickle.NUMPY})
     kinds = (readers_pickle.Pickled,)
     found = readers_pickle.walk(unwrapped(tree, kinds), kinds)
-    return {name: leaf.array for name, leaf in found.items() if not name.endswith("_momentum")}
+    return _affine({name: leaf.array for name, leaf in found.items() if not name.endswith("_momentum")})
+
+
+def _affine(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Caffe2's AffineChannel ``_bn_s``, ``_bn_b`` as the BatchNorm of mean 0 and variance 1 that it is.
+
+    Detectron folds a norm's statistics into its scale. The variance is less by detectron2's epsilon, which is added to
+    it again.
+    """
+    made = {}
+    for name, scale in arrays.items():
+        if name.endswith("_bn_s") and f"{name[:-1]}rm" not in arrays:
+            made[f"{name[:-1]}rm"] = np.zeros_like(scale)
+            made[f"{name[:-1]}riv"] = np.full_like(scale, 1 - 1e-5)
+    return {**arrays, **made}
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ BELOW: dict[str, set[str]] = {
 }
 """What each room may import. The command line, the face of the package and the recipes may import everything."""
 
-EVERYTHING = {"cli", "__init__", "__main__", "run", "foreign"}
+EVERYTHING = {"cli", "__init__", "__main__", "run", "foreign", "foreign_smp"}
 
 FOREIGN: dict[str, set[str]] = {
     "types": {"jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets"},

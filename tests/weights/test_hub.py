@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import sys
 import threading
 import time
 
@@ -10,7 +11,9 @@ import pytest
 
 from jaxseg.types import BadInput, FailedRun
 from jaxseg.weights import hub
-from jaxseg.weights.hub import PUBLISHED, Published, download, fetch, find
+from jaxseg.weights.hub import download, fetch, find
+from jaxseg.weights.huggingface import Hosted
+from jaxseg.weights.published import PUBLISHED, Published
 from tests.torchvision_cpu import torchvision_or_skip
 
 DATA = np.random.default_rng(0).bytes(300_000)
@@ -136,19 +139,23 @@ def test_offline(server, monkeypatch):
         download(published)
 
 
-def test_sources(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", f"{server.address}")
-    found = find("hf:org/repo", "unet")
-    assert found.url == f"{server.address}/org/repo/resolve/main/model.safetensors"
-    assert find("hf:org/repo/sub/a.pth@v1", "unet").url.endswith("/org/repo/resolve/v1/sub/a.pth")
-    assert find("timm:resnet50.a1_in1k", "unet").url.endswith("/timm/resnet50.a1_in1k/resolve/main/model.safetensors")
-    assert find("smp:unet", "unet").url.endswith("/smp-hub/unet/resolve/main/model.safetensors")
+def test_sources(server, tmp_path):
+    assert find("hf:org/repo", "unet") == Hosted("org/repo")
+    assert find("hf:org/repo/sub/a.pth@refs/pr/1", "unet") == Hosted("org/repo", "sub/a.pth", "refs/pr/1")
+    assert find("timm:resnet50.a1_in1k", "unet") == Hosted("timm/resnet50.a1_in1k")
+    assert find("smp:unet", "unet") == Hosted("smp-hub/unet")
+    zoo = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl"
+    assert find("detectron2:ImageNetPretrained/MSRA/R-50.pkl", "unet").url == zoo
+    assert find("detectron2://ImageNetPretrained/MSRA/R-50.pkl", "unet").url == zoo
+    assert find("torchvision:IMAGENET1K_V2", "resnet50").url.endswith("/resnet50-11ad3fa6.pth")
     assert fetch(f"{server.address}/good/a.pth", "unet").read_bytes() == DATA
     (tmp_path / "a.pth").touch()
     assert fetch(str(tmp_path / "a.pth"), "unet") == tmp_path / "a.pth"
     for source, message in [
         ("torchvision:COCO_WITH_VOC_LABELS_V2", "COCO_WITH_VOC_LABELS_V1"),
         ("hf:repo", "names no repository"),
+        ("hf:org/repo@../v1", "is no revision"),
+        ("detectron2:../R-50.pkl", "is no file of its model zoo"),
         ("hf:org/../repo", "names no repository"),
         ("http://example.com/a.pth", "not encrypted"),
         ("ftp://example.com/a.pth", "no source"),
@@ -164,5 +171,12 @@ def test_the_table_is_torchvision_s():
             weights = torchvision.models.get_model_weights(model)[source.partition(":")[2]]
             assert published.url == weights.url
             assert published.url.endswith(f"-{published.sha256}.pth")
-            figure = weights.meta["_metrics"]["COCO-val2017-VOC-labels"]["miou"]
-            assert published.figure == f"mIoU {figure}"
+            (measured,) = weights.meta["_metrics"].values()
+            name, figure = published.figure.split()
+            assert float(figure) == measured[{"mIoU": "miou", "top-1": "acc@1"}[name]]
+
+
+def test_the_hub_without_its_library(server, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(BadInput, match=r'pip install "jaxseg\[hub\]"'):
+        fetch("hf:org/repo", "unet")

@@ -194,5 +194,5 @@ def test_rules_read_backwards(rule, path, name):
 
 
 def test_an_unknown_layout():
-    with pytest.raises(BadInput, match=r"'ohwi'.*'oihw|'iohw'"):
-        convert(source(), target(), ((r"layer1\.conv\.weight", "layer1/conv/kernel|ohwi"), *RULES))
+    with pytest.raises(BadInput, match=r"'oihv'.*'ohwi' or 'iohw'"):
+        convert(source(), target(), ((r"layer1\.conv\.weight", "layer1/conv/kernel|oihv"), *RULES))

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Shaped
 from jaxseg.backbones import mobilenet, resnet
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import Dropout
+from jaxseg.layers.encoder_decoder import smp_names
 from jaxseg.layers.norm import BatchNorm
 from jaxseg.layers.standardize import IMAGENET, Standardize
 from jaxseg.models.semantic.fcn import FCNHead
@@ -63,6 +64,33 @@ class DeepLabV3(nn.Module):
             outputs["aux_logits"] = aux(maps[self.auxiliary], train=train)
         size = (image.shape[1], image.shape[2])
         return {key: resize_bilinear(x, size).astype(jnp.float32) for key, x in outputs.items()}
+
+
+class DeepLabV3Decoder(nn.Module):
+    """The pyramid on ``c5`` and one 3x3 convolution, the decoder of segmentation-models-pytorch's DeepLabV3 for
+    :class:`jaxseg.layers.encoder_decoder.EncoderDecoder`.
+
+    Attributes:
+      features: channels of each branch and of the map.
+      rates: dilations of the pyramid.
+      kind: of its 3x3 convolutions, see :data:`KINDS`.
+      dropout: rate after the pyramid.
+      dtype: compute dtype.
+    """
+
+    features: int = 256
+    rates: tuple[int, ...] = (12, 24, 36)
+    kind: str = "full"
+    dropout: float = 0.5
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
+        """``{"c1".."c5"}`` -> a map of ``features`` channels at the resolution of ``c5``."""
+        pyramid = ASPP(self.features, self.rates, self.kind, dropout=self.dropout, dtype=self.dtype, name="aspp")
+        return ConvNormRelu(self.features, 3, dtype=self.dtype, name="refine")(
+            pyramid(maps["c5"], train=train), train=train
+        )
 
 
 class ASPP(nn.Module):
@@ -198,6 +226,19 @@ TORCHVISION_NAMES: Rules = (
     (r".*\.num_batches_tracked", None),
 )
 """Rules from torchvision's state dict to the paths of :class:`DeepLabV3`; None leaves an entry out."""
+
+SMP_NAMES: Rules = smp_names(
+    (*resnet.TORCHVISION_NAMES, *mobilenet.TORCHVISION_V2_NAMES),
+    (
+        *conv_norm(r"decoder\.(?:aspp|0)\.convs\.0", "decoder/aspp/point"),
+        *conv_norm(r"decoder\.(?:aspp|0)\.convs\.4", "decoder/aspp/pool", "1", "2"),
+        *conv_norm(r"decoder\.(?:aspp|0)\.convs\.(\d)", r"decoder/aspp/atrous\1"),
+        *conv_norm(r"decoder\.(?:aspp|0)\.project", "decoder/aspp/project"),
+        *conv_norm("decoder", "decoder/refine", "(?:conv|1)", "(?:bn|2)"),
+    ),
+)
+"""Rules from ``DeepLabV3`` of segmentation-models-pytorch, which numbered the decoder's layers before 0.4, to
+:class:`DeepLabV3Decoder` in its ``EncoderDecoder``."""
 
 
 def _v3_resnet(

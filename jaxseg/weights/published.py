@@ -1,0 +1,86 @@
+"""Published weights: a table by architecture and name of the source."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published file of weights.
+
+    Attributes:
+      url: where it lies.
+      sha256: the whole hash, or as many of its first digits as the publisher gives.
+      licence: of the weights, "" where the publisher names none.
+      classes: what its outputs are.
+      figure: what the publisher measured.
+    """
+
+    url: str
+    sha256: str = ""
+    licence: str = ""
+    classes: str = ""
+    figure: str = ""
+
+
+def _of_torchvision(file: str, classes: str, figure: str) -> Published:
+    """Its files end in the first digits of their hash."""
+    stem = file.removesuffix(".pth")
+    return Published(f"https://download.pytorch.org/models/{file}", stem[-8:], "", classes, figure)
+
+
+_VOC, _IMAGENET = "the 21 classes of PASCAL VOC", "the 1000 classes of ImageNet"
+
+NETWORKS = (
+    ("fcn_resnet50", "fcn_resnet50_coco-1167a1af.pth", "60.5"),
+    ("fcn_resnet101", "fcn_resnet101_coco-7ecb50ca.pth", "63.7"),
+    ("deeplabv3_resnet50", "deeplabv3_resnet50_coco-cd0a2569.pth", "66.4"),
+    ("deeplabv3_resnet101", "deeplabv3_resnet101_coco-586e9e4e.pth", "67.4"),
+    ("deeplabv3_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large-fc3c493d.pth", "60.3"),
+    ("lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_large-d234d4ea.pth", "57.9"),
+)
+"""torchvision:COCO_WITH_VOC_LABELS_V1; mIoU on COCO val2017's images with VOC's classes, from torchvision's table."""
+
+BACKBONES = (
+    ("alexnet", "V1", "alexnet-owt-7be5be79.pth", "56.522"),
+    ("vgg11", "V1", "vgg11-8a719046.pth", "69.02"),
+    ("vgg11_bn", "V1", "vgg11_bn-6002323d.pth", "70.37"),
+    ("vgg13", "V1", "vgg13-19584684.pth", "69.928"),
+    ("vgg13_bn", "V1", "vgg13_bn-abd245e5.pth", "71.586"),
+    ("vgg16", "V1", "vgg16-397923af.pth", "71.592"),
+    ("vgg16_bn", "V1", "vgg16_bn-6c64b313.pth", "73.36"),
+    ("vgg19", "V1", "vgg19-dcbb9e9d.pth", "72.376"),
+    ("vgg19_bn", "V1", "vgg19_bn-c79401a0.pth", "74.218"),
+    ("resnet18", "V1", "resnet18-f37072fd.pth", "69.758"),
+    ("resnet34", "V1", "resnet34-b627a593.pth", "73.314"),
+    ("resnet50", "V1", "resnet50-0676ba61.pth", "76.13"),
+    ("resnet50", "V2", "resnet50-11ad3fa6.pth", "80.858"),
+    ("resnet101", "V1", "resnet101-63fe2227.pth", "77.374"),
+    ("resnet101", "V2", "resnet101-cd907fc2.pth", "81.886"),
+    ("resnet152", "V1", "resnet152-394f9c45.pth", "78.312"),
+    ("resnet152", "V2", "resnet152-f82ba261.pth", "82.284"),
+    ("resnext50_32x4d", "V1", "resnext50_32x4d-7cdf4587.pth", "77.618"),
+    ("resnext50_32x4d", "V2", "resnext50_32x4d-1a0047aa.pth", "81.198"),
+    ("resnext101_32x8d", "V1", "resnext101_32x8d-8ba56ff5.pth", "79.312"),
+    ("resnext101_32x8d", "V2", "resnext101_32x8d-110c445d.pth", "82.834"),
+    ("resnext101_64x4d", "V1", "resnext101_64x4d-173b62eb.pth", "83.246"),
+    ("mobilenet_v2", "V1", "mobilenet_v2-b0353104.pth", "71.878"),
+    ("mobilenet_v2", "V2", "mobilenet_v2-7ebf99e0.pth", "72.154"),
+    ("mobilenet_v3_large", "V1", "mobilenet_v3_large-8738ca79.pth", "74.042"),
+    ("mobilenet_v3_large", "V2", "mobilenet_v3_large-5c1a4163.pth", "75.274"),
+    ("mobilenet_v3_small", "V1", "mobilenet_v3_small-047dcff4.pth", "67.668"),
+)
+"""torchvision:IMAGENET1K_V1 and V2, top-1 on ImageNet's validation set, from torchvision's own table."""
+
+
+def _table() -> dict[str, dict[str, Published]]:
+    found: dict[str, dict[str, Published]] = {}
+    for name, file, figure in NETWORKS:
+        found[name] = {"torchvision:COCO_WITH_VOC_LABELS_V1": _of_torchvision(file, _VOC, f"mIoU {figure}")}
+    for name, version, file, figure in BACKBONES:
+        known = found.setdefault(name, {})
+        known[f"torchvision:IMAGENET1K_{version}"] = _of_torchvision(file, _IMAGENET, f"top-1 {figure}")
+    return found
+
+
+PUBLISHED: dict[str, dict[str, Published]] = _table()
+"""By architecture, a model of the zoo or a backbone under torchvision's name, and by the name of the source."""
