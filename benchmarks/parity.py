@@ -33,8 +33,11 @@ class Library(Protocol):
     REFERENCES: Mapping[str, Callable[[], Any]]
     """Name in our registry -> what builds the public network, without pretrained weights."""
 
-    SIZES: tuple[tuple[int, int], tuple[int, int]]
-    """Rows and columns of the two images; one of them odd where the library takes such."""
+    NOTE: str
+    """What the table says of its rows; "" for nothing."""
+
+    def sizes(self, name: str) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows and columns of the two images for the network of that name; one of them odd where that can be."""
 
     def logits(self, network: Any, image: Any) -> Any:
         """Logits [b k h w] at the size of the standardised image [b 3 h w], both torch tensors."""
@@ -141,7 +144,7 @@ def compare(name: str, implementation: str) -> Row:
     state = {key: value.numpy() for key, value in network.state_dict().items()}
     variables = jax.device_put(convert(state, target, entry.names[implementation]))
     errors = {}
-    for size in public.SIZES:
+    for size in public.sizes(name):
         image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
         tensor = torch.from_numpy(np.array(standardize(image))).permute(0, 3, 1, 2)
         with torch.no_grad():
@@ -154,9 +157,10 @@ def compare(name: str, implementation: str) -> Row:
 
 
 def merged(old: str, rows: list[str]) -> str:
-    """The table of the old page with these rows in place of those of the same network and implementation."""
+    """The table of the old page with these rows in place of those of the same network and implementation; notes."""
     lines = {tuple(line.split("|")[1:3]): line for line in [*old.splitlines(), *rows] if line.startswith("| `")}
-    return "\n".join([HEAD, *(lines[key] for key in sorted(lines))]) + "\n"
+    notes = ["", *(note for name in LIBRARIES if (note := library(name).NOTE))]
+    return "\n".join([HEAD, *(lines[key] for key in sorted(lines)), *notes]) + "\n"
 
 
 def main() -> int:

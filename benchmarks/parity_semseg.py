@@ -3,7 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-SIZES = ((65, 97), (113, 73))
+NOTE = ""
+
+
+def sizes(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Sides of ``8 n + 1``, the only ones it takes."""
+    return (65, 97), (113, 73)
 
 
 def logits(network: Any, image: Any) -> Any:

@@ -1,17 +1,29 @@
-"""segmentation_models_pytorch's networks by our names. Its decoders want sides that the encoder's stride divides,
-PAN's at least 128 pixels."""
+"""segmentation_models_pytorch's networks by our names; PAN's images have at least 128 pixels a side."""
 
 from collections.abc import Callable
 from typing import Any
 
 from tests.torchvision_cpu import torchvision_or_skip
 
-SIZES = ((128, 160), (160, 224))
+NOTE = """\
+segmentation-models-pytorch refuses sides that its encoder's stride does not divide. An odd image is padded for it by
+repeating the last row and column, as our networks do it inside, and its logits are cropped. Its DeepLab v3+ sees two
+even images: its enlargements are by whole factors, where ours, as the paper's, are to the image's size.
+"""
+
+
+def sizes(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Multiples of 32, and an odd size where padding means the same to both."""
+    return (128, 160), (160, 224) if name.startswith("deeplabv3plus") else (161, 211)
 
 
 def logits(network: Any, image: Any) -> Any:
-    """What the network returns: scores at the image's size."""
-    return network(image)
+    """Scores at the image's size, which is padded to what the library takes."""
+    from torch.nn import functional
+
+    (h, w), stride = image.shape[2:], network.encoder.output_stride
+    padded = functional.pad(image, (0, -w % stride, 0, -h % stride), mode="replicate")
+    return network(padded)[:, :, :h, :w]
 
 
 def _network(name: str, encoder: str, **options: Any) -> Callable[[], Any]:

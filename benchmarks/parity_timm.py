@@ -3,7 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-SIZES = ((64, 96), (67, 45))
+NOTE = ""
+
+
+def sizes(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """An even and an odd size for every network."""
+    return (64, 96), (67, 45)
 
 
 def logits(network: Any, image: Any) -> Any:

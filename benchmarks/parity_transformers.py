@@ -5,7 +5,12 @@ from typing import Any
 
 from tests.torchvision_cpu import torchvision_or_skip
 
-SIZES = ((64, 96), (67, 45))
+NOTE = ""
+
+
+def sizes(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """An even and an odd size for every network."""
+    return (64, 96), (67, 45)
 
 
 def logits(network: Any, image: Any) -> Any:

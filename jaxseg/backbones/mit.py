@@ -14,6 +14,7 @@ from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import DropPath
 from jaxseg.layers.norm import LayerNorm
 from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.ops.window import surely_below
 from jaxseg.types import BadInput, Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -58,7 +59,7 @@ class MiT(nn.Module):
         Raises:
           BadInput: a side below 29 pixels, which leaves no window for the first keys.
         """
-        if min(image.shape[1:3]) < 29:
+        if any(surely_below(side, 29) for side in image.shape[1:3]):
             raise BadInput(f"an image of {image.shape[1]}x{image.shape[2]} is too small for MiT; it takes 29 and more")
         x = self.standardize(image).astype(self.dtype)
         maps, place, last = {}, 0, max(sum(self.depths) - 1, 1)

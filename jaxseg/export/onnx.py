@@ -31,7 +31,7 @@ ENVIRONMENT = ".venv-onnx"
 
 
 def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int]) -> float:
-    """Write an ONNX file from pixels ``f32[b h w 3]``, 0 to 255, to probabilities, for any batch, or for one image
+    """Write an ONNX file from raw pixels ``u8[b h w 3]`` to probabilities, for any batch, or for one image
     where jax2onnx cannot translate more.
 
     Args:
@@ -82,15 +82,15 @@ def translate(source: Path, path: Path, size: tuple[int, int]) -> float:
     forward = forward_of(card, variables)
 
     def probability(image: jax.Array) -> jax.Array:
-        return forward(image)["probability"]
+        return forward(image.astype(jnp.float32))["probability"]  # runtimes pad and slice floats, not bytes
 
-    image = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.float32)
+    image = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
     wanted = np.asarray(jax.jit(probability)(jnp.asarray(image)))
     for batch in ("B", 1):  # some operations are translated for a batch of known size only
         shape = export.symbolic_shape(f"{batch}, {size[0]}, {size[1]}, 3")
         try:
             with plain_forms():
-                given = [jax.ShapeDtypeStruct(shape, np.float32)]
+                given = [jax.ShapeDtypeStruct(shape, np.uint8)]
                 made = jax2onnx.to_onnx(probability, given, model_name=card.name)
             break
         except Exception:
@@ -117,10 +117,12 @@ def plain_forms() -> Iterator[None]:
         return default(*operands)
 
     jax.lax.platform_dependent = plain
+    jax.clear_caches()  # of what was traced in the other form
     try:
         yield
     finally:
         jax.lax.platform_dependent = choose
+        jax.clear_caches()
 
 
 if __name__ == "__main__":

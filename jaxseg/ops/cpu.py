@@ -25,7 +25,7 @@ from jaxseg.ops.cpu_depthwise import (
     depthwise_kernel_gradient,
     is_depthwise,
 )
-from jaxseg.ops.window import Slide, reach
+from jaxseg.ops.window import Slide, reach, symbolic
 
 
 def helps(x_shape: Shape, kernel_shape: Shape, slide: Slide) -> bool:
@@ -134,6 +134,8 @@ def _is_pointwise(kernel_shape: Shape, slide: Slide) -> bool:
 
 
 def _pointwise(x: Array, kernel: Array, slide: Slide) -> Array:
+    if symbolic(*x.shape[1:3]):  # JAX cannot show that the sizes of the forms are equal
+        return x @ kernel[0, 0] if slide.stride == (1, 1) else dense(x, kernel, slide)
     x = x[:, :: slide.stride[0], :: slide.stride[1]]
     return (x.reshape(-1, x.shape[3]) @ kernel[0, 0]).reshape(*x.shape[:3], kernel.shape[3])
 

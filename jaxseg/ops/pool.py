@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array, core, lax
 from jaxtyping import Float, Int8
 
-from jaxseg.ops.window import Padding, Pads, Size, explicit_pads, given_pads, pair, pool_size
+from jaxseg.ops.window import Padding, Pads, Size, explicit_pads, given_pads, pair, pool_size, surely_below, symbolic
 from jaxseg.types import BadInput
 
 
@@ -105,7 +105,7 @@ def max_filter(x: Float[Array, "b h w c"], window: Size, *, dilation: Size = 1) 
     """
     k, d = pair(window, "window"), pair(dilation, "dilation")
     rows, columns = (n - (kk - 1) * dd for n, kk, dd in zip(x.shape[1:3], k, d, strict=True))
-    if rows < 1 or columns < 1:
+    if surely_below(rows, 1) or surely_below(columns, 1):
         raise BadInput(f"a window of {k} at dilation {d} does not fit {x.shape[1]}x{x.shape[2]}")
     best = x[:, :rows, :columns]
     for i, j in list(np.ndindex(*k))[1:]:
@@ -131,14 +131,14 @@ def avg_pool(
     """
     k, s, pads, ends = _geometry(x, window, stride, padding, ceil_mode)
     total = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, (1, *k, 1), (1, *s, 1), ((0, 0), *ends, (0, 0)))
+    if not ceil_mode and (count_include_pad or pads == ((0, 0), (0, 0))):
+        return total * np.array(1 / (k[0] * k[1]), x.dtype)
     counts = []
     for axis in range(2):
         start = np.arange(total.shape[1 + axis]) * s[axis]
         first, last = (0, sum(pads[axis])) if count_include_pad else (pads[axis][0], pads[axis][0])
         counts.append(np.minimum(start + k[axis], x.shape[1 + axis] + last) - np.maximum(start, first))
     cells = np.outer(*counts)
-    if (cells == cells[0, 0]).all():
-        return total * np.array(1 / cells[0, 0], x.dtype)
     return total * jnp.asarray(1 / cells, x.dtype)[None, :, :, None]
 
 
@@ -151,7 +151,8 @@ def adaptive_avg_pool(x: Float[Array, "b h w c"], size: Size) -> Float[Array, "b
             x = jnp.mean(x.reshape(shape), axis=axis + 1)
             continue
         starts, ends = _adaptive(n, count)
-        inside = (np.arange(n) >= starts[:, None]) & (np.arange(n) < ends[:, None])
+        cells = (jnp if symbolic(n) else np).arange(n)[None]
+        inside = (cells >= starts[:, None]) & (cells < ends[:, None])
         weights = jnp.asarray(inside / (ends - starts)[:, None], x.dtype)
         x = jnp.moveaxis(jnp.tensordot(weights, x, (1, axis)), 0, axis)
     return x
@@ -251,6 +252,8 @@ def _spread(x: Array, switches: Array, k: Pair, s: Pair, lo: Pair, size: Pair) -
         blocks = jnp.where(switches[:, :, None, :, None] == cell, x[:, :, None, :, None], zero)
         whole = blocks.reshape(b, h * k[0], w * k[1], c)
         ends = [(-a, n + a - m) for a, n, m in zip(lo, size, whole.shape[1:3], strict=True)]
+        if ends == [(0, 0), (0, 0)]:
+            return whole
         return lax.pad(whole, zero, ((0, 0, 0), (*ends[0], 0), (*ends[1], 0), (0, 0, 0)))
     # Overlapping: every place within a stride sees a few windows; their choices are laid out once, then compared.
     m, counts = [-(-kk // ss) for kk, ss in zip(k, s, strict=True)], []
@@ -287,12 +290,12 @@ def _geometry(x: Array, window: Size, stride: Size | None, padding: Padding, cei
         if lo >= kk or hi >= kk:
             raise BadInput(f"padding {(lo, hi)} would leave a window of {kk} wholly outside; it needs less than {kk}")
         count = pool_size(n, kk, ss, (lo, hi), ceil_mode=ceil_mode)
-        if count < 1:
+        if surely_below(count, 1):
             raise BadInput(f"a window of {kk} does not fit {n} pixels padded by {(lo, hi)}")
-        ends.append((lo, max((count - 1) * ss + kk - n - lo, hi if not ceil_mode else 0)))
+        ends.append((lo, core.max_dim((count - 1) * ss + kk - n - lo, hi if not ceil_mode else 0)))
     return k, s, pads, (ends[0], ends[1])
 
 
-def _adaptive(n: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    i = np.arange(count)
+def _adaptive(n: Any, count: int) -> tuple[Any, Any]:
+    i = (jnp if symbolic(n) else np).arange(count)
     return i * n // count, -(-(i + 1) * n // count)

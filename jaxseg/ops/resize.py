@@ -1,11 +1,13 @@
 """Resizing maps: NHWC, without antialiasing, as torch's ``interpolate`` does it."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array, core, lax
 from jaxtyping import Float
 
-from jaxseg.ops.window import Size, pair
+from jaxseg.ops.window import Size, pair, surely_below, symbolic
 
 
 def resize_bilinear(x: Float[Array, "b h w c"], size: Size, *, align_corners: bool = False) -> Float[Array, "b y x c"]:
@@ -23,13 +25,15 @@ def resize_bilinear(x: Float[Array, "b h w c"], size: Size, *, align_corners: bo
         n = x.shape[axis]
         if n == count:
             continue
-        if not align_corners and count % n == 0 and count <= 32 * n:
-            x = _enlarge(x, axis, count // n)
+        if n == 1:
+            x = jnp.broadcast_to(x, (*x.shape[:axis], count, *x.shape[axis + 1 :]))
+            continue
+        if not align_corners and count % n == 0 and not surely_below(32 * n, count):
+            x = _enlarge(x, axis, int(count // n))
             continue
         low, high, fraction = _samples(n, count, align_corners)
-        shape = [1, 1, 1, 1]
-        shape[axis] = count
-        t = jnp.asarray(fraction.reshape(shape), x.dtype)
+        t = jnp.asarray(fraction[:, None, None] if axis == 1 else fraction[:, None], x.dtype)[None]
+        t = t if axis == 1 else t[None]
         a, b = jnp.take(x, low, axis=axis), jnp.take(x, high, axis=axis)
         x = a + (b - a) * t
     return x
@@ -45,7 +49,8 @@ def resize_anchored(x: Float[Array, "b h w c"], factor: int, size: Size) -> Floa
     for axis, count in ((1, rows), (2, columns)):
         n = x.shape[axis]
         last = lax.slice_in_dim(x, n - 1, n, axis=axis)
-        x = jnp.concatenate([x, *[last] * (-(-(count - 1) // factor) + 1 - n)], axis)
+        more = core.max_dim(-(-(count - 1) // factor) + 1 - n, 0)
+        x = jnp.concatenate([x, jnp.broadcast_to(last, (*x.shape[:axis], more, *x.shape[axis + 1 :]))], axis)
     whole = (factor * (x.shape[1] - 1) + 1, factor * (x.shape[2] - 1) + 1)
     return resize_bilinear(x, whole, align_corners=True)[:, :rows, :columns]
 
@@ -61,10 +66,13 @@ def resize_nearest(x: Float[Array, "b h w c"], size: Size, *, half_pixel: bool =
     """
     for axis, count in zip((1, 2), pair(size, "size"), strict=True):
         n = x.shape[axis]
-        if count % n == 0:
-            x = jnp.repeat(x, count // n, axis=axis)  # no gather, so no scatter in the gradient
+        if n == 1:
+            x = jnp.broadcast_to(x, (*x.shape[:axis], count, *x.shape[axis + 1 :]))
             continue
-        i = np.arange(count)
+        if count % n == 0:
+            x = jnp.repeat(x, int(count // n), axis=axis)  # no gather, so no scatter in the gradient
+            continue
+        i = (jnp if symbolic(n, count) else np).arange(count)
         index = (2 * i + 1) * n // (2 * count) if half_pixel else i * n // count
         x = jnp.take(x, index, axis=axis)
     return x
@@ -89,9 +97,11 @@ def _enlarge(x: Array, axis: int, factor: int) -> Array:
     return y.reshape(*y.shape[:axis], n * factor, *y.shape[axis + 2 :])
 
 
-def _samples(n: int, count: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Neighbours below and above of each sample, and how far between them it lies."""
-    i = np.arange(count)
-    at = i * (n - 1) / max(count - 1, 1) if align_corners else np.clip((i + 0.5) * n / count - 0.5, 0, n - 1)
-    low = np.minimum(np.floor(at).astype(np.int32), n - 1)
-    return low, np.minimum(low + 1, n - 1), at - low
+def _samples(n: Any, count: Any, align_corners: bool) -> tuple[Any, Any, Any]:
+    """Neighbours below and above of each sample, and how far between them it lies: in whole numbers until the end."""
+    array = jnp if symbolic(n, count) else np
+    i = array.arange(count)
+    unit = core.max_dim(count - 1, 1) if align_corners else 2 * count
+    place = i * (n - 1) if align_corners else array.clip((2 * i + 1) * n - count, 0, unit * (n - 1))
+    low = array.minimum(place // unit, n - 1)
+    return low, array.minimum(low + 1, n - 1), (place - low * unit) / unit

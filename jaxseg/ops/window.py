@@ -2,10 +2,9 @@
 
 from typing import Any, Literal, NamedTuple
 
-from jaxseg.types import BadInput
+from jax import core, export
 
-Size = int | tuple[int, int]
-"""One number for both axes, or (rows, columns)."""
+from jaxseg.types import BadInput
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right))."""
@@ -13,18 +12,21 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 Extent = tuple[Any, Any]
 """Rows and columns of a map: integers, but symbols while a program is exported for any size."""
 
+Size = int | Extent
+"""One number for both axes, or (rows, columns)."""
+
 Padding = int | tuple[int, int] | Pads | Literal["SAME", "VALID"]
 """One number, (rows, columns), ((top, bottom), (left, right)), or XLA's names."""
 
 
-def pair(size: Size, name: str, *, least: int = 1) -> tuple[int, int]:
+def pair(size: Size, name: str, *, least: int = 1) -> Extent:
     """(rows, columns) of a size.
 
     Raises:
       BadInput: a number is below ``least``.
     """
     rows, columns = (size, size) if isinstance(size, int) else size
-    if rows < least or columns < least:
+    if surely_below(rows, least) or surely_below(columns, least):
         raise BadInput(f"{name} is {size}; it needs {least} or more along both axes")
     return rows, columns
 
@@ -37,7 +39,7 @@ def explicit_pads(
         return (0, 0), (0, 0)
     if padding == "SAME":
         totals = [
-            max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+            core.max_dim((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
             for n, k, s, d in zip(size, window, stride, dilation, strict=True)
         ]
         return (totals[0] // 2, totals[0] - totals[0] // 2), (totals[1] // 2, totals[1] - totals[1] // 2)
@@ -60,6 +62,11 @@ def given_pads(padding: Padding) -> Pads:
     return rows, columns
 
 
+def to_multiple(n: Any, multiple: int) -> Any:
+    """The least multiple that is not below ``n``; of a symbol, in a form that the factors of ``multiple`` divide."""
+    return multiple * ((n + multiple - 1) // multiple)
+
+
 def reach(window: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns from a window's first tap to its last, both counted."""
     return dilation[0] * (window[0] - 1) + 1, dilation[1] * (window[1] - 1) + 1
@@ -67,7 +74,7 @@ def reach(window: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]
 
 def conv_size(size: Any, reach: int, stride: int, pads: tuple[int, int]) -> Any:
     """Positions of a window that lie wholly in the padded axis (0 when it does not fit)."""
-    return max((size + sum(pads) - reach) // stride + 1, 0)
+    return core.max_dim((size + sum(pads) - reach) // stride + 1, 0)
 
 
 def pool_size(size: Any, window: int, stride: int, pads: tuple[int, int], *, ceil_mode: bool) -> Any:
@@ -78,9 +85,19 @@ def pool_size(size: Any, window: int, stride: int, pads: tuple[int, int], *, cei
     """
     span = size + sum(pads) - window
     if not ceil_mode:
-        return max(span // stride + 1, 0)
-    count = max(-(-span // stride) + 1, 0)
-    return count - 1 if (count - 1) * stride >= size + pads[0] else count
+        return core.max_dim(span // stride + 1, 0)
+    count = core.max_dim(-(-span // stride) + 1, 0)
+    return count - 1 if surely_below(size + pads[0], (count - 1) * stride + 1) else count
+
+
+def surely_below(a: Any, b: Any) -> bool:
+    """Whether ``a < b`` for all values of the symbols in them; of numbers, whether ``a < b``."""
+    return bool(core.max_dim(a + 1, b) == b)
+
+
+def symbolic(*sides: Any) -> bool:
+    """Whether any of the sides is a symbol, as while a program is exported for any size."""
+    return any(export.is_symbolic_dim(side) for side in sides)
 
 
 class Slide(NamedTuple):

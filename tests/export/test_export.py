@@ -9,10 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+from jaxseg.backbones.resnet import ResNet
 from jaxseg.export import folder, onnx, stablehlo
 from jaxseg.export import torch as torch_format
+from jaxseg.models.semantic.deeplabv3 import DeepLabV3
 from jaxseg.models.semantic.fcn import TORCHVISION_NAMES, ResNetFCN
-from jaxseg.models.semantic.unet import unet
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
@@ -32,6 +33,11 @@ def random_numbers(model):
         return drawn.astype(np.float32)
 
     return jax.tree.map(draw, shapes)
+
+
+def small_deeplabv3():
+    backbone = ResNet(depths=(1, 1, 1, 1), width=4, output_stride=8)
+    return DeepLabV3(backbone=backbone, num_classes=3, rates=(2, 4), features=8)
 
 
 def card_of(model, classes=3):
@@ -137,11 +143,36 @@ def test_mistakes(trained, tmp_path, monkeypatch, jaxseg, words, expected):
     assert not list(tmp_path.iterdir())
 
 
-def test_onnx(tmp_path):
+RUN_ONNX = """
+import json, sys
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+given, card = session.get_inputs()[0], session.get_modelmeta().custom_metadata_map["jaxseg"]
+images = np.load(sys.argv[2])
+np.savez(sys.argv[3], **{key: session.run(None, {given.name: images[key]})[0] for key in images})
+print(json.dumps([given.type, json.loads(card)["classes"], json.loads(card)["palette"]]))
+"""
+
+
+@pytest.mark.parametrize("name", ["unet", "fcn_resnet50", "fcn8s_atonce_vgg16", "deeplabv3_resnet50", "enet"])
+def test_onnx_in_its_runtime(name, tmp_path):
     try:
-        onnx.interpreter()
+        python = onnx.interpreter()
     except BadInput as error:
         pytest.skip(str(error))
-    model = unet(num_classes=3, depth=1, width=2)
-    error = onnx.write(tmp_path / "model.onnx", card_of(model), random_numbers(model), size=(32, 48))
+    model = SMALL[name](jax.numpy.float32) if name in SMALL else small_deeplabv3()
+    # Small enough that no probability is 0 or 1, where nothing could differ.
+    variables, card = jax.tree.map(lambda leaf: np.float32(0.7) * leaf, random_numbers(model)), card_of(model)
+    error = onnx.write(tmp_path / "model.onnx", card, variables, size=(64, 48))
     assert 0 < error <= 1e-4
+    images = {"one": picture(1, 64, 48, 3), "five": picture(5, 64, 48, 3)}
+    np.savez(tmp_path / "in.npz", **images)
+    words = [python, "-c", RUN_ONNX, tmp_path / "model.onnx", tmp_path / "in.npz", tmp_path / "out.npz"]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["tensor(uint8)", ["c0", "c1", "c2"], [[0] * 3, [1] * 3, [2] * 3]]
+    forward, found = jax.jit(stablehlo.forward_of(card, variables)), np.load(tmp_path / "out.npz")
+    for key, image in images.items():
+        wanted = np.asarray(forward(jax.numpy.asarray(image))["probability"])
+        assert np.median(wanted.max(-1)) < 0.999
+        np.testing.assert_allclose(found[key], wanted, rtol=0, atol=1e-4)

@@ -20,6 +20,7 @@ from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import BatchNorm
 from jaxseg.layers.standardize import IMAGENET, UNIT, Standardize
+from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.pool import max_pool, max_pool_with_switches, max_unpool
 from jaxseg.ops.window import Size
 from jaxseg.registry import register
@@ -90,8 +91,7 @@ class ENet(nn.Module):
     def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB. Sizes that are no multiple of 8 are padded inside and cropped."""
         h, w = image.shape[1:3]
-        x = self.standardize(image)
-        x = jnp.pad(x, ((0, 0), (0, -h % 8), (0, -w % 8), (0, 0)))
+        x = zeros_to_multiple(self.standardize(image), 8)
         first, later = self.dropout
         down1, down2, up4, up5 = self.details.inner
         common = {"details": self.details, "dtype": self.dtype}

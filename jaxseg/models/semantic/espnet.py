@@ -18,6 +18,7 @@ from jaxseg.layers.activation import PReLU
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.norm import BatchNorm
 from jaxseg.layers.standardize import Standardize
+from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.pool import avg_pool, unpool_nearest
 from jaxseg.registry import register
 from jaxseg.types import BadInput, Rules
@@ -92,8 +93,7 @@ class ESPNetC(nn.Module):
 
 def _encode(net: ESPNet | ESPNetC, image: Shaped[Array, "b h w 3"], *, train: bool) -> tuple[Map, Map, Map]:
     """The maps at 1/2 and 1/4 that the decoder reads, and the scores at 1/8."""
-    h, w = image.shape[1:3]
-    x = jnp.pad(net.standardize(image), ((0, 0), (0, -h % 8), (0, -w % 8), (0, 0))).astype(net.dtype)
+    x = zeros_to_multiple(net.standardize(image), 8).astype(net.dtype)
     encoder = Encoder(net.num_classes, net.p, net.q, net.widths, dtype=net.dtype, name="encoder", parent=net)
     return encoder(x, train=train)
 

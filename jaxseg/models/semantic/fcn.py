@@ -27,6 +27,7 @@ from jaxseg.layers.norm import BatchNorm
 from jaxseg.layers.standardize import CAFFE, IMAGENET, Standardize
 from jaxseg.ops.conv import bilinear_kernel, caffe_crop
 from jaxseg.ops.resize import resize_bilinear
+from jaxseg.ops.window import Extent, symbolic
 from jaxseg.registry import register
 from jaxseg.types import Rules
 
@@ -97,7 +98,7 @@ FINAL_CROP = {32: 19, 16: 27, 8: 31}
 
 
 def upsample_bilinear(
-    x: Map, factor: int, *, window: int | None = None, offset: int = 0, size: tuple[int, int] | None = None
+    x: Map, factor: int, *, window: int | None = None, offset: int = 0, size: Extent | None = None
 ) -> Map:
     """The transposed convolution with a fixed bilinear kernel and stride ``factor``, then a crop.
 
@@ -113,14 +114,13 @@ def upsample_bilinear(
     """
     window = 2 * factor if window is None else window
     half = (window + 1) // 2
-    line = 1 - np.abs(np.arange(window) - (window - 1) / 2) / half
     for axis in (1, 2):
         n = x.shape[axis]
-        weights = np.zeros((factor * (n - 1) + window, n), np.float32)
-        for i in range(n):
-            weights[i * factor : i * factor + window, i] = line
-        if size is not None:
-            weights = weights[offset : offset + size[axis - 1]]
+        array = jnp if symbolic(n) else np
+        rows = factor * (n - 1) + window if size is None else size[axis - 1]
+        first = 0 if size is None else offset
+        taps = first + array.arange(rows)[:, None] - factor * array.arange(n)[None]
+        weights = array.maximum(1 - abs(taps - (window - 1) / 2) / half, 0)
         product = jax.lax.dot_general(
             jnp.asarray(weights, x.dtype), x, (((1,), (axis,)), ((), ())), precision=jax.lax.Precision.HIGHEST
         )

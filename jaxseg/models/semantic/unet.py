@@ -22,6 +22,7 @@ from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import GREY, IMAGENET, Standardize
 from jaxseg.ops.conv import pixel_shuffle, pixel_unshuffle
+from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_nearest
 from jaxseg.registry import register
@@ -143,8 +144,7 @@ class UNet(nn.Module):
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         h, w = image.shape[1:3]
         multiple = self.patch << self.depth
-        x = self.standardize(image).astype(self.dtype)
-        x = jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)))
+        x = zeros_to_multiple(self.standardize(image).astype(self.dtype), multiple)
         x = pixel_unshuffle(x, self.patch)
         skips = []
         for level in range(self.depth):
