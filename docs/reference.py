@@ -11,7 +11,7 @@ PACKAGE = ROOT / "jaxseg"
 ROOMS = {
     "vocabulary": (
         "Vocabulary, registry, recipes",
-        ["types", "registry", "recipe", "override", "pieces", "run", "windows", "predict"],
+        ["types", "registry", "recipe", "override", "pieces", "run", "windows", "turns", "predict"],
     ),
     "ops": ("Operations", ["ops"]),
     "layers": ("Layers", ["layers"]),

@@ -45,7 +45,7 @@ class Semantic:
       classes: names of the classes, for reports.
       void_is_class: whether the network has one more output, the last, that stands for void: void pixels are learnt as
         that class, and what it wins is predicted void.
-      extra_metrics: what else is measured, each of another kind, such as :class:`jaxseg.metrics.Rand`.
+      extra_metrics: what else is measured, each of another kind, such as :class:`jaxseg.metrics.rand.Rand`.
     """
 
     num_classes: int

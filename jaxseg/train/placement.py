@@ -61,7 +61,7 @@ class Placement(Protocol):
         ...
 
     def statistics_step(self, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
-        """``make_statistics_step`` compiled; what it returns is ``fetch``ed."""
+        """``make_statistics_step`` compiled; ``fetch`` takes what it returns."""
         ...
 
     def observations(self, tree: Any) -> list[Any]:

@@ -81,19 +81,26 @@ def test_a_run_of_such_a_network_is_refused_before_its_first_update(tmp_path, mo
         run(recipe(model=Net(norm=False), reestimate=True), tmp_path)
 
 
-@pytest.mark.parametrize("ema", [0.9, None])
-def test_a_run_evaluates_and_keeps_them_and_goes_on_as_if_uninterrupted(tmp_path, monkeypatch, ema):
-    value = recipe(reestimate=True, ema=ema)
+def test_a_run_evaluates_and_keeps_them_and_goes_on_as_if_uninterrupted(tmp_path, monkeypatch):
+    value = recipe(reestimate=True)
     stage = value.stages[0]
     metrics = run(value, tmp_path / "straight")
     kept = last(tmp_path / "straight").variables
     again = reestimate(stage.model, kept, TASK, stage.data.eval_batches(batch_size=4, split="train"))
     jax.tree.map(np.testing.assert_array_equal, kept["batch_stats"], again["batch_stats"])
     assert metrics == evaluate(stage.model, kept, stage.task, stage.data.eval_batches(batch_size=3))
-    plain = run(recipe(ema=ema), tmp_path / "plain")
-    assert plain != metrics
-    jax.tree.map(np.testing.assert_array_equal, kept["params"], last(tmp_path / "plain").variables["params"])
     for where, at in (("evaluate", 6), ("update", 7)):
         interrupted(monkeypatch, tmp_path / where, value, at=at, where=where)
         assert run(value, tmp_path / where) == metrics
         assert_same_end(tmp_path / where, tmp_path / "straight")
+
+
+def test_without_averages_they_are_those_of_the_network_and_change_no_parameter(tmp_path):
+    value = recipe(reestimate=True, ema=None, pictures=0)
+    stage = value.stages[0]
+    metrics = run(value, tmp_path / "anew")
+    kept = last(tmp_path / "anew").variables
+    again = reestimate(stage.model, kept, TASK, stage.data.eval_batches(batch_size=4, split="train"))
+    jax.tree.map(np.testing.assert_array_equal, kept["batch_stats"], again["batch_stats"])
+    assert run(recipe(ema=None, pictures=0), tmp_path / "plain") != metrics
+    jax.tree.map(np.testing.assert_array_equal, kept["params"], last(tmp_path / "plain").variables["params"])
