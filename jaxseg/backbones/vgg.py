@@ -165,7 +165,7 @@ class VGGClassifier(nn.Module):
 
 
 def torchvision_names(blocks: tuple[int, ...], norm: str) -> Rules:
-    """Rules from torchvision's ``features.N`` and ``classifier.N`` to this file's names; the last layer is left out.
+    """Rules from torchvision's, and timm's, ``features.N`` to this file's names; the classifier is left out.
 
     torchvision numbers layers, activations and pools in one sequence, so that the numbers depend on the variant.
     """
@@ -184,7 +184,7 @@ def torchvision_names(blocks: tuple[int, ...], norm: str) -> Rules:
                 rules.append((rf"features\.{index}\.num_batches_tracked", None))
             index += 2
         index += 1
-    return (*rules, (r"classifier\..*", None))
+    return (*rules, (r"(classifier|pre_logits|head)\..*", None))
 
 
 TORCHVISION_CLASSIFIER: Rules = (

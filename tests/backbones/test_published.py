@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxseg.backbones import resnet
+from jaxseg.backbones import resnet, vgg
 from jaxseg.backbones.resnet import CAFFE2_NAMES, DETECTRON2_NAMES, TORCHVISION_NAMES
 from jaxseg.layers.standardize import MSRA
 from jaxseg.types import BadInput
@@ -15,7 +15,8 @@ from jaxseg.weights import pretrained
 from jaxseg.weights.names import convert, restore
 from jaxseg.weights.pretrained import Pretrained
 from jaxseg.weights.readers import read
-from tests.oracles.torch_side import random_image, random_variables
+from tests.oracles.torch_side import random_image, random_variables, torch
+from tests.torchvision_cpu import torchvision_or_skip
 
 IMAGE = random_image(32, 32)
 
@@ -91,3 +92,22 @@ def test_a_stage_may_begin_with_a_name(tmp_path, monkeypatch):
 def test_an_unknown_name_is_refused():
     with pytest.raises(BadInput, match="'torchvision:IMAGENET1K_V3' of 'resnet50' are known; did you mean"):
         Pretrained("torchvision:IMAGENET1K_V3", TORCHVISION_NAMES, architecture="resnet50").load(shapes_of(narrow()))
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "rules"),
+    [
+        ("resnet50", resnet.resnet(50), TORCHVISION_NAMES),
+        ("resnext50_32x4d", resnet.resnet(50, groups=32, width_per_group=4), TORCHVISION_NAMES),
+        ("vgg16", vgg.VGG(), vgg.torchvision_names(vgg.VGG16, "none")),
+        ("vgg11_bn", vgg.VGG(vgg.VGG11, norm="batch"), vgg.torchvision_names(vgg.VGG11, "batch")),
+    ],
+)
+def test_timms_networks_fill_them(name, model, rules):
+    """Every weight under timm's names; the numbers are compared under torchvision's, which are the same."""
+    torchvision_or_skip()
+    timm = pytest.importorskip("timm", reason="the names are timm's (extra 'parity')")
+    with torch.device("meta"):
+        theirs = timm.create_model(name, pretrained=False)
+    state = {key: np.broadcast_to(np.float32(0), tuple(value.shape)) for key, value in theirs.state_dict().items()}
+    convert(state, shapes_of(model), rules)

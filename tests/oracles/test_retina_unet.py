@@ -47,8 +47,13 @@ def test_the_published_weights_find_the_vessels():
     image = np.asarray(Image.fromarray(data.retina()).resize((280, 280), Image.Resampling.BICUBIC))[None]
     logits = jax.jit(run.model.apply)(run.variables, image)["logits"]
     seen = prepare(LUMA(jnp.asarray(image))[..., 0])
-    assert_agree(logits, reference(read(path), torch.from_numpy(np.array(seen))[:, None]))
+    theirs = reference(read(path), torch.from_numpy(np.array(seen))[:, None]).permute(0, 2, 3, 1).numpy()
+    # A grey value at the edge between two of the 256 levels may fall to either, once compiled.
+    error = np.abs(np.asarray(logits) - theirs)
+    assert np.median(error) < 1e-5
+    assert np.percentile(error, 99) < 0.05
     vessel = np.asarray(logits[0].argmax(-1))
+    assert (vessel == theirs[0].argmax(-1)).mean() > 0.999
     assert 0.05 < vessel.mean() < 0.2
     green = image[0, ..., 1].astype(float)  # vessels are darker than what lies beside them
     inside = green > 40

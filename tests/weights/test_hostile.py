@@ -14,6 +14,7 @@ import pytest
 from jaxseg.types import BadInput
 from jaxseg.weights.readers import read
 from tests.weights.test_readers_caffe import blob, layer
+from tests.weights.test_readers_tflite import plain, tflite
 
 torch = pytest.importorskip("torch", reason="the files to be spoilt are torch's (extra 'parity')")
 
@@ -203,6 +204,8 @@ def seeds(tmp_path):
     from safetensors.numpy import save_file
 
     save_file({"a": np.eye(2, dtype=np.float32)}, tmp_path / "a.safetensors")
+    scaled = (9, (2, 2), bytes(4), (0.5, 1), (0, 1), 0)
+    (tmp_path / "a.tflite").write_bytes(tflite({"a": plain(np.eye(2, dtype=np.float32), 0), "b": scaled}))
     return sorted(path for path in tmp_path.iterdir())
 
 
