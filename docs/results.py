@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,15 @@ def changes(recipe: Any) -> dict[str, list[str]]:
 
 
 def spelt(value: Any) -> str:
-    """The value as Python, weights of a file by the file's name."""
-    return str(value) if hasattr(value, "rules") else repr(value)
+    """The value as Python, without fields that have their defaults; weights of a file by the file's name."""
+    if hasattr(value, "rules"):
+        return str(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(spelt, value))}{',' * (len(value) == 1)})"
+    if is_dataclass(value):
+        given = [(f.name, getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default]
+        return f"{type(value).__name__}({', '.join(f'{name}={spelt(inside)}' for name, inside in given)})"
+    return repr(value)
 
 
 def seen(data: Any, data_dir: Path | None) -> dict[str, Any]:
