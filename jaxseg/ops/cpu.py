@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxseg.ops import cpu_winograd
 from jaxseg.ops.cpu_dense import (
     Shape,
     accumulator,
@@ -40,6 +41,7 @@ def helps(x_shape: Shape, kernel_shape: Shape, slide: Slide) -> bool:
         or _spans_many(x_shape, kernel_shape, slide)
         or _pads_large(x_shape, slide)
         or _overhangs(kernel_shape, slide)
+        or cpu_winograd.suits(x_shape, kernel_shape, slide)
     )
 
 
@@ -59,6 +61,8 @@ def conv(x: Array, kernel: Array, slide: Slide) -> Array:
         return _folded(x, kernel, slide)
     if _is_head(x.shape, kernel.shape, slide):
         return _gathered(x, kernel, slide)
+    if cpu_winograd.suits(x.shape, kernel.shape, slide):
+        return cpu_winograd.conv(x, kernel, slide)
     return dense(x, kernel, slide)
 
 
@@ -77,6 +81,8 @@ def conv_input_gradient(dy: Array, kernel: Array, x_shape: Shape, slide: Slide) 
         return jax.linear_transpose(lambda x: _folded(x, kernel, slide), x)(dy)[0]
     if _is_head(x_shape, kernel.shape, slide):
         return _gathered_input_gradient(dy, kernel, x_shape, slide)
+    if cpu_winograd.suits(x_shape, kernel.shape, slide):
+        return cpu_winograd.input_gradient(dy, kernel, slide)
     return dense_input_gradient(dy, kernel, x_shape, slide)
 
 
@@ -98,6 +104,8 @@ def conv_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide)
         return jax.linear_transpose(lambda kernel: _folded(x, kernel, slide), kernel)(dy)[0]
     if _is_head(x.shape, kernel_shape, slide):
         return _gathered_kernel_gradient(x, dy, kernel_shape, slide)
+    if cpu_winograd.suits(x.shape, kernel_shape, slide):
+        return cpu_winograd.kernel_gradient(x, dy, slide)
     if _strides_over_few(kernel_shape, slide):
         return _kernel_gradient_by_taps(x, dy, kernel_shape, slide)
     if _spans_many(x.shape, kernel_shape, slide):

@@ -43,6 +43,8 @@ CONVS = {
     "horizontal": Case(X, (1, 5, 4, 3), {"padding": (0, 2)}),
     "large map": Case((1, 90, 96, 2), (3, 3, 2, 3), {"padding": 1}),
     "large map, many channels": Case((2, 65, 66, 2), (3, 2, 2, 32), {"padding": ((1, 0), (2, 1)), "dilation": (2, 1)}),
+    "many channels": Case((1, 32, 35, 128), (3, 3, 128, 128), {"padding": ((1, 2), (0, 1))}),
+    "many channels, dilated": Case((2, 24, 26, 128), (3, 3, 128, 130), {"padding": (1, 4), "dilation": (1, 2)}),
     "large padding": Case((1, 8, 9, 3), (3, 3, 3, 4), {"padding": 20}),
     "dilated": Case(X, (3, 3, 4, 6), {"padding": 2, "dilation": 2}),
     "strongly dilated": Case(DEEP, (3, 3, 64, 65), {"padding": 6, "dilation": 6}),
@@ -81,6 +83,7 @@ FORMS = [
     for n in (
         "large map",
         "large map, many channels",
+        "large padding",
         "strongly dilated",
         "strided",
         "two strides long",
@@ -92,6 +95,7 @@ FORMS = [
 FORM_IDS = [
     "large map",
     "bands",
+    "overhanging",
     "dilated",
     "strided",
     "folded",
@@ -206,7 +210,7 @@ def test_vmap_equals_a_loop(op, case):
         assert_close([a[i] for a in over_both], call(xs[i], kernels[i]))
 
 
-@pytest.mark.parametrize(("op", "case"), FORMS, ids=FORM_IDS)
+@pytest.mark.parametrize(("op", "case"), [*FORMS, (convs.conv, CONVS["many channels"])], ids=[*FORM_IDS, "Winograd"])
 def test_bfloat16_stays_and_is_near(op, case):
     call = partial(op, **case.options)
     ours = both_ways(call, *arrays(case, jnp.bfloat16))
