@@ -156,7 +156,7 @@ def _encoder(name: str, output_stride: int) -> nn.Module:
         return mobilenet.mobilenet_v2(output_stride=output_stride)
     found = RESNEXT.fullmatch(name)
     layers = int(found[1] if found else name.removeprefix("resnet"))
-    grouped = {"groups": 32, "width_per_group": int(found[2])} if found else {}
+    grouped: dict[str, Any] = {"groups": 32, "width_per_group": int(found[2])} if found else {}
     grid = (1,) * resnet.DEPTHS[layers][0][-1] if output_stride < 32 else ()
     return resnet.resnet(layers, output_stride=output_stride, multi_grid=grid, **grouped)
 

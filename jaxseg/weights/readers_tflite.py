@@ -33,7 +33,7 @@ def read_tflite(path: Path) -> dict[str, np.ndarray]:
       BadInput: it has several graphs; a constant that is no array of real numbers, or lies outside the file.
     """
     data = np.memmap(path, np.uint8, "r")
-    model = _Table(memoryview(data), _Table(memoryview(data), 0).uint_at(0))
+    model = _Table(data.data, _Table(data.data, 0).uint_at(0))
     graphs, buffers = list(model.tables(2)), list(model.tables(4))
     if len(graphs) != 1:
         raise BadInput(f"it holds {len(graphs)} graphs; the weights of one network are read")

@@ -27,6 +27,7 @@ from jaxseg.models.semantic.fpn import FPNDecoder
 from jaxseg.models.semantic.linknet import LinkNet
 from jaxseg.models.semantic.lraspp import LRASPP
 from jaxseg.models.semantic.pspnet import PSPNet
+from jaxseg.models.semantic.retina_unet import retina_unet
 from jaxseg.models.semantic.segformer import SegFormer
 from jaxseg.models.semantic.segnet import SegNet, fcn_basic, segnet_basic
 from jaxseg.models.semantic.segnet_variants import encoder_addition
@@ -97,6 +98,7 @@ SMALL: dict[str, Callable[[Any], nn.Module]] = {
     ),
     "pspnet_resnet50": small_pspnet,
     "segformer_b0": small_segformer,
+    "retina_unet": lambda dtype: retina_unet(CLASSES, width=4, dtype=dtype),
     "segnet_basic": lambda dtype: segnet_basic(CLASSES, width=4, dtype=dtype),
     # One level: rounding to bfloat16 moves switches between near equals, and each level adds to it.
     "segnet_vgg16": lambda dtype: SegNet(CLASSES, (2,), width=4, dtype=dtype),
