@@ -38,6 +38,7 @@ class Library(Protocol):
 
     def sizes(self, name: str) -> tuple[tuple[int, int], tuple[int, int]]:
         """Rows and columns of the two images for the network of that name; one of them odd where that can be."""
+        ...
 
     def logits(self, network: Any, image: Any) -> Any:
         """Logits [b k h w] at the size of the standardised image [b 3 h w], both torch tensors."""

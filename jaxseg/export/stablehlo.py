@@ -26,7 +26,7 @@ from jaxseg.types import BadInput
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 ANY_SIZE = ("b, h, w, 3", "b, 32*h, 32*w, 3")
-"""Rows and columns left open, or open but for a factor that most networks' strides divide."""
+"""Rows and columns left open; or, where a network does not pad inside, open but for a factor that strides divide."""
 
 PROGRAM, CARD = "program.bin", "card.json"
 

@@ -151,9 +151,10 @@ def adaptive_avg_pool(x: Float[Array, "b h w c"], size: Size) -> Float[Array, "b
             x = jnp.mean(x.reshape(shape), axis=axis + 1)
             continue
         starts, ends = _adaptive(n, count)
-        cells = (jnp if symbolic(n) else np).arange(n)[None]
+        array = jnp if symbolic(n) else np
+        cells = array.arange(n)[None]
         inside = (cells >= starts[:, None]) & (cells < ends[:, None])
-        weights = jnp.asarray(inside / (ends - starts)[:, None], x.dtype)
+        weights = jnp.asarray(array.where(inside, 1 / (ends - starts)[:, None], 0), x.dtype)
         x = jnp.moveaxis(jnp.tensordot(weights, x, (1, axis)), 0, axis)
     return x
 

@@ -6,8 +6,8 @@ from jax import core, export
 
 from jaxseg.types import BadInput
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
-"""((top, bottom), (left, right))."""
+Pads = tuple[tuple[Any, Any], tuple[Any, Any]]
+"""((top, bottom), (left, right)): integers, but symbols where a symbolic map is padded up."""
 
 Extent = tuple[Any, Any]
 """Rows and columns of a map: integers, but symbols while a program is exported for any size."""
@@ -72,12 +72,12 @@ def reach(window: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]
     return dilation[0] * (window[0] - 1) + 1, dilation[1] * (window[1] - 1) + 1
 
 
-def conv_size(size: Any, reach: int, stride: int, pads: tuple[int, int]) -> Any:
+def conv_size(size: Any, reach: int, stride: int, pads: Extent) -> Any:
     """Positions of a window that lie wholly in the padded axis (0 when it does not fit)."""
     return core.max_dim((size + sum(pads) - reach) // stride + 1, 0)
 
 
-def pool_size(size: Any, window: int, stride: int, pads: tuple[int, int], *, ceil_mode: bool) -> Any:
+def pool_size(size: Any, window: int, stride: int, pads: Extent, *, ceil_mode: bool) -> Any:
     """Positions of a pooling window: rounded down, or up in ``ceil_mode``.
 
     Rounded up, the last window may hang over the end; it is dropped if it would start wholly in the padding (the rule

@@ -39,7 +39,7 @@ def test_the_page_holds_every_network(parity):
 def test_rows_replace_those_of_the_same_network(parity):
     row = parity.Row("b", "smp", 7, {(64, 96): 1e-6, (67, 45): 2e-6})
     old = f"{parity.HEAD}\n| `c` | smp | 1 | | |\n| `b` | timm | 2 | | |\n| `b` | smp | 3 | | |\n"
-    lines = parity.merged(old, [str(row)]).splitlines()[2:]
+    lines = [line for line in parity.merged(old, [str(row)]).splitlines()[2:] if line.startswith("|")]
     assert lines == [str(row), "| `b` | timm | 2 | | |", "| `c` | smp | 1 | | |"]
     assert row.worst == 2e-6
 

@@ -13,7 +13,10 @@ from jaxseg.backbones.resnet import ResNet
 from jaxseg.export import folder, onnx, stablehlo
 from jaxseg.export import torch as torch_format
 from jaxseg.models.semantic.deeplabv3 import DeepLabV3
-from jaxseg.models.semantic.fcn import TORCHVISION_NAMES, ResNetFCN
+from jaxseg.models.semantic.fcn import TORCHVISION_NAMES, ResNetFCN, upsample_bilinear
+from jaxseg.ops.pad import pad_to_multiple, zeros_to_multiple
+from jaxseg.ops.pool import adaptive_avg_pool, avg_pool, max_pool
+from jaxseg.ops.resize import resize_anchored, resize_bilinear, resize_nearest
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
@@ -59,21 +62,13 @@ print(json.dumps([card["classes"], card["palette"], list(program.platforms)]))
 """
 
 
-ANY_SIZE = {"unet"}
-"""Networks that can be traced without knowing rows and columns."""
-
-
 @pytest.mark.parametrize("name", ["unet", "fcn_resnet50", "segnet_basic"])
 def test_stablehlo_in_a_process_that_has_only_jax(name, tmp_path):
     model = SMALL[name](jax.numpy.float32)
     variables, card = random_numbers(model), card_of(model)
     path = tmp_path / "model.stablehlo"
-    shape = stablehlo.write(path, card, variables, size=None if name in ANY_SIZE else (64, 48))
-    assert shape == ("b 32*h 32*w 3" if name in ANY_SIZE else "b 64 48 3")
-    size = (64, 64) if name in ANY_SIZE else (64, 48)
-    images = {"one": picture(1, *size, 3), "five": picture(5, *size, 3)}
-    if name in ANY_SIZE:
-        images["other"] = picture(2, 96, 32, 3)
+    assert stablehlo.write(path, card, variables, size=None) == "b h w 3"
+    images = {"one": picture(1, 64, 48, 3), "five": picture(5, 64, 48, 3), "odd": picture(2, 37, 51, 3)}
     np.savez(tmp_path / "in.npz", **images)
     words = [sys.executable, "-c", ELSEWHERE, path, tmp_path / "in.npz", tmp_path / "out.npz"]
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, cwd=tmp_path, check=False)
@@ -82,6 +77,48 @@ def test_stablehlo_in_a_process_that_has_only_jax(name, tmp_path):
     forward, found = jax.jit(stablehlo.forward_of(card, variables)), np.load(tmp_path / "out.npz")
     for key, image in images.items():
         np.testing.assert_allclose(found[key], forward(jax.numpy.asarray(image))["probability"], rtol=0, atol=1e-5)
+
+
+ANY_SIZE = ("deeplabv2_vgg16", "fcn8s_atonce_vgg16", "fpn_resnet50", "lraspp_mobilenet_v3_large")
+"""Beside those above, one for each way to the image's size: anchored, crops, pyramid, image pooling."""
+
+
+@pytest.mark.parametrize("name", ANY_SIZE)
+def test_the_shape_of_the_image_may_be_left_open(name):
+    model = SMALL[name](jax.numpy.float32)
+    image = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, h, w, 3"), np.uint8)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8))
+    logits = jax.eval_shape(model.apply, variables, image)["logits"]
+    assert logits.shape == (*image.shape[:3], 3)
+
+
+@pytest.mark.parametrize("size", [(40, 56), (61, 37), (13, 5), (1, 1)])
+def test_operations_on_open_sizes_are_those_on_known_ones(size):
+    """Lowered for any size, then run at this one."""
+
+    def each(x):
+        h, w = x.shape[1:3]
+        small = max_pool(x, 3, stride=2, padding=1)
+        return [
+            pad_to_multiple(x, 8),
+            zeros_to_multiple(x, 8),
+            small,
+            avg_pool(x, 3, stride=2, padding=1),
+            adaptive_avg_pool(x, (2, 3)),
+            resize_bilinear(small, (h, w)),
+            resize_bilinear(small, (h, w), align_corners=True),
+            resize_bilinear(x, (24, 31)),
+            resize_nearest(small, (h, w)),
+            resize_nearest(small, (h, w), half_pixel=False),
+            resize_anchored(small, 2, (h, w)),
+            upsample_bilinear(x, 4, offset=2, size=(4 * h, 4 * w)),
+        ]
+
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    shape = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, h, w, 3"), np.float32)
+    found = jax.export.export(jax.jit(each))(shape).call(x)
+    for a, b in zip(found, jax.jit(each)(x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
 def test_torch_state_dict_loads_strictly_and_gives_the_same(tmp_path):

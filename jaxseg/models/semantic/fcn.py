@@ -120,7 +120,7 @@ def upsample_bilinear(
         rows = factor * (n - 1) + window if size is None else size[axis - 1]
         first = 0 if size is None else offset
         taps = first + array.arange(rows)[:, None] - factor * array.arange(n)[None]
-        weights = array.maximum(1 - abs(taps - (window - 1) / 2) / half, 0)
+        weights = array.maximum(1 - abs(taps.astype(np.float32) - (window - 1) / 2) / half, 0)
         product = jax.lax.dot_general(
             jnp.asarray(weights, x.dtype), x, (((1,), (axis,)), ((), ())), precision=jax.lax.Precision.HIGHEST
         )

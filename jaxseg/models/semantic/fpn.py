@@ -18,6 +18,7 @@ from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
 from jaxseg.layers.standardize import IMAGENET, Standardize
 from jaxseg.ops.resize import resize_bilinear, resize_nearest
+from jaxseg.ops.window import Extent
 from jaxseg.registry import register
 from jaxseg.types import Rules
 
@@ -51,7 +52,7 @@ class FPNDecoder(nn.Module):
             total = total + self._level(k, x, size, train=train)
         return Dropout(self.dropout, spatial=True, name="dropout")(total, train=train)
 
-    def _level(self, k: int, x: Map, size: tuple[int, int], *, train: bool) -> Map:
+    def _level(self, k: int, x: Map, size: Extent, *, train: bool) -> Map:
         for i in range(max(k - 2, 1)):
             step = ConvNorm(self.features, norm="group", dtype=self.dtype, name=f"level{k}_{i}")
             x = jax.nn.relu(step(x, train=train))

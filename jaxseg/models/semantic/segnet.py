@@ -28,6 +28,7 @@ from jaxseg.layers.standardize import RAW_BGR, Standardize
 from jaxseg.ops.conv import bilinear_kernel
 from jaxseg.ops.lrn import local_response_norm
 from jaxseg.ops.pool import max_pool_with_switches, max_unpool
+from jaxseg.ops.window import Extent
 from jaxseg.registry import register
 
 Map = Float[Array, "b _ _ _"]
@@ -159,7 +160,7 @@ class Level(NamedTuple):
     switches: Switches
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Extent:
         """Rows and columns before the pool."""
         return self.active.shape[1], self.active.shape[2]
 
@@ -189,7 +190,7 @@ def encode(
     return x, levels
 
 
-def learned_upsampling(net: nn.Module, level: int, x: Map, size: tuple[int, int]) -> Map:
+def learned_upsampling(net: nn.Module, level: int, x: Map, size: Extent) -> Map:
     """Twice the size by an 8x8 transposed convolution between all channels, bilinear at first, cropped to ``size``."""
     up = ConvTranspose(
         x.shape[-1],
