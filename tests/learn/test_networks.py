@@ -23,7 +23,7 @@ LEARNERS = (
     "lraspp_mobilenet_v3_large",
     "pspnet_resnet50",
 )
-"""One for each way up: gated skips, switches, pyramids, sums, a light head, pooling. All of the zoo would take minutes."""
+"""One for each way up: gated skips, switches, pyramids, sums, a light head, pooling. The whole takes minutes."""
 
 CLASSES = 3
 """Wall, floor, and all the rest as one."""
