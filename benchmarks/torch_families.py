@@ -1,5 +1,6 @@
 """More of the benchmarked networks in torch.nn, from the same layer tables as ours: VGG's descendants, and ESPNet."""
 
+from functools import reduce
 from itertools import accumulate, pairwise
 from operator import add
 
@@ -138,7 +139,8 @@ class DeepLabTrunk(nn.Sequential):
     """VGG16 with 3x3 pools, the last two at stride 1, and block 5 with holes of two."""
 
     def __init__(self):
-        layers, c_in = [caffe()], 3
+        layers: list[nn.Module] = [caffe()]
+        c_in = 3
         for block, (convs, c) in enumerate(zip(VGG16, WIDTHS, strict=True)):
             hole = 2 if block == 4 else 1
             for _ in range(convs):
@@ -173,7 +175,7 @@ class DeepLabV2(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         y = self.trunk(x)
-        return {"logits": anchored(sum(branch(y) for branch in self.branches), x.shape[2:])}
+        return {"logits": anchored(reduce(add, [branch(y) for branch in self.branches]), x.shape[2:])}
 
 
 class FrontEnd(nn.Module):
@@ -183,7 +185,8 @@ class FrontEnd(nn.Module):
 
     def __init__(self, classes: int = 21):
         super().__init__()
-        layers, c_in = [Standardize((102.93, 111.36, 116.52), (1.0, 1.0, 1.0), 1.0, flip=True)], 3
+        layers: list[nn.Module] = [Standardize((102.93, 111.36, 116.52), (1.0, 1.0, 1.0), 1.0, flip=True)]
+        c_in = 3
         for block, (convs, c) in enumerate(zip(VGG16, WIDTHS, strict=True)):
             for _ in range(convs):
                 layers += [nn.Conv2d(c_in, c, 3, dilation=2 if block == 4 else 1), nn.ReLU(inplace=True)]
@@ -220,6 +223,17 @@ class Pyramid(nn.Module):
         return torch.cat([first, *accumulate(others, add)], 1)
 
 
+class Residual(nn.Module):
+    """A module of as many channels in as out, its input added."""
+
+    def __init__(self, c: int):
+        super().__init__()
+        self.pyramid, self.act = Pyramid(c, c), norm_act(c)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x + self.pyramid(x))
+
+
 class ESPNet(nn.Module):
     """Encoder of ESP modules (2 at 1/4, 8 at 1/8 behind those that halve), light decoder; sides of a multiple of 8."""
 
@@ -228,12 +242,12 @@ class ESPNet(nn.Module):
         std = (255 * 72.12571015, 255 * 72.69074534, 255 * 69.90434816)
         self.standardize = Standardize((110.33102643, 108.40886315, 105.03319369), std, 1.0, flip=True)
         self.level1 = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False), norm_act(16))
-        self.half = norm_act(19)
+        self.norm2 = norm_act(19)
         self.down2 = nn.Sequential(Pyramid(19, 64, 3, 2), norm_act(64))
-        self.level2 = nn.ModuleList(nn.ModuleList([Pyramid(64, 64), norm_act(64)]) for _ in range(p))
-        self.quarter = norm_act(131)
+        self.level2 = nn.Sequential(*(Residual(64) for _ in range(p)))
+        self.norm4 = norm_act(131)
         self.down3 = nn.Sequential(Pyramid(131, 128, 3, 2), norm_act(128))
-        self.level3 = nn.ModuleList(nn.ModuleList([Pyramid(128, 128), norm_act(128)]) for _ in range(q))
+        self.level3 = nn.Sequential(*(Residual(128) for _ in range(q)))
         self.score3 = nn.Sequential(norm_act(256), nn.Conv2d(256, classes, 1, bias=False))
 
         def up(c: int) -> nn.ConvTranspose2d:
@@ -250,14 +264,12 @@ class ESPNet(nn.Module):
         x = self.standardize(x)
         small = F.avg_pool2d(x, 3, stride=2, padding=1)
         smaller = F.avg_pool2d(small, 3, stride=2, padding=1)
-        half = self.half(torch.cat([self.level1(x), small], 1))
-        x = first = self.down2(half)
-        for pyramid, act in self.level2:
-            x = act(x + pyramid(x))
-        quarter = self.quarter(torch.cat([x, first, smaller], 1))
-        x = first = self.down3(quarter)
-        for pyramid, act in self.level3:
-            x = act(x + pyramid(x))
+        half = self.norm2(torch.cat([self.level1(x), small], 1))
+        first = self.down2(half)
+        x = self.level2(first)
+        quarter = self.norm4(torch.cat([x, first, smaller], 1))
+        first = self.down3(quarter)
+        x = self.level3(first)
         x = self.up3(self.score3(torch.cat([first, x], 1)))
         x = self.up2(self.merge2(torch.cat([self.score2(quarter), x], 1)))
         return {"logits": self.up1(self.merge1(torch.cat([x, half], 1)))}
