@@ -20,12 +20,7 @@ from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD, Poly
 from jaxseg.weights.pretrained import Pretrained
 
-WEIGHTS = Pretrained(
-    "resnet101_imagenet/weights.npz",
-    resnet.TORCHVISION_NAMES,
-    part="backbone",
-    source="the state dict of torchvision's resnet101 (ResNet101_Weights.IMAGENET1K_V1) as npz",
-)
+WEIGHTS = Pretrained("torchvision:IMAGENET1K_V1", resnet.TORCHVISION_NAMES, part="backbone", architecture="resnet101")
 
 
 def recipe() -> Recipe:

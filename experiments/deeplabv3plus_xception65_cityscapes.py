@@ -19,10 +19,9 @@ from jaxseg.train.optim import SGD, Poly
 from jaxseg.weights.pretrained import Pretrained
 
 WEIGHTS = Pretrained(
-    "xception65_imagenet/weights.npz",
+    "timm:xception65.tf_in1k",
     xception.TIMM_NAMES,
     part="backbone",
-    source="the state dict of timm's xception65.tf_in1k as npz",
 )
 
 

@@ -6,7 +6,7 @@ Ours: not run yet
 Hardware and time: not run yet; crops of 512x1024 in batches of 8 need several GPUs
 Command: jaxseg train experiments/fpn_resnet50_cityscapes.py, after jaxseg data prepare cityscapes --source DIR;
   ResNet-101: --set stages.0.model.backbone.depths="(3, 4, 23, 3)" --set
-  stages.0.init.file=resnet101_imagenet/weights.npz
+  stages.0.init.architecture=resnet101
 Departures: the decoder of segmentation-models-pytorch, with GroupNorm and dropout.
 """
 
@@ -19,12 +19,7 @@ from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD, Poly
 from jaxseg.weights.pretrained import Pretrained
 
-WEIGHTS = Pretrained(
-    "resnet50_imagenet/weights.npz",
-    resnet.TORCHVISION_NAMES,
-    part="backbone",
-    source="the state dict of torchvision's resnet50 (ResNet50_Weights.IMAGENET1K_V1) as npz",
-)
+WEIGHTS = Pretrained("torchvision:IMAGENET1K_V1", resnet.TORCHVISION_NAMES, part="backbone", architecture="resnet50")
 
 
 def recipe() -> Recipe:

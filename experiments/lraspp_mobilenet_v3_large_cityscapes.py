@@ -19,10 +19,10 @@ from jaxseg.train.optim import SGD, Poly
 from jaxseg.weights.pretrained import Pretrained
 
 WEIGHTS = Pretrained(
-    "mobilenet_v3_large_imagenet/weights.npz",
+    "torchvision:IMAGENET1K_V1",
     mobilenet.TORCHVISION_V3_NAMES,
     part="backbone",
-    source="the state dict of torchvision's mobilenet_v3_large (MobileNet_V3_Large_Weights.IMAGENET1K_V1) as npz",
+    architecture="mobilenet_v3_large",
 )
 
 

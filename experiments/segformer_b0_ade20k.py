@@ -18,10 +18,9 @@ from jaxseg.train.optim import AdamW, Poly, Warmup
 from jaxseg.weights.pretrained import Pretrained
 
 WEIGHTS = Pretrained(
-    "mit_b0_imagenet/pytorch_model.bin",
+    "hf:nvidia/mit-b0/pytorch_model.bin",
     (*mit.HUB_NAMES, (r"classifier\..*", None)),
     part="backbone",
-    source="pytorch_model.bin of huggingface.co/nvidia/mit-b0",
 )
 
 

@@ -19,10 +19,6 @@ def recipe() -> Recipe:
     """The smallest variant's training with the larger network."""
     base = load_file(Path(__file__).with_name("segformer_b0_cityscapes.py"))
     first = base.stages[0]
-    weights = replace(
-        first.init,
-        file="mit_b3_imagenet/pytorch_model.bin",
-        source="pytorch_model.bin of huggingface.co/nvidia/mit-b3",
-    )
+    weights = replace(first.init, file="hf:nvidia/mit-b3/pytorch_model.bin")
     stage = replace(first, model=segformer_b3(num_classes=19), init=weights)
     return replace(base, stages=(stage,), name="segformer_b3_cityscapes")

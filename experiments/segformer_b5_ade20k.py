@@ -29,10 +29,6 @@ def recipe() -> Recipe:
         train=Source("ade20k", "train", augment),
         val=Source("ade20k", "val", (shorter, PadToMultiple(128))),
     )
-    weights = replace(
-        first.init,
-        file="mit_b5_imagenet/pytorch_model.bin",
-        source="pytorch_model.bin of huggingface.co/nvidia/mit-b5",
-    )
+    weights = replace(first.init, file="hf:nvidia/mit-b5/pytorch_model.bin")
     stage = replace(first, model=segformer_b5(num_classes=150), data=data, init=weights)
     return replace(base, stages=(stage,), name="segformer_b5_ade20k")

@@ -19,12 +19,7 @@ from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import AdamW, OneCycle
 from jaxseg.weights.pretrained import Pretrained
 
-WEIGHTS = Pretrained(
-    "resnet34_imagenet/weights.npz",
-    resnet.TORCHVISION_NAMES,
-    part="backbone",
-    source="the state dict of torchvision's resnet34 (ResNet34_Weights.IMAGENET1K_V1) as npz",
-)
+WEIGHTS = Pretrained("torchvision:IMAGENET1K_V1", resnet.TORCHVISION_NAMES, part="backbone", architecture="resnet34")
 
 
 def recipe() -> Recipe:

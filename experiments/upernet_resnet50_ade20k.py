@@ -5,7 +5,7 @@ Published: mIoU 42.05 on the 2000 validation images, single scale; ResNet-101 43
 Ours: not run yet
 Hardware and time: not run yet; crops of 512 in batches of 16 need several GPUs
 Command: jaxseg train experiments/upernet_resnet50_ade20k.py, after jaxseg data prepare ade20k --source DIR; ResNet-101:
-  --set stages.0.model.backbone.depths="(3, 4, 23, 3)" --set stages.0.init.file=resnet101_imagenet/weights.npz
+  --set stages.0.model.backbone.depths="(3, 4, 23, 3)" --set stages.0.init.architecture=resnet101
 Departures: torchvision's ResNet-50, whose stem is one 7x7 convolution; in evaluation image and label are resized
   together, where mmsegmentation resizes scores back to the label.
 """
@@ -19,12 +19,7 @@ from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD, Poly
 from jaxseg.weights.pretrained import Pretrained
 
-WEIGHTS = Pretrained(
-    "resnet50_imagenet/weights.npz",
-    resnet.TORCHVISION_NAMES,
-    part="backbone",
-    source="the state dict of torchvision's resnet50 (ResNet50_Weights.IMAGENET1K_V1) as npz",
-)
+WEIGHTS = Pretrained("torchvision:IMAGENET1K_V1", resnet.TORCHVISION_NAMES, part="backbone", architecture="resnet50")
 
 
 def recipe() -> Recipe:
