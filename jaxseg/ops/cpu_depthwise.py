@@ -54,7 +54,7 @@ def depthwise_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: S
         parts = [depthwise_kernel_gradient(x, dys[..., m], one, slide) for m in range(dys.shape[4])]
         return jnp.stack(parts, 4).reshape(kernel_shape)
     wide = accumulator(x)
-    taps = each_tap(x.astype(wide), kernel_shape, slide)
+    taps, dy = each_tap(x.astype(wide), kernel_shape, slide), lax.optimization_barrier(dy)
     sums = [_sum_pixels(tap * dy.astype(wide)) for tap in taps]
     return jnp.stack(sums).reshape(kernel_shape).astype(dy.dtype)
 
