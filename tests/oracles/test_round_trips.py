@@ -1,7 +1,6 @@
 """Every network that imports weights gives them back as they came: torch's names, layouts and numbers, to the bit."""
 
 import functools
-import itertools
 import re
 
 import flax.linen as nn
@@ -17,7 +16,9 @@ from jaxseg.weights.names import convert, rename, restore
 IMPORTABLE = [(name, source) for name, entry in registry.entries().items() for source in entry.names]
 
 
-NUMBERS = np.random.default_rng(0).random(1 << 22, np.float32)
+def small(leaf):
+    """The leaf with its long sides cut down to a few: what rules do to it depends on no size."""
+    return jax.ShapeDtypeStruct(tuple(n if n < 8 else 5 + n % 3 for n in leaf.shape), leaf.dtype)
 
 
 @functools.cache
@@ -39,18 +40,13 @@ def traced(name):
 @pytest.mark.parametrize(("name", "source"), IMPORTABLE, ids=map("-".join, IMPORTABLE))
 def test_ours_theirs_ours(name, source):
     """Random numbers of every leaf go out and come back, and each leaf has a name of its own outside."""
-    rules, (shapes, _) = registry.find(name).names[source], traced(name)
-    starts = itertools.count(0, 997)
-
-    def drawn(leaf):
-        return np.resize(NUMBERS[next(starts) % 100_000 :], leaf.shape)
-
-    ours = jax.tree.map(drawn, shapes)
+    rules, shapes = registry.find(name).names[source], jax.tree.map(small, traced(name)[0])
+    rng = np.random.default_rng(0)
+    ours = jax.tree.map(lambda leaf: rng.random(leaf.shape, leaf.dtype), shapes)
     theirs = restore(ours, rules)
     again = convert(theirs, shapes, rules)
     assert jax.tree.structure(again) == jax.tree.structure(ours)
     assert all(map(np.array_equal, jax.tree.leaves(again), jax.tree.leaves(ours)))
-    assert all(map(np.array_equal, restore(again, rules).values(), theirs.values()))
 
 
 def test_every_table_of_names_is_walked():
