@@ -3,7 +3,7 @@
 Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, SegNet-Basic-SingleChannelDecoder
 Published: mIoU 46.1, class accuracy 60.7, pixel accuracy 81.2 on the 233 test images with median frequency balancing;
   45.2, 53.9, 83.5 with natural frequencies
-Ours: not run yet: when the other rows of Table 1 were, on a CPU, its step took three minutes to compile
+Ours: not run yet
 Hardware and time: not run yet
 Command: jaxseg train experiments/single_channel_decoder_camvid.py, after jaxseg data prepare camvid --source DIR;
   natural frequencies: --set "stages.0.task.losses.0.weights=()"
