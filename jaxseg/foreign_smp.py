@@ -91,7 +91,7 @@ def saved(config: Mapping[str, Any], *, num_classes: int | None = None) -> Saved
     kind = config.get("_model_class")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise BadInput(f"{kind!r} of segmentation-models-pytorch is not here{nearest(str(kind), ARCHITECTURES)}")
-    options = _Options(config, kind)
+    options = Options(config, kind)
     classes = classes_of(config) if num_classes is None else num_classes
     model, rules = ARCHITECTURES[kind](options, classes)
     options.check_all_used()
@@ -101,7 +101,7 @@ def saved(config: Mapping[str, Any], *, num_classes: int | None = None) -> Saved
     return Saved(name, model, rules, config.get("classes", 1))
 
 
-class _Options:
+class Options:
     """A configuration of which every entry has to be looked at."""
 
     def __init__(self, config: Mapping[str, Any], kind: str) -> None:
@@ -176,17 +176,17 @@ def _both(rules: Rules) -> Rules:
     return (*rules, *_MOBILE, (r"classification_head\..*", None))
 
 
-def _pair(decoder: nn.Module, rules: Rules, options: _Options, classes: int, **more: Any) -> tuple[nn.Module, Rules]:
+def _pair(decoder: nn.Module, rules: Rules, options: Options, classes: int, **more: Any) -> tuple[nn.Module, Rules]:
     stride = more.pop("output_stride", 32)
     options.demand("encoder_depth", more.pop("depth", 5))
     model = EncoderDecoder(backbone=options.encoder(stride), decoder=decoder, num_classes=classes, **more)
     return model, _both(rules)
 
 
-def _stairs(decoder: type, rules: Rules) -> Callable[[_Options, int], tuple[nn.Module, Rules]]:
+def _stairs(decoder: type, rules: Rules) -> Callable[[Options, int], tuple[nn.Module, Rules]]:
     """U-Net and UNet++."""
 
-    def build(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
+    def build(options: Options, classes: int) -> tuple[nn.Module, Rules]:
         options.demand("decoder_use_norm", "batchnorm", True)
         options.demand("decoder_use_batchnorm", True)
         options.demand("decoder_attention_type", None)
@@ -197,7 +197,7 @@ def _stairs(decoder: type, rules: Rules) -> Callable[[_Options, int], tuple[nn.M
     return build
 
 
-def _manet(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
+def _manet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
     options.demand("decoder_use_norm", "batchnorm", True)
     options.demand("decoder_use_batchnorm", True)
     options.demand("decoder_interpolation", "nearest")
@@ -206,13 +206,13 @@ def _manet(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
     return _pair(decoder, manet.SMP_NAMES, options, classes)
 
 
-def _linknet(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
+def _linknet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
     options.demand("decoder_use_norm", "batchnorm", True)
     options.demand("decoder_use_batchnorm", True)
     return _pair(linknet.LinkNetDecoder(), linknet.SMP_NAMES, options, classes, kernel_size=1)
 
 
-def _fpn(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
+def _fpn(options: Options, classes: int) -> tuple[nn.Module, Rules]:
     options.demand("decoder_merge_policy", "add")
     options.demand("decoder_interpolation", "nearest")
     options.demand("upsampling", 4)
@@ -224,7 +224,7 @@ def _fpn(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
     return _pair(decoder, fpn.SMP_NAMES, options, classes, kernel_size=1)
 
 
-def _pan(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
+def _pan(options: Options, classes: int) -> tuple[nn.Module, Rules]:
     options.demand("decoder_interpolation", "bilinear")
     options.demand("encoder_output_stride", 16)
     options.demand("encoder_dilation", True)
@@ -233,7 +233,7 @@ def _pan(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
     return _pair(decoder, pan.SMP_NAMES, options, classes, output_stride=16, multiple=16, least=128)
 
 
-def _pspnet(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
+def _pspnet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
     options.demand("decoder_use_norm", "batchnorm", True)
     options.demand("psp_use_batchnorm", True)
     options.demand("upsampling", 8)
@@ -241,14 +241,14 @@ def _pspnet(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
     return _pair(decoder, pspnet.SMP_NAMES, options, classes, depth=3, multiple=8)
 
 
-def _upernet(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
+def _upernet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
     options.demand("decoder_use_norm", "batchnorm", True)
     options.demand("upsampling", 4)
     decoder = upernet.UPerNetDecoder(options.get("decoder_channels", 256), map_norm="pixel")
     return _pair(decoder, upernet.SMP_NAMES, options, classes, kernel_size=1)
 
 
-def _deeplabv3(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
+def _deeplabv3(options: Options, classes: int) -> tuple[nn.Module, Rules]:
     options.demand("decoder_aspp_separable", False)
     stride = options.get("encoder_output_stride", 8)
     options.demand("upsampling", None, stride)
@@ -261,7 +261,7 @@ def _deeplabv3(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
     return _pair(decoder, rules, options, classes, output_stride=stride, kernel_size=1)
 
 
-def _deeplabv3plus(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
+def _deeplabv3plus(options: Options, classes: int) -> tuple[nn.Module, Rules]:
     options.demand("decoder_aspp_separable", True)
     options.demand("encoder_depth", 5)
     options.demand("upsampling", 4)
@@ -278,7 +278,7 @@ def _deeplabv3plus(options: _Options, classes: int) -> tuple[nn.Module, Rules]:
     return model, (*deeplabv3plus.SMP_NAMES, (r"classification_head\..*", None))
 
 
-ARCHITECTURES: dict[str, Callable[[_Options, int], tuple[nn.Module, Rules]]] = {
+ARCHITECTURES: dict[str, Callable[[Options, int], tuple[nn.Module, Rules]]] = {
     "DeepLabV3": _deeplabv3,
     "DeepLabV3Plus": _deeplabv3plus,
     "FPN": _fpn,
