@@ -15,15 +15,9 @@ from jaxseg.data.sets.scenes import scene
 from jaxseg.tasks.semantic import Semantic
 from tests.contracts.zoo import SMALL
 
-LEARNERS = (
-    "attention_unet",
-    "deconvnet_vgg16",
-    "fpn_resnet50",
-    "linknet",
-    "lraspp_mobilenet_v3_large",
-    "pspnet_resnet50",
-)
-"""One for each way up: gated skips, switches, pyramids, sums, a light head, pooling. The whole takes minutes."""
+LEARNERS = ("deconvnet_vgg16", "linknet", "lraspp_mobilenet_v3_large")
+"""One for switches, one for sums, one for a light head: each way up that has a form of its own. The whole zoo takes
+minutes."""
 
 CLASSES = 3
 """Wall, floor, and all the rest as one."""
