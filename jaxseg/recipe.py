@@ -227,7 +227,7 @@ def load_file(path: str | Path) -> Recipe:
     """
     path = Path(path)
     if not path.is_file():
-        raise BadInput(f"there is no recipe file {str(path)!r}; {_offer()}")
+        raise BadInput(f"there is no recipe file {str(path)!r}; {_offer(path.stem)}")
     if path.suffix == ".json":
         try:
             found = load(json.loads(path.read_text()))
@@ -265,9 +265,11 @@ def find_file(name: str) -> Path:
     return Path(name)
 
 
-def _offer() -> str:
+def _offer(name: str) -> str:
     known = shipped()
-    return f"jaxseg comes with {', '.join(known)}" if known else "give the path of a .py file"
+    if not known:
+        return "give the path of a .py file"
+    return f"jaxseg comes with {len(known)} recipes, unet_scenes among them{nearest(name, known)}"
 
 
 def _run_file(path: Path) -> Any:
