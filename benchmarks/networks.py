@@ -91,6 +91,8 @@ ROWS = (
 
 WITHOUT = {
     "bayesian_segnet": "SegNet and SegNet-Basic with dropout",
+    "hair": "published as TFLite, which runs in a runtime of its own",
+    "retina_unet": "a U-Net",
     "crfrnn": "its permutohedral filter has no counterpart in PyTorch",
     "segnet_variants": "SegNet-Basic and FCN-Basic with other decoders",
     "sliding_window": "see the table of what windows save by sharing",

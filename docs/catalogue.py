@@ -83,12 +83,13 @@ def rows() -> list[Row]:
 
     entries = jaxseg.registry.entries()
     known, pages = recipes(), paper_pages({entry.paper for entry in entries.values()})
+    trained = {recipe.name: trains(ROOT / "experiments" / f"{recipe.name}.py", entries) for recipe in known}
     found = []
     for name, entry in entries.items():
         module = importlib.util.find_spec(entry.build.__module__)
         assert module is not None
         assert module.origin is not None
-        mine = tuple(r for r in known if name in trains(ROOT / "experiments" / f"{r.name}.py", entries))
+        mine = tuple(recipe for recipe in known if name in trained[recipe.name])
         source = Path(module.origin).resolve().relative_to(ROOT).as_posix()
         row = Row(
             name, entry.summary, entry.task, entry.paper, pages.get(entry.paper), source,
