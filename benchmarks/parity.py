@@ -68,7 +68,7 @@ class Row:
 HEAD = "| network | imports from | parameters | images | largest difference / largest logit |\n|---|---|--:|---|---|"
 
 
-def library(name: str) -> Library:
+def references_of(name: str) -> Library:
     """The file of that implementation; nothing public is imported before a builder is called.
 
     Raises:
@@ -135,7 +135,7 @@ def compare(name: str, implementation: str) -> Row:
     from jaxseg.registry import find
     from jaxseg.weights.names import convert
 
-    entry, public = find(name), library(implementation)
+    entry, public = find(name), references_of(implementation)
     torch.manual_seed(0)
     network = randomise(public.REFERENCES[name]())
     model = entry.build()
@@ -160,7 +160,7 @@ def compare(name: str, implementation: str) -> Row:
 def merged(old: str, rows: list[str]) -> str:
     """The table of the old page with these rows in place of those of the same network and implementation; notes."""
     lines = {tuple(line.split("|")[1:3]): line for line in [*old.splitlines(), *rows] if line.startswith("| `")}
-    notes = ["", *(note for name in LIBRARIES if (note := library(name).NOTE))]
+    notes = ["", *(note for name in LIBRARIES if (note := references_of(name).NOTE))]
     return "\n".join([HEAD, *(lines[key] for key in sorted(lines)), *notes]) + "\n"
 
 
@@ -173,7 +173,7 @@ def main() -> int:
     rows, faults = [], []
     for name, implementation in pairs(options.only):
         try:
-            if name not in library(implementation).REFERENCES:
+            if name not in references_of(implementation).REFERENCES:
                 raise ValueError(f"no builder of {name} in parity_{implementation}.py")
             row = compare(name, implementation)
         except (ValueError, ImportError) as error:

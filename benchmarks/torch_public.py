@@ -18,14 +18,14 @@ class Public(nn.Module):
     def __init__(self, library: str, network: nn.Module):
         super().__init__()
         self.standardize = Standardize(*IMAGENET, 1 / 255)
-        self.network, self.library = network, library
+        self.network, self.implementation = network, library
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         kept: list[Any] = []
         hook = self.network.register_forward_hook(lambda _module, _inputs, outputs: kept.append(outputs))
-        logits = parity(self.library).logits(self.network, self.standardize(x))
+        logits = parity(self.implementation).logits(self.network, self.standardize(x))
         hook.remove()
-        aux = AUXILIARY[self.library](kept[0]) if self.training and self.library in AUXILIARY else None
+        aux = AUXILIARY[self.implementation](kept[0]) if self.training and self.implementation in AUXILIARY else None
         return {"logits": logits} if aux is None else {"logits": logits, "aux_logits": aux}
 
 

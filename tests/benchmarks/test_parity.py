@@ -19,7 +19,7 @@ def parity(monkeypatch):
 
 
 def test_every_set_of_rules_has_a_public_network(parity):
-    missing = [pair for pair in parity.pairs() if pair[0] not in parity.library(pair[1]).REFERENCES]
+    missing = [pair for pair in parity.pairs() if pair[0] not in parity.references_of(pair[1]).REFERENCES]
     assert ("fcn_resnet50", "torchvision") in set(parity.pairs())
     assert not missing, f"a line in benchmarks/parity_LIBRARY.py for each of {missing}"
 
@@ -27,7 +27,7 @@ def test_every_set_of_rules_has_a_public_network(parity):
 def test_every_public_network_has_rules(parity):
     known = set(parity.pairs())
     for implementation in parity.LIBRARIES:
-        assert {(name, implementation) for name in parity.library(implementation).REFERENCES} <= known
+        assert {(name, implementation) for name in parity.references_of(implementation).REFERENCES} <= known
 
 
 def test_the_page_holds_every_network(parity):
