@@ -31,7 +31,7 @@ CLASSES = 21
 @dataclass(frozen=True)
 class Row:
     """One network: the registry's name, and PyTorch's as ``FILE.CLASS`` of a file here or ``LIBRARY`` of the parity
-    table, with what must be installed for it."""
+    table, with what must be installed for it. ``images``: of inference, a training step has twice as many."""
 
     model: str
     torch: str
@@ -39,6 +39,7 @@ class Row:
     size: int = 192
     classes: int = CLASSES
     needs: tuple[str, ...] = ()
+    images: int = 1
 
     @property
     def missing(self) -> list[str]:
@@ -100,20 +101,20 @@ WITHOUT = {
 """Families without a row, and why."""
 
 MODES = {"inference": 1, "train step": 2}
-"""What is timed, and for how many images."""
+"""What is timed, and for how many images, where the row has one."""
 
 COLUMNS = ("jax", "torch", "torch channels-last")
 
 
 def batch_of(row: Row, mode: str) -> dict[str, np.ndarray]:
     """Random images with random labels."""
-    rng, shape = np.random.default_rng(0), (MODES[mode], row.size, row.size)
+    rng, shape = np.random.default_rng(0), (MODES[mode] * row.images, row.size, row.size)
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     return {"image": image, "label": rng.integers(0, row.classes, shape).astype(np.int32)}
 
 
 def jax_call(row: Row, mode: str) -> Callable[[], object]:
-    """Our network, ready to be called."""
+    """Our network, ready to be called; returns what is still being computed."""
     import jax
 
     from jaxseg.registry import create_model
@@ -126,15 +127,15 @@ def jax_call(row: Row, mode: str) -> Callable[[], object]:
     variables = jax.tree.map(jax.numpy.asarray, jax.tree_util.tree_map_with_path(_random, shapes))
     if mode == "inference":
         apply, image = jax.jit(lambda v, x: model.apply(v, x)["logits"]), jax.device_put(batch["image"])
-        return lambda: jax.block_until_ready(apply(variables, image))
+        return lambda: apply(variables, image)
     tx = optim.SGD(0.001, momentum=0.9).build(100)
     step = single().train_step(model, Semantic(row.classes), tx)
     held = [single().put(state.start(jax.random.key(0), variables, tx, ema=False))]
     batch = single().batch(batch)
 
-    def call() -> None:
+    def call() -> object:
         held[0], metrics = step(held[0], batch)
-        jax.block_until_ready((held[0], metrics))
+        return held[0], metrics
 
     return call
 
@@ -148,15 +149,15 @@ def _random(path: Any, leaf: Any) -> np.ndarray:
     return np.full(leaf.shape, {"scale": 1.0, "var": 1.0, "alpha": 0.25}.get(name, 0.0), np.float32)
 
 
-def torch_call(row: Row, mode: str, column: str) -> Callable[[], object]:
-    """PyTorch's network, ready to be called, in the layout that the column names."""
+def torch_call(row: Row, mode: str, column: str, *, device: str = "cpu") -> Callable[[], object]:
+    """PyTorch's network, ready to be called, in the layout that the column names; on a GPU it returns at once."""
     import torch
 
     torch.set_num_threads(_cores())
     layout = torch.channels_last if column == "torch channels-last" else torch.contiguous_format
-    model, batch = torch_network(row).to(memory_format=layout), batch_of(row, mode)
-    image = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).float().contiguous(memory_format=layout)
-    label = torch.from_numpy(batch["label"]).long()
+    model, batch = torch_network(row).to(device, memory_format=layout), batch_of(row, mode)
+    image = torch.from_numpy(batch["image"]).to(device).permute(0, 3, 1, 2).float().contiguous(memory_format=layout)
+    label = torch.from_numpy(batch["label"]).to(device).long()
     if mode == "inference":
         model.eval()
 
@@ -189,8 +190,13 @@ def torch_network(row: Row) -> Any:
 
 
 def make_call(row: Row, mode: str, column: str) -> Callable[[], object]:
-    """The callable of one column."""
-    return jax_call(row, mode) if column == "jax" else torch_call(row, mode, column)
+    """The callable of one column, which returns when the work is done."""
+    if column != "jax":
+        return torch_call(row, mode, column)
+    import jax
+
+    call = jax_call(row, mode)
+    return lambda: jax.block_until_ready(call())
 
 
 def measure_row(row: Row, mode: str, *, repeats: int, budget_s: float) -> measure.Result:

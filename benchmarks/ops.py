@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +78,26 @@ def pool_row(name: str, x: Shape, window: int, stride: int, padding: int) -> Row
 
 def unpool_row(name: str, x: Shape, window: int) -> Row:
     """Unpooling at the switches of a random map."""
-    base = np.random.default_rng(1).standard_normal((x[0], x[1] * window, x[2] * window, x[3]), dtype=np.float32)
-    _, switches = pool.max_pool_with_switches(jnp.asarray(base), window)
-    _, index = F.max_pool2d(torch.tensor(base).permute(0, 3, 1, 2), window, return_indices=True)
-    indices = {f: index.contiguous(memory_format=f) for f in (torch.channels_last, torch.contiguous_format)}
+
+    def base(n: int) -> np.ndarray:
+        return np.random.default_rng(1).standard_normal((n, x[1] * window, x[2] * window, x[3]), dtype=np.float32)
+
+    @cache
+    def switches(n: int) -> Array:
+        with jax.ensure_compile_time_eval():
+            return pool.max_pool_with_switches(jnp.asarray(base(n)), window)[1]
+
+    @cache
+    def indices(n: int, layout: torch.memory_format, device: torch.device) -> torch.Tensor:
+        _, index = F.max_pool2d(torch.tensor(base(n)).permute(0, 3, 1, 2), window, return_indices=True)
+        return index.to(device).contiguous(memory_format=layout)
 
     def theirs(x: torch.Tensor) -> torch.Tensor:
         last = x.is_contiguous(memory_format=torch.channels_last)
-        return F.max_unpool2d(x, indices[torch.channels_last if last else torch.contiguous_format], window)
+        layout = torch.channels_last if last else torch.contiguous_format
+        return F.max_unpool2d(x, indices(x.shape[0], layout, x.device), window)
 
-    return Row(name, (x,), lambda x: pool.max_unpool(x, switches, window), theirs)
+    return Row(name, (x,), lambda x: pool.max_unpool(x, switches(x.shape[0]), window), theirs)
 
 
 def resize_row(name: str, x: Shape, size: tuple[int, int], *, align_corners: bool = False) -> Row:
@@ -126,6 +136,13 @@ def rows() -> list[Row]:
         conv_row("depthwise 3x3, 256 ch, 64x64", (1, 64, 64, 256), (3, 3, 1, 256), groups=256, **ones),
         conv_row(
             "depthwise 3x3 stride 2, 96 ch, 112x112", (1, 112, 112, 96), (3, 3, 1, 96), groups=96, stride=2, **ones
+        ),
+        conv_row(
+            "depthwise 7x7, 64 ch, 90x120 (SegNet-Basic's decoder)",
+            (1, 90, 120, 64),
+            (7, 7, 1, 64),
+            groups=64,
+            padding=3,
         ),
         conv_row("grouped (32) 3x3, 256 ch, 64x64", (1, 64, 64, 256), (3, 3, 8, 256), groups=32, **ones),
         transposed_row("transposed 4x4 stride 2, 256 ch, 32x32", (1, 32, 32, 256), (4, 4, 256, 256), stride=2, **ones),
@@ -169,35 +186,56 @@ def rows() -> list[Row]:
     ]
 
 
-def measure_row(
-    row: Row, *, repeats: int, budget_s: float, plain: bool, clock: Callable[[], float]
-) -> list[measure.Result]:
-    """Forward and gradient of one row."""
+@dataclass(frozen=True)
+class Calls:
+    """A row's columns, forward and gradient, on the same numbers. On a GPU a call returns before it is done."""
+
+    forward: dict[str, Callable[[], object]]
+    gradient: dict[str, Callable[[], object]]
+
+
+def calls_of(row: Row, *, plain: bool = False, device: str = "cpu") -> Calls:
+    """The columns "jaxseg", "xla" (if asked for), "torch nhwc" and "torch nchw"; JAX's run on its default device."""
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape, dtype=np.float32) for shape in row.shapes]
     args = [jnp.asarray(a) for a in arrays]
     g = jnp.asarray(rng.standard_normal(jax.eval_shape(row.ours, *args).shape, dtype=np.float32))
-    forward, gradient = {}, {}
+    calls = Calls({}, {})
     for name, call in {"jaxseg": row.ours, **({"xla": row.plain} if plain and row.plain else {})}.items():
-        forward[name], gradient[name] = _jax_calls(call, args, g)
+        calls.forward[name], calls.gradient[name] = _jax_calls(call, args, g)
     for name, layout in {"torch nhwc": torch.channels_last, "torch nchw": torch.contiguous_format}.items():
-        forward[name], gradient[name] = _torch_calls(row, arrays, np.asarray(g), layout)
+        calls.forward[name], calls.gradient[name] = _torch_calls(row, arrays, np.asarray(g), layout, device)
+    return calls
+
+
+def measure_row(
+    row: Row, *, repeats: int, budget_s: float, plain: bool, clock: Callable[[], float]
+) -> list[measure.Result]:
+    """Forward and gradient of one row, on the CPU."""
+    calls = calls_of(row, plain=plain)
     # The ratio is to torch, not to XLA.
-    kinds = (("forward", forward), ("gradient", gradient))
     take = partial(measure.compare, repeats=repeats, budget_s=budget_s, note=row.note, reference="torch", clock=clock)
-    return [take(f"{row.name}: {kind}", calls) for kind, calls in kinds]
+    kinds = (("forward", calls.forward), ("gradient", calls.gradient))
+    return [
+        take(f"{row.name}: {kind}", {name: partial(_done, call) for name, call in columns.items()})
+        for kind, columns in kinds
+    ]
+
+
+def _done(call: Callable[[], object]) -> None:
+    jax.block_until_ready(call())  # what torch returns on the CPU is there already
 
 
 def _jax_calls(call: Callable[..., Array], args: list[Array], g: Array) -> tuple[Callable, Callable]:
     forward = jax.jit(call)
     backward = jax.jit(lambda args, g: jax.vjp(call, *args)[1](g))
-    return lambda: jax.block_until_ready(forward(*args)), lambda: jax.block_until_ready(backward(args, g))
+    return lambda: forward(*args), lambda: backward(args, g)
 
 
-def _torch_calls(row: Row, arrays: list[np.ndarray], g: np.ndarray, layout: torch.memory_format) -> tuple:
+def _torch_calls(row: Row, arrays: list[np.ndarray], g: np.ndarray, layout: torch.memory_format, device: str) -> tuple:
     def move(a: np.ndarray, *, kernel: bool = False) -> torch.Tensor:
         order = (0, 3, 1, 2) if not kernel else ((2, 3, 0, 1) if row.transposed else (3, 2, 0, 1))
-        return torch.tensor(a).permute(*order).contiguous(memory_format=layout)
+        return torch.tensor(a).permute(*order).to(device).contiguous(memory_format=layout)
 
     args = [move(a, kernel=i == 1).requires_grad_() for i, a in enumerate(arrays)]
     seed = move(g)

@@ -11,9 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
 
 from jaxseg.pieces import spelled
 from jaxseg.types import BadInput, nearest
+
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+"""The names that a field for a dtype takes."""
 
 
 def override(recipe: Any, path: str, value: Any) -> Any:
@@ -32,7 +38,7 @@ def override_text(recipe: Any, assignment: str) -> Any:
     """``override`` from the command line's ``path=value``, the value written as a Python literal.
 
     Transforms, losses, optimizers and schedules may stand in it by name: ``OneCycle(0.1)``, ``(Resize(180, 240),)``. A
-    text field takes the value as it stands, quoted or not.
+    text field takes the value as it stands, quoted or not, and a field for a dtype its name: ``bfloat16``.
 
     Raises:
       BadInput: as ``override``, or there is no ``=``.
@@ -137,6 +143,10 @@ def _conform(value: Any, kind: Any, present: Any, path: str) -> Any:
     """``value`` as the annotation wants it, or BadInput naming path, value and expected type."""
     if kind in (Any, None, object):  # no annotation to hold on to: stay with the type of what is there
         kind = Any if present is None or _of_one_module(value, present) else _kind_of(present)
+    if isinstance(value, str) and np.dtype in typing.get_args(kind):
+        if value not in DTYPES:
+            raise BadInput(f"{path} is {value!r}, but must be {' or '.join(DTYPES)}")
+        return getattr(jnp, value)
     new = _fit(value, kind)
     if new is _MISFIT:
         raise BadInput(f"{path} is {brief(value)} ({type(value).__name__}), but must be {_spell(kind)}")

@@ -1,0 +1,29 @@
+"""ENet on CamVid for the paper's 300 epochs: 11 classes at 360x480, from scratch on the 367 training images.
+
+Paper: Paszke et al. 2016, arXiv:1606.02147, Table 5 (CamVid test set)
+Published: mIoU 51.3 on the 233 test images
+Ours: not run yet
+Hardware and time: not run yet
+Command: jaxseg train experiments/enet_full_camvid.py, after jaxseg data prepare camvid --source DIR
+Departures: as experiments/enet_camvid.py, but for batches of 10 and 300 epochs, which are the paper's
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from jaxseg.recipe import Recipe, load_file
+
+STEPS = 5505
+"""Of each stage: 150 epochs of 367 images, ten at a time."""
+
+
+def recipe() -> Recipe:
+    """Both stages of the short schedule, longer and with the paper's batches."""
+    base = load_file(Path(__file__).with_name("enet_camvid.py"))
+    stages = tuple(
+        replace(
+            stage, data=replace(stage.data, workers=6), steps=STEPS, batch_size=10, eval_every=1835, save_every=1835
+        )
+        for stage in base.stages
+    )
+    return replace(base, stages=stages, name="enet_full_camvid")
