@@ -18,8 +18,19 @@ import catalogue
 KEPT = catalogue.ROOT / "docs" / "benchmarks" / "results.json"
 TABLE = KEPT.with_suffix(".md")
 FIGURES = ("miou", "miou_void_counted", "mean_accuracy", "pixel_accuracy", "boundary_f1")
-HABITS = ("log_every", "eval_every", "save_every", "eval_batch_size", "keep_best", "keep_last", "pictures", "name")
-"""Fields of a stage that change what a run leaves behind, and not what it learns."""
+HABITS = (
+    "log_every",
+    "eval_every",
+    "save_every",
+    "eval_batch_size",
+    "keep_best",
+    "keep_last",
+    "pictures",
+    "name",
+    "workers",
+    "prefetch",
+)
+"""Fields that change what a run leaves behind or how fast it goes, and not what it learns."""
 
 PAIRS = "<!-- pairs -->"
 """Stands before the second table, for pages that include that alone."""
@@ -78,7 +89,10 @@ def changes(recipe: Any) -> dict[str, list[str]]:
     found = {}
     for path, there, here in differences(json.loads(json.dumps(origin)), json.loads(json.dumps(dump(recipe)))):
         if path.rsplit(".", 1)[-1] not in HABITS:
-            found[path] = [spelt(load(there)), spelt(load(here))]
+            found[path.removesuffix(".dtype") if path.endswith(".dtype.dtype") else path] = [
+                spelt(load(there)),
+                spelt(load(here)),
+            ]
     return found
 
 
@@ -112,6 +126,11 @@ def seconds(rows: Iterable[Mapping[str, Any]]) -> float:
             total += steps * row.get("seconds", 0.0)
             before = (row["stage"], row["step"])
     return total
+
+
+def spent(seconds: float) -> str:
+    """Seconds below two minutes, else minutes."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def render(runs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -161,7 +180,7 @@ def how(run: Mapping[str, Any], *others: Mapping[str, Any]) -> list[str]:
     sizes = ["x".join(map(str, run[key])) for key in ("trained_at", "evaluated_at")]
     trained = "" if sizes[0] == sizes[1] else f", trained at {sizes[0]}"
     images = f"{run['images']} of {run['data_set']} {run['split']} at {sizes[1]}{trained}"
-    minutes = " and ".join(f"{each['seconds'] / 60:.0f} min" for each in (run, *others))
+    minutes = " and ".join(spent(each["seconds"]) for each in (run, *others))
     return [updates, images, f"{', '.join(run['hardware'])}, {minutes}"]
 
 

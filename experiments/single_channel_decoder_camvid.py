@@ -3,8 +3,9 @@
 Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, SegNet-Basic-SingleChannelDecoder
 Published: mIoU 46.1, class accuracy 60.7, pixel accuracy 81.2 on the 233 test images with median frequency balancing;
   45.2, 53.9, 83.5 with natural frequencies
-Ours: not run yet
-Hardware and time: not run yet
+Ours: mIoU 47.9 (47.0 with void counted), class accuracy 72.3, pixel accuracy 77.9, boundary F1 31.7 on the 101
+  validation images, void ignored; computed in float32
+Hardware and time: one NVIDIA H200 that up to three other runs used too: 93 seconds in updates
 Command: jaxseg train experiments/single_channel_decoder_camvid.py, after jaxseg data prepare camvid --source DIR;
   natural frequencies: --set "stages.0.task.losses.0.weights=()"
 Departures: as experiments/segnet_basic_camvid.py, whose training this is

@@ -17,7 +17,6 @@ import numpy as np
 from jaxseg.pieces import spelled
 from jaxseg.types import BadInput, nearest
 
-
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 """The names that a field for a dtype takes."""
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxseg.models.semantic.segnet import segnet_basic
 from jaxseg.recipe import Recipe, Stage, dump, find_file, load, load_file, override, override_text, shipped
 from jaxseg.types import BadInput
 
@@ -124,6 +125,16 @@ def test_a_mistake_is_named_with_what_would_work(recipe, assignment, words):
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_dtype_goes_by_its_name():
+    model = segnet_basic(num_classes=2)
+    half = override_text(model, "dtype=bfloat16")
+    assert half == segnet_basic(num_classes=2, dtype=jnp.bfloat16)
+    assert load(dump(half)) == half
+    assert override_text(half, "dtype='float32'") == model
+    with pytest.raises(BadInput, match="dtype is 'bf16', but must be float32 or bfloat16"):
+        override_text(model, "dtype=bf16")
 
 
 def test_override_takes_objects(recipe):

@@ -10,8 +10,12 @@ import functools
 import itertools
 import multiprocessing
 import os
-import sys
+import pickle
+import shutil
+import tempfile
 import threading
+import uuid
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -251,22 +255,56 @@ def _prefetched(dataset: Any, workers: int, ahead: int) -> Any:
 
     if not flags.FLAGS.is_parsed():  # Grain reads one of its flags before it starts workers
         flags.FLAGS.mark_as_parsed()
-    # Batches come through pipes: shared memory is often limited to 64 MB (containers) and is left behind by what is
-    # made ahead but never taken.
-    options = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
-    quiet = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    quiet = grain.experimental.WithOptionsIterDataset(quiet, options)
-    processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(ahead, 1))
-    return quiet.mp_prefetch(processes, worker_init_fn=_end_with_parent)
+    return _Parcels(dataset, workers, ahead)
 
 
-def _end_with_parent(worker: int, workers: int) -> None:
+class _Parcels(Iterator[Batch]):
+    """Batches made by worker processes, in the same order.
+
+    A worker leaves each batch in a file and sends only its name. Through Grain's pipe a large batch that nobody takes
+    any more would keep its worker from ending, until Grain kills it after 25 seconds; shared memory is often limited to
+    64 MB (containers), and what was made ahead would stay there.
+    """
+
+    def __init__(self, dataset: Any, workers: int, ahead: int) -> None:
+        import grain
+
+        folder = tempfile.mkdtemp(prefix="jaxseg-batches-")
+        self._drop = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        names = dataset.map(functools.partial(_packed, folder))
+        names = names.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(ahead, 1))
+        watch = functools.partial(_end_with_parent, folder)
+        self._names = iter(names.mp_prefetch(processes, worker_init_fn=watch))
+
+    def __next__(self) -> Batch:
+        name = next(self._names)
+        with open(name, "rb") as file:
+            batch = pickle.load(file)
+        os.unlink(name)
+        return batch
+
+    def close(self) -> None:
+        """Stop the workers and drop what they have made ahead."""
+        self._names.close()
+        self._drop()
+
+
+def _packed(folder: str, batch: Batch) -> str:
+    name = os.path.join(folder, uuid.uuid4().hex)
+    with open(name, "wb") as file:
+        pickle.dump(batch, file, protocol=pickle.HIGHEST_PROTOCOL)
+    return name
+
+
+def _end_with_parent(folder: str, worker: int, workers: int) -> None:
     """A worker ends when its run does, even where that was killed and could tell nobody."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
         if parent is not None:
             parent.join()
+            shutil.rmtree(folder, ignore_errors=True)
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

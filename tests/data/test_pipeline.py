@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import tempfile
+import time
 
 import numpy as np
 import pytest
@@ -81,6 +83,22 @@ def test_workers_change_nothing_and_resume_too(data_dir):
     equal(whole[3:], [next(batches) for _ in range(5)])
     assert batches.get_state() == {"batches": 8}
     batches.close()
+
+
+def test_workers_end_at_once_though_nobody_takes_what_they_made(data_dir, tmp_path, monkeypatch):
+    """Batches larger than a pipe holds; what lies between the processes goes too."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    large = dataclasses.replace(DATA.train, transforms=(T.Resize(256, 256),))
+    data = dataclasses.replace(DATA, train=large, workers=1, prefetch=3)
+    batches = data.train_batches(batch_size=3, seed=1, data_dir=data_dir)
+    next(batches)
+    deadline = time.monotonic() + 20
+    while len(list(tmp_path.glob("jaxseg-batches-*/*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)  # made ahead
+    begin = time.monotonic()
+    batches.close()
+    assert time.monotonic() - begin < 10
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("at", [0, 1, 2, 5, 11])
