@@ -6,6 +6,7 @@ compile time), then all columns take turns, so that a slow phase of the machine 
 
 import json
 import math
+import os
 import resource
 import statistics
 import subprocess
@@ -133,10 +134,11 @@ class Worker:
     The process calls :func:`serve`.
     """
 
-    def __init__(self, arguments: Iterable[str]) -> None:
-        """Start this Python with ``arguments``; :meth:`wait` before the first run."""
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen([sys.executable, *arguments], stdin=pipe, stdout=pipe, text=True)
+    def __init__(self, arguments: Iterable[str], environment: Mapping[str, str] | None = None) -> None:
+        """Start this Python with ``arguments`` and more of an environment; :meth:`wait` before the first run."""
+        pipe, variables = subprocess.PIPE, {**os.environ, **(environment or {})}
+        command = [sys.executable, *arguments]
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=variables)
 
     def wait(self) -> None:
         """Return when the process is ready.
@@ -155,8 +157,9 @@ class Worker:
         return float(self._ask("peak"))
 
     def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
+        """End the process, if it still runs."""
+        if self._process.poll() is None:
+            self._process.communicate()
 
     def _ask(self, what: str) -> str:
         assert self._process.stdin is not None
@@ -198,7 +201,6 @@ def peak_memory_mb() -> float:
 
 def machine() -> dict[str, object]:
     """What the figures were taken on: processor, cores, versions of the frameworks that are loaded."""
-    import os
     import platform
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
