@@ -33,6 +33,9 @@ class Library(Protocol):
     REFERENCES: Mapping[str, Callable[[], Any]]
     """Name in our registry -> what builds the public network, without pretrained weights."""
 
+    BESIDE: Mapping[str, Callable[[Any], tuple[Any, Any]]]
+    """For names there that our registry does not hold: our module and rules, of the public network."""
+
     NOTE: str
     """What the table says of its rows; "" for nothing."""
 
@@ -80,16 +83,17 @@ def references_of(name: str) -> Library:
 
 
 def pairs(pattern: str = "*") -> Iterator[tuple[str, str]]:
-    """(network, implementation) of every set of rules in the registry whose implementation is a library.
+    """(network, implementation) of every set of rules in the registry whose implementation is a library, and BESIDE.
 
     The others are for single repositories, which nothing installs; the oracles hold those networks to real weights.
     """
     from jaxseg.registry import entries
 
-    for name, entry in entries().items():
-        for implementation in set(entry.names) & set(LIBRARIES):
-            if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(implementation, pattern):
-                yield name, implementation
+    known = [(name, given) for name, entry in entries().items() for given in sorted(set(entry.names) & set(LIBRARIES))]
+    known += [(name, given) for given in LIBRARIES for name in references_of(given).BESIDE]
+    for name, implementation in known:
+        if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(implementation, pattern):
+            yield name, implementation
 
 
 def standardization(model: Any) -> Any:
@@ -135,15 +139,18 @@ def compare(name: str, implementation: str) -> Row:
     from jaxseg.registry import find
     from jaxseg.weights.names import convert
 
-    entry, public = find(name), references_of(implementation)
+    public = references_of(implementation)
     torch.manual_seed(0)
     network = randomise(public.REFERENCES[name]())
-    model = entry.build()
+    if name in public.BESIDE:
+        model, rules = public.BESIDE[name](network)
+    else:
+        model, rules = find(name).build(), find(name).names[implementation]
     standardize = standardization(model)
     blank = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
     target = jax.eval_shape(model.init, jax.random.key(0), blank)
     state = {key: value.numpy() for key, value in network.state_dict().items()}
-    variables = jax.device_put(convert(state, target, entry.names[implementation]))
+    variables = jax.device_put(convert(state, target, rules))
     errors = {}
     for size in public.sizes(name):
         image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)

@@ -31,3 +31,5 @@ REFERENCES: dict[str, Callable[[], Any]] = {
     "pspnet_resnet50": _pspnet((3, 4, 6, 3)),
     "pspnet_resnet101": _pspnet((3, 4, 23, 3)),
 }
+
+BESIDE: dict[str, Callable[[Any], tuple[Any, Any]]] = {}

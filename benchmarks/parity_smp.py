@@ -32,21 +32,58 @@ def _network(name: str, encoder: str, **options: Any) -> Callable[[], Any]:
     def build() -> Any:
         torchvision_or_skip()  # the library imports it
         import segmentation_models_pytorch as smp
+        import torch
 
-        return getattr(smp, name)(encoder, encoder_weights=None, classes=21, **options)
+        network = getattr(smp, name)(encoder, encoder_weights=None, classes=21, **options)
+        for layer in network.encoder.modules() if encoder.startswith("mit_") else ():
+            if isinstance(layer, torch.nn.Linear):  # else attention would be uniform, with weights of 0.02
+                torch.nn.init.normal_(layer.weight, 0, layer.in_features**-0.5)
+        return network
 
     return build
 
 
-def _manet() -> Any:
+def _manet(encoder: str) -> Callable[[], Any]:
     """MA-Net with small weights before its softmax and its gates: drawn ones give scores of millions and gates of
     thousands, where float32 is no longer near float64 in the library itself."""
-    network = _network("MAnet", "resnet34")()
-    decoder = network.decoder
-    gates = [gate[3] for block in decoder.blocks[:4] for gate in (block.SE_hl, block.SE_ll)]
-    for layer in (decoder.center.top_conv, decoder.center.center_conv, *gates):
-        layer.weight.data.mul_(1e-3)
-    return network
+
+    def build() -> Any:
+        network = _network("MAnet", encoder)()
+        decoder = network.decoder
+        fusing = [block for block in decoder.blocks if hasattr(block, "SE_hl")]
+        gates = [gate[3] for block in fusing for gate in (block.SE_hl, block.SE_ll)]
+        for layer in (decoder.center.top_conv, decoder.center.center_conv, *gates):
+            layer.weight.data.mul_(1e-3)
+        return network
+
+    return build
+
+
+def _saved(network: Any) -> tuple[Any, Any]:
+    """What its configuration says that it is."""
+    from jaxseg.foreign_smp import saved
+
+    found = saved({**network.config, "_model_class": type(network).__name__})
+    return found.model, found.rules
+
+
+PAIRS = (
+    *(("Unet", f"vgg{layers}{norm}") for layers in (11, 13, 16, 19) for norm in ("", "_bn")),
+    *(("Unet", f"mit_b{i}") for i in range(6)),
+    *(("Unet", f"tu-{name}") for name in ("resnet50.a1_in1k", "resnext50_32x4d", "resnext101_64x4d")),
+    *(("Unet", f"tu-{name}") for name in ("vgg16", "vgg16_bn", "mobilenetv1_100")),
+    *(("Unet", f"tu-mobilenetv2_{width}") for width in ("050", "075", "100", "140")),
+    *(("Unet", f"tu-{tf}mobilenetv3_{size}_100") for tf in ("", "tf_") for size in ("large", "small")),
+    *((kind, "vgg16_bn") for kind in ("FPN", "Linknet", "MAnet", "PSPNet", "UPerNet", "UnetPlusPlus")),
+    *((kind, "mit_b0") for kind in ("FPN", "MAnet", "PSPNet", "UPerNet")),
+    *((kind, "tu-mobilenetv3_large_100") for kind in ("FPN", "Linknet", "UPerNet", "UnetPlusPlus")),
+    *((kind, "tu-resnet50") for kind in ("DeepLabV3", "DeepLabV3Plus", "PAN")),
+)
+"""Architectures and encoders that no registered network has."""
+
+
+def _name(kind: str, encoder: str) -> str:
+    return f"{kind.lower()}_{encoder}"
 
 
 REFERENCES: dict[str, Callable[[], Any]] = {
@@ -57,7 +94,7 @@ REFERENCES: dict[str, Callable[[], Any]] = {
     "fpn_resnet101": _network("FPN", "resnet101"),
     "linknet_resnet18": _network("Linknet", "resnet18"),
     "linknet_resnet34": _network("Linknet", "resnet34"),
-    "manet_resnet34": _manet,
+    "manet_resnet34": _manet("resnet34"),
     "pan_resnet50": _network("PAN", "resnet50"),
     "pspnet_resnet34_smp": _network("PSPNet", "resnet34"),
     "unet_resnet18": _network("Unet", "resnet18"),
@@ -66,4 +103,7 @@ REFERENCES: dict[str, Callable[[], Any]] = {
     "unet_resnet101": _network("Unet", "resnet101"),
     "unetplusplus_resnet34": _network("UnetPlusPlus", "resnet34"),
     "upernet_resnet50_smp": _network("UPerNet", "resnet50"),
+    **{_name(*pair): _manet(pair[1]) if pair[0] == "MAnet" else _network(*pair) for pair in PAIRS},
 }
+
+BESIDE: dict[str, Callable[[Any], tuple[Any, Any]]] = {_name(*pair): _saved for pair in PAIRS}

@@ -36,3 +36,5 @@ REFERENCES = {
     "fcn_resnet101": _segmentation("fcn_resnet101", aux_loss=True),
     "lraspp_mobilenet_v3_large": _segmentation("lraspp_mobilenet_v3_large"),
 }
+
+BESIDE: dict[str, Callable[[Any], tuple[Any, Any]]] = {}

@@ -62,3 +62,5 @@ REFERENCES: dict[str, Callable[[], Any]] = {
     "upernet_resnet50": _upernet((3, 4, 6, 3)),
     "upernet_resnet101": _upernet((3, 4, 23, 3)),
 }
+
+BESIDE: dict[str, Callable[[Any], tuple[Any, Any]]] = {}

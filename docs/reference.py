@@ -22,7 +22,7 @@ ROOMS = {
     "tasks": ("Tasks", ["tasks"]),
     "data": ("Data", ["data"]),
     "train": ("Training", ["train"]),
-    "weights": ("Weights", ["weights", "foreign", "foreign_smp"]),
+    "weights": ("Weights", ["weights", "foreign", "foreign_smp", "foreign_encoders"]),
     "export": ("Export", ["export"]),
     "viz": ("Pictures", ["viz"]),
     "cli": ("Command line", ["cli"]),

@@ -218,7 +218,8 @@ def _two_classes(
 
 
 def rules_of(model: Any) -> dict[str, Rules]:
-    """The rules of every registered model that is made of the same classes, by implementation.
+    """The rules of every registered model that is made of the same classes, by implementation; or of an encoder and a
+    decoder of segmentation-models-pytorch that nothing is registered of.
 
     Raises:
       BadInput: there are none.
@@ -227,6 +228,7 @@ def rules_of(model: Any) -> dict[str, Rules]:
     for entry in registry.entries().values():
         if entry.names and _classes_in(entry.build()) == _classes_in(model):
             found |= {name: rules for name, rules in entry.names.items() if name not in found}
+    found = found or foreign_smp.rules_of(model)
     if not found:
         raise BadInput(f"no rules bring weights of others into a {type(model).__name__}, or its own out")
     return found

@@ -1,11 +1,10 @@
 """Networks of segmentation-models-pytorch from the ``config.json`` that its ``save_pretrained`` writes.
 
-Every pair of an encoder of :data:`ENCODERS` and an architecture of :data:`ARCHITECTURES` is built as it is there; what
-is there and not here is refused by name.
+Every pair of an architecture of :data:`ARCHITECTURES` and an encoder of :data:`jaxseg.foreign_encoders.ENCODERS` is
+built as it is there; what is there and not here is refused by name.
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from jaxseg import registry
-from jaxseg.backbones import mobilenet, resnet
+from jaxseg import foreign_encoders, registry
 from jaxseg.layers.encoder_decoder import EncoderDecoder
 from jaxseg.models.semantic import (
     deeplabv3,
@@ -30,7 +28,13 @@ from jaxseg.models.semantic import (
 )
 from jaxseg.types import BadInput, Rules, nearest
 
-RESNEXT = re.compile(r"resnext(50|101)_32x(\d+)d")
+APART: dict[str, tuple[str, ...]] = {
+    "Linknet": ("mit_",),
+    "UnetPlusPlus": ("mit_",),
+    "PSPNet": ("tu-resne", "tu-vgg"),
+}
+"""Encoders, by how their names begin, that an architecture does not have. Two need a map at stride 2, and MiT has none;
+PSPNet's encoders from timm end where it reads them, without what our backbones have beyond."""
 
 
 @dataclass(frozen=True)
@@ -137,64 +141,55 @@ class Options:
             if name not in self.used and value is not None:
                 raise BadInput(f"config.json: {name}={value!r} of {self.kind} is not known here")
 
-    def encoder(self, output_stride: int = 32) -> nn.Module:
-        """The backbone."""
+    def encoder(self, output_stride: int = 32) -> tuple[nn.Module, Rules]:
+        """The backbone, and the rules of its weights."""
         name = self.get("encoder_name", "resnet34")
-        return _encoder(name, output_stride)
+        known = foreign_encoders.find(name)
+        if output_stride not in (8, 16, 32):
+            raise BadInput(f"encoder_output_stride {output_stride}; there are 8, 16 and 32")
+        if output_stride < 32 and not known.dilates:
+            raise BadInput(f"{self.kind} on encoder {name!r} is not here: it has no output stride of {output_stride}")
+        if name.startswith(APART.get(self.kind, ())):
+            raise BadInput(f"{self.kind} on encoder {name!r} is not here")
+        return known.build(output_stride=output_stride), known.rules
 
 
 def _is_size(value: Any) -> bool:
     return isinstance(value, float) or (type(value) is int and 0 < value <= 65_536)
 
 
-def _encoder(name: str, output_stride: int) -> nn.Module:
-    if name not in ENCODERS:
-        raise BadInput(f"encoder {name!r} of segmentation-models-pytorch is not here{nearest(name, ENCODERS)}")
-    if output_stride not in (8, 16, 32):
-        raise BadInput(f"encoder_output_stride {output_stride}; there are 8, 16 and 32")
-    if name == "mobilenet_v2":
-        return mobilenet.mobilenet_v2(output_stride=output_stride)
-    found = RESNEXT.fullmatch(name)
-    layers = int(found[1] if found else name.removeprefix("resnet"))
-    grouped: dict[str, Any] = {"groups": 32, "width_per_group": int(found[2])} if found else {}
-    grid = (1,) * resnet.DEPTHS[layers][0][-1] if output_stride < 32 else ()
-    return resnet.resnet(layers, output_stride=output_stride, multi_grid=grid, **grouped)
-
-
-ENCODERS = (
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
-    *(f"resnext101_32x{width}d" for width in (4, 8, 16, 32, 48)),
-    "mobilenet_v2",
-)
-"""Encoders of segmentation-models-pytorch that are here under their names there."""
-
-_MOBILE = tuple((rf"encoder\.{name}", path and f"backbone/{path}") for name, path in mobilenet.TORCHVISION_V2_NAMES)
-
-
-def _both(rules: Rules) -> Rules:
-    """Rules on a ResNet, for a MobileNetV2 and a file with a classification head too."""
-    return (*rules, *_MOBILE, (r"classification_head\..*", None))
+def _both(rules: Rules, encoder: Rules) -> Rules:
+    """Rules of an architecture on a ResNet, for another encoder and a file with a classification head too."""
+    inside = tuple((rf"encoder\.{name}", path and f"backbone/{path}") for name, path in encoder)
+    return (*inside, *rules, (r"classification_head\..*", None))
 
 
 def _pair(decoder: nn.Module, rules: Rules, options: Options, classes: int, **more: Any) -> tuple[nn.Module, Rules]:
     stride = more.pop("output_stride", 32)
     options.demand("encoder_depth", more.pop("depth", 5))
-    model = EncoderDecoder(backbone=options.encoder(stride), decoder=decoder, num_classes=classes, **more)
-    return model, _both(rules)
+    backbone, encoder = options.encoder(stride)
+    model = EncoderDecoder(backbone=backbone, decoder=decoder, num_classes=classes, **more)
+    return model, _both(rules, encoder)
 
 
-def _stairs(decoder: type, rules: Rules) -> Callable[[Options, int], tuple[nn.Module, Rules]]:
-    """U-Net and UNet++."""
+def _unet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
+    decoder = unet.UNetDecoder(_stairs(options), centre=options.get("encoder_name", "resnet34").startswith("vgg"))
+    return _pair(decoder, unet.SMP_NAMES, options, classes)
 
-    def build(options: Options, classes: int) -> tuple[nn.Module, Rules]:
-        options.demand("decoder_use_norm", "batchnorm", True)
-        options.demand("decoder_use_batchnorm", True)
-        options.demand("decoder_attention_type", None)
-        options.demand("decoder_interpolation", "nearest")
-        features = options.get("decoder_channels", unet.UNetDecoder().features)
-        return _pair(decoder(features), rules, options, classes)
 
-    return build
+def _unetplusplus(options: Options, classes: int) -> tuple[nn.Module, Rules]:
+    # On a VGG it has two convolutions more, which it makes and never calls.
+    rules = (*unetplusplus.SMP_NAMES, (r"decoder\.center\..*", None))
+    return _pair(unetplusplus.UNetPlusPlusDecoder(_stairs(options)), rules, options, classes)
+
+
+def _stairs(options: Options) -> tuple[int, ...]:
+    """Channels of the steps of U-Net and UNet++, whose other options are the same."""
+    options.demand("decoder_use_norm", "batchnorm", True)
+    options.demand("decoder_use_batchnorm", True)
+    options.demand("decoder_attention_type", None)
+    options.demand("decoder_interpolation", "nearest")
+    return options.get("decoder_channels", unet.UNetDecoder().features)
 
 
 def _manet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
@@ -265,8 +260,9 @@ def _deeplabv3plus(options: Options, classes: int) -> tuple[nn.Module, Rules]:
     options.demand("decoder_aspp_separable", True)
     options.demand("encoder_depth", 5)
     options.demand("upsampling", 4)
+    backbone, encoder = options.encoder(options.get("encoder_output_stride", 16))
     model = deeplabv3plus.DeepLabV3Plus(
-        backbone=options.encoder(options.get("encoder_output_stride", 16)),
+        backbone=backbone,
         num_classes=classes,
         rates=options.get("decoder_atrous_rates", (12, 24, 36)),
         kind="separable_plain",
@@ -275,7 +271,7 @@ def _deeplabv3plus(options: Options, classes: int) -> tuple[nn.Module, Rules]:
         decoders=1,
         dropout=options.get("decoder_aspp_dropout", 0.5),
     )
-    return model, (*deeplabv3plus.SMP_NAMES, (r"classification_head\..*", None))
+    return model, _both(deeplabv3plus.SMP_NAMES, encoder)
 
 
 ARCHITECTURES: dict[str, Callable[[Options, int], tuple[nn.Module, Rules]]] = {
@@ -287,7 +283,31 @@ ARCHITECTURES: dict[str, Callable[[Options, int], tuple[nn.Module, Rules]]] = {
     "PAN": _pan,
     "PSPNet": _pspnet,
     "UPerNet": _upernet,
-    "Unet": _stairs(unet.UNetDecoder, unet.SMP_NAMES),
-    "UnetPlusPlus": _stairs(unetplusplus.UNetPlusPlusDecoder, unetplusplus.SMP_NAMES),
+    "Unet": _unet,
+    "UnetPlusPlus": _unetplusplus,
 }
 """By the class's name there."""
+
+
+def rules_of(model: nn.Module) -> dict[str, Rules]:
+    """The rules of a network that an architecture and an encoder make together; none for any other."""
+    rules = DECODERS.get(type(model.decoder)) if isinstance(model, EncoderDecoder) else None
+    if isinstance(model, deeplabv3plus.DeepLabV3Plus):
+        rules = deeplabv3plus.SMP_NAMES
+    if rules is None:
+        return {}
+    encoder = foreign_encoders.names_of(model.backbone)
+    return {} if encoder is None else {"smp": _both(rules, encoder)}
+
+
+DECODERS: dict[type, Rules] = {
+    deeplabv3.DeepLabV3Decoder: deeplabv3.SMP_NAMES,
+    fpn.FPNDecoder: fpn.SMP_NAMES,
+    linknet.LinkNetDecoder: linknet.SMP_NAMES,
+    manet.MANetDecoder: manet.SMP_NAMES,
+    pan.PANDecoder: pan.SMP_NAMES,
+    pspnet.PSPDecoder: pspnet.SMP_NAMES,
+    unet.UNetDecoder: unet.SMP_NAMES,
+    unetplusplus.UNetPlusPlusDecoder: unetplusplus.SMP_NAMES,
+    upernet.UPerNetDecoder: upernet.SMP_NAMES,
+}

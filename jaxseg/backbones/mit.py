@@ -200,16 +200,16 @@ TRANSFORMERS_NAMES: Rules = tuple(
             (rf"{stage}blocks\.(\d+)\.{theirs}", rf"stage{i + 1}_\1/{ours}", weight)
             for theirs, ours, weight in (
                 ("layernorm_before", "norm1", "scale"),
-                (r"attention\.q_proj", "attention/query", "kernel"),
-                (r"attention\.k_proj", "attention/key", "kernel"),
-                (r"attention\.v_proj", "attention/value", "kernel"),
-                (r"attention\.o_proj", "attention/out", "kernel"),
+                (r"attention\.q_proj", "attention/query", "kernel|dense"),
+                (r"attention\.k_proj", "attention/key", "kernel|dense"),
+                (r"attention\.v_proj", "attention/value", "kernel|dense"),
+                (r"attention\.o_proj", "attention/out", "kernel|dense"),
                 (r"attention\.sequence_reduction\.sequence_reduction", "attention/window", "kernel"),
                 (r"attention\.sequence_reduction\.layer_norm", "attention/window_norm", "scale"),
                 ("layernorm_after", "norm2", "scale"),
-                (r"mlp\.fc1", "expand", "kernel"),
+                (r"mlp\.fc1", "expand", "kernel|dense"),
                 (r"mlp\.dwconv\.dwconv", "depthwise", "kernel"),
-                (r"mlp\.fc2", "reduce", "kernel"),
+                (r"mlp\.fc2", "reduce", "kernel|dense"),
             )
         ),
     )
@@ -228,19 +228,46 @@ HUB_NAMES: Rules = tuple(
             (rf"encoder\.block\.{i}\.(\d+)\.{theirs}", rf"stage{i + 1}_\1/{ours}", weight)
             for theirs, ours, weight in (
                 ("layer_norm_1", "norm1", "scale"),
-                (r"attention\.self\.query", "attention/query", "kernel"),
-                (r"attention\.self\.key", "attention/key", "kernel"),
-                (r"attention\.self\.value", "attention/value", "kernel"),
-                (r"attention\.output\.dense", "attention/out", "kernel"),
+                (r"attention\.self\.query", "attention/query", "kernel|dense"),
+                (r"attention\.self\.key", "attention/key", "kernel|dense"),
+                (r"attention\.self\.value", "attention/value", "kernel|dense"),
+                (r"attention\.output\.dense", "attention/out", "kernel|dense"),
                 (r"attention\.self\.sr", "attention/window", "kernel"),
                 (r"attention\.self\.layer_norm", "attention/window_norm", "scale"),
                 ("layer_norm_2", "norm2", "scale"),
-                (r"mlp\.dense1", "expand", "kernel"),
+                (r"mlp\.dense1", "expand", "kernel|dense"),
                 (r"mlp\.dwconv\.dwconv", "depthwise", "kernel"),
-                (r"mlp\.dense2", "reduce", "kernel"),
+                (r"mlp\.dense2", "reduce", "kernel|dense"),
             )
         ),
     )
     for rule in _leaves(source, path, weight)
 )
 """Rules from the names in published files, which transformers had before version 5."""
+
+SMP_NAMES: Rules = tuple(
+    rule
+    for i in (1, 2, 3, 4)
+    for source, path, weight in (
+        (rf"patch_embed{i}\.proj", f"patches{i}", "kernel"),
+        (rf"patch_embed{i}\.norm", f"patches{i}_norm", "scale"),
+        (f"norm{i}", f"norm{i}", "scale"),
+        *(
+            (rf"block{i}\.(\d+)\.{theirs}", rf"stage{i}_\1/{ours}", weight)
+            for theirs, ours, weight in (
+                ("norm1", "norm1", "scale"),
+                (r"attn\.q", "attention/query", "kernel|dense"),
+                (r"attn\.kv", "attention/{key,value}", "kernel|dense"),
+                (r"attn\.proj", "attention/out", "kernel|dense"),
+                (r"attn\.sr", "attention/window", "kernel"),
+                (r"attn\.norm", "attention/window_norm", "scale"),
+                ("norm2", "norm2", "scale"),
+                (r"mlp\.fc1", "expand", "kernel|dense"),
+                (r"mlp\.dwconv\.dwconv", "depthwise", "kernel"),
+                (r"mlp\.fc2", "reduce", "kernel|dense"),
+            )
+        ),
+    )
+    for rule in _leaves(source, path, weight)
+)
+"""Rules from segmentation-models-pytorch's encoder, and the authors' own, where one layer gives keys and values."""

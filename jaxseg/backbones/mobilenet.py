@@ -306,10 +306,14 @@ def mobilenet_v3(
     width: float = 1.0,
     output_stride: int = 32,
     taps: str = "last",
+    padding: str = "torch",
+    epsilon: float = 1e-3,
     standardize: Standardize = IMAGENET,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> MobileNet:
     """Version 3, "large" or "small", times ``width``; ``output_stride=16`` is what torchvision calls dilated.
+
+    ``epsilon`` is torchvision's and TensorFlow's; timm's own networks have 1e-5.
 
     Raises:
       BadInput: another size.
@@ -328,7 +332,8 @@ def mobilenet_v3(
         activation=_HS,
         output_stride=output_stride,
         taps=taps,
-        epsilon=1e-3,
+        padding=padding,
+        epsilon=epsilon,
         standardize=standardize,
         dtype=dtype,
     )

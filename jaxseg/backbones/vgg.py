@@ -38,6 +38,8 @@ class VGG(nn.Module):
       padding: of every convolution but the first, in units of its dilation; 0 gives the valid front-end.
       first_padding: of conv1_1; FCN has 100 there.
       ceil_mode: whether pools keep the ragged last row and column, as Caffe does and torchvision does not.
+      taps: which map of a stride is taken: the "first", which the pool makes; or the "last", which the next block's
+        convolutions make of it, as in segmentation-models-pytorch and timm. ``c5`` is the last pool's in both.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -50,12 +52,17 @@ class VGG(nn.Module):
     padding: int = 1
     first_padding: int = 1
     ceil_mode: bool = False
+    taps: str = "first"
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
         """``{"c1".."c5"}`` of raw RGB: each block's map after its pool, at stride ``2**k`` up to ``output_stride``."""
+        if self.taps not in ("first", "last"):
+            raise BadInput(f"taps {self.taps!r} of VGG; there are 'first' and 'last'")
+        if self.taps == "last" and self.output_stride != 32:
+            raise BadInput(f"taps 'last' of VGG at output stride {self.output_stride}; there it is 32")
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of VGG; there are 8, 16 and 32")
         if self.pool_size not in (2, 3):
@@ -64,8 +71,8 @@ class VGG(nn.Module):
         overlap = self.pool_size - 2
         x = self.standardize(image).astype(self.dtype)
         maps = {}
-        # With statistics over the batch every row counts, so that none may be left out.
-        regular = self.padding == 1 and self.norm == "none" and not overlap
+        # With statistics over the batch every row counts, so that none may be left out; nor of maps that are taken.
+        regular = self.padding == 1 and self.norm == "none" and not overlap and self.taps == "first"
         margin = Margin(last=self.first_padding - 3) if regular else Margin()
         for k, convs in enumerate(self.blocks, 1):
             dilation = max(2 ** (k - 1) // self.output_stride, 1)
@@ -83,6 +90,8 @@ class VGG(nn.Module):
                     name=f"conv{k}_{i}",
                 )(x)
                 x = jax.nn.relu(norm(dtype=self.dtype, name=f"norm{k}_{i}")(x, train=train))
+            if self.taps == "last" and k > 1:
+                maps[f"c{k - 1}"] = x
             if pooled:
                 x = max_pool(x, self.pool_size, stride=2, padding=overlap, ceil_mode=self.ceil_mode)
                 margin = margin.after(convs - (k == 1), spare)
@@ -164,24 +173,25 @@ class VGGClassifier(nn.Module):
         return Dropout(self.dropout, name="fc7_dropout")(jax.nn.relu(x), train=train)
 
 
-def torchvision_names(blocks: tuple[int, ...], norm: str) -> Rules:
+def torchvision_names(blocks: tuple[int, ...], norm: str, *, features: str = r"features\.") -> Rules:
     """Rules from torchvision's, and timm's, ``features.N`` to this file's names; the classifier is left out.
 
     torchvision numbers layers, activations and pools in one sequence, so that the numbers depend on the variant.
+    ``features`` is what stands before the number: ``features_`` where timm made a network of features alone.
     """
     rules: list[tuple[str, str | None]] = []
     index = 0
     for k, convs in enumerate(blocks, 1):
         for i in range(1, convs + 1):
-            rules.append((rf"features\.{index}\.weight", f"conv{k}_{i}/kernel"))
-            rules.append((rf"features\.{index}\.bias", f"conv{k}_{i}/bias"))
+            rules.append((rf"{features}{index}\.weight", f"conv{k}_{i}/kernel"))
+            rules.append((rf"{features}{index}\.bias", f"conv{k}_{i}/bias"))
             if norm == "batch":
                 index += 1
-                rules.append((rf"features\.{index}\.weight", f"norm{k}_{i}/scale"))
-                rules.append((rf"features\.{index}\.bias", f"norm{k}_{i}/bias"))
-                rules.append((rf"features\.{index}\.running_mean", f"norm{k}_{i}/mean"))
-                rules.append((rf"features\.{index}\.running_var", f"norm{k}_{i}/var"))
-                rules.append((rf"features\.{index}\.num_batches_tracked", None))
+                rules.append((rf"{features}{index}\.weight", f"norm{k}_{i}/scale"))
+                rules.append((rf"{features}{index}\.bias", f"norm{k}_{i}/bias"))
+                rules.append((rf"{features}{index}\.running_mean", f"norm{k}_{i}/mean"))
+                rules.append((rf"{features}{index}\.running_var", f"norm{k}_{i}/var"))
+                rules.append((rf"{features}{index}\.num_batches_tracked", None))
             index += 2
         index += 1
     return (*rules, (r"(classifier|pre_logits|head)\..*", None))

@@ -1,5 +1,6 @@
 """Rules read backwards: the source name that a rule's regex would match, written down from the path that it gives."""
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,14 +31,29 @@ def source_name(path: str, rules: Rules, rename: Callable[[str], str | None]) ->
     for pattern, template in rules:
         if template is None:
             continue
-        parts = _parse(pattern)
-        values = None if parts is None else _groups(path, template.partition("|")[0], parts)
-        if parts is None or values is None:
+        parts, groups = _backwards(pattern, template.partition("|")[0])
+        match = None if groups is None else groups.fullmatch(path)
+        if match is None:
             continue
+        values = {int(name[1:]): value for name, value in match.groupdict().items()}
         name = "".join(part if isinstance(part, str) else _written(part, values) for part in parts)
-        if rename(name) == path:
+        if path in leads(rename(name)):
             return name
     return None
+
+
+def leads(path: str | None) -> tuple[str, ...]:
+    """The leaves that a rule's path names: itself, or one for each of the names in its braces."""
+    if not path:
+        return ()
+    braces = re.search(BRACES, path)
+    if braces is None:
+        return (path,)
+    before, after = path[: braces.start()], path[braces.end() :]
+    return tuple(f"{before}{part}{after}" for part in braces[1].split(","))
+
+
+BRACES = r"\{([^{}]*)\}"
 
 
 def _written(group: Group, values: dict[int, str]) -> str:
@@ -50,24 +66,27 @@ def _plain(pattern: str) -> str:
     return re.sub(r"\\(.)", r"\1", pattern)
 
 
-def _groups(path: str, template: str, parts: list[str | Group]) -> dict[int, str] | None:
-    """The groups' values in a path that was made from the template; None if it was not."""
+@functools.cache
+def _backwards(pattern: str, template: str) -> tuple[list[str | Group], re.Pattern[str] | None]:
+    """A rule's regex in parts, and what finds its groups' values in a path; None where it cannot be read backwards."""
+    parts = _parse(pattern)
+    if parts is None:
+        return [], None
     inside = {part.number: part for part in parts if isinstance(part, Group) and part.number}
     regex, seen = "", set()
     for text, number in re.findall(r"([^\\]*)(?:\\(\d+))?", template):
-        regex += re.escape(text)
+        regex += re.sub(r"\\{(.*?)\\}", lambda m: f"(?:{m[1].replace(',', '|')})", re.escape(text))
         if not number:
             continue
         if int(number) not in inside:
-            return None
+            return parts, None
         group = inside[int(number)]
         if number in seen:
             regex += f"(?P=g{number})"
         else:
             regex += f"(?P<g{number}>(?:{group.inside}){'?' if group.optional else ''})"
         seen.add(number)
-    match = re.fullmatch(regex, path)
-    return None if match is None else {int(n): match[f"g{n}"] for n in seen}
+    return parts, re.compile(regex)
 
 
 def _parse(pattern: str) -> list[str | Group] | None:

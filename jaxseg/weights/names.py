@@ -4,9 +4,11 @@ Rules stand beside each architecture as pairs ``(regex, path)``. A regex must ma
 use its groups (``\\1``) and leads to a leaf of the target without the collection: ``layer1_0/norm1/mean``. None leaves
 the entry out on purpose. The first rule that matches decides. Behind a bar the path may say how the source's numbers
 lie, ``"up/kernel|iohw"``, see :data:`jaxseg.weights.layouts.LAYOUTS`; without it they lie as in torch's convolutions
-and dense layers.
+and dense layers. With names in braces, ``attention/{key,value}/kernel``, the source is cut along its first axis into as
+many equal parts, which fill the leaves in that order.
 """
 
+import functools
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxseg.types import BadInput, Rules
-from jaxseg.weights.inverse import source_name
+from jaxseg.weights.inverse import leads, source_name
 from jaxseg.weights.layouts import lay_back, lay_out
 
 TELLING = 24
@@ -64,25 +66,27 @@ def convert_sparing(
     kept: list[str] = []
     faults: list[tuple[str, str]] = []
     for name, value in source.items():
-        path, layout = _match(name, rules)
-        if path is None:
+        wanted, layout = _match(name, rules)
+        if wanted is None:
             continue
-        if not path:
+        if not wanted:
             unused.append(name)
             faults.append((name, "no rule knows this name"))
-        elif path not in leaves:
-            unused.append(name)
-            faults.append((name, f"the model has no {path}"))
-        elif path in filled:
-            faults.append((name, f"{path} was already filled by {origin[path]}"))
-        else:
+        for path, part in _parts(wanted, np.asarray(value)):
+            if path not in leaves:
+                unused.append(name)
+                faults.append((name, f"the model has no {path}"))
+                continue
+            if path in filled:
+                faults.append((name, f"{path} was already filled by {origin[path]}"))
+                continue
             key, leaf = leaves[path]
-            array = lay_out(np.asarray(value), tuple(leaf.shape), key[-1], layout)
+            array = lay_out(part, tuple(leaf.shape), key[-1], layout)
             if array is None and path in spared:
                 kept.append(path)
                 array = np.asarray(leaf)
             if array is None:
-                faults.append((name, f"shape {tuple(np.shape(value))} does not fit {path} of {tuple(leaf.shape)}"))
+                faults.append((name, f"shape {np.shape(value)} does not fit {path} of {tuple(leaf.shape)}"))
             filled[path] = np.zeros(0) if array is None else array.astype(leaf.dtype)
             origin[path] = name
     for path in spared:
@@ -110,16 +114,20 @@ def restore(variables: Mapping[str, Any], rules: Rules) -> dict[str, np.ndarray]
     Raises:
       BadInput: a path to which no rule leads from a name that can be written down.
     """
-    found: dict[str, np.ndarray] = {}
+    parts: dict[str, dict[str, np.ndarray]] = {}
     lost = []
     for path, (key, leaf) in _leaves(variables).items():
         name = source_name(path, rules, lambda name: _match(name, rules)[0])
         if name is None:
             lost.append(path)
-        elif name in found:
-            raise BadInput(f"two weights would be called {name}")
         else:
-            found[name] = lay_back(np.asarray(leaf), key[-1], _match(name, rules)[1])
+            parts.setdefault(name, {})[path] = lay_back(np.asarray(leaf), key[-1], _match(name, rules)[1])
+    found: dict[str, np.ndarray] = {}
+    for name, those in parts.items():
+        order = leads(_match(name, rules)[0])
+        lost += [path for path in order if path not in those]
+        whole = [those[path] for path in order if path in those]
+        found[name] = whole[0] if len(whole) == 1 else np.concatenate(whole)
     if lost:
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise BadInput(f"no rule leads back from {', '.join(lost[:3])}{more}")
@@ -129,14 +137,22 @@ def restore(variables: Mapping[str, Any], rules: Rules) -> dict[str, np.ndarray]
 
 
 def rename(name: str, rules: Rules) -> str | None:
-    """The path that the first matching rule gives; "" if no rule matches, None if the entry is to be left out."""
+    """The path that the first matching rule gives, braces and all; "" if none matches, None if it is to be left out."""
     return _match(name, rules)[0]
+
+
+def _parts(path: str, value: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """The leaves that a path names, each with its part of the value; with the whole if it cannot be cut."""
+    paths = leads(path)
+    if len(paths) < 2 or not value.ndim or len(value) % len(paths):
+        return [(each, value) for each in paths]
+    return list(zip(paths, np.split(value, len(paths)), strict=True))
 
 
 def _match(name: str, rules: Rules) -> tuple[str | None, str]:
     """The path without its layout, and the layout."""
     for pattern, path in rules:
-        match = re.fullmatch(pattern, name)
+        match = _compiled(pattern).fullmatch(name)
         if match:
             if path is None:
                 return None, ""
@@ -144,6 +160,12 @@ def _match(name: str, rules: Rules) -> tuple[str | None, str]:
             path, _, layout = whole.partition("|")
             return path, layout
     return "", ""
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Every rule meets every name, and networks have more rules than ``re`` remembers."""
+    return re.compile(pattern)
 
 
 def _leaves(target: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], Any]]:

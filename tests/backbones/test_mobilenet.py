@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.backbones import mobilenet
+from jaxseg.backbones import mobilenet, mobilenet_timm
 from jaxseg.backbones.mobilenet import (
     TORCHVISION_V2_NAMES,
     TORCHVISION_V3_NAMES,
@@ -13,6 +13,7 @@ from jaxseg.backbones.mobilenet import (
     mobilenet_v2,
     mobilenet_v3,
 )
+from jaxseg.layers.standardize import CENTRED
 from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
 from tests.oracles.torch_side import F, assert_agree, random_image, random_variables, randomise, state, to_torch, torch
@@ -78,6 +79,30 @@ def test_v3_equals_torchvision(size, options, ends):
     compare(reference, mobilenet_v3(size, width=0.25, **options), ends, [(37, 51)])
 
 
+TIMM = {
+    "mobilenetv1_100": (mobilenet_v1(standardize=CENTRED), mobilenet_timm.V1_NAMES),
+    "mobilenetv2_050": (mobilenet_v2(width=0.5, last=0), mobilenet_timm.V2_NAMES),
+    "mobilenetv3_small_100": (mobilenet_v3("small", epsilon=1e-5), mobilenet_timm.v3_names("small")),
+    "tf_mobilenetv3_small_100": (mobilenet_v3("small", padding="SAME"), mobilenet_timm.v3_names("small")),
+}
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_equals_timm(name):
+    """The maps that it takes as features."""
+    torchvision_or_skip()
+    timm = pytest.importorskip("timm", reason="the oracle is timm")
+    torch.manual_seed(0)
+    theirs = randomise(timm.create_model(name, pretrained=False, features_only=True))
+    model, rules = TIMM[name]
+    variables, image = convert(state(theirs), shapes_of(model), rules), random_image(64, 96)
+    ours = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image)
+    with torch.no_grad():
+        maps = theirs(to_torch(model.standardize(image)))
+    for k, reference in enumerate(maps, 1):
+        assert_agree(ours[f"c{k}"], reference)
+
+
 def test_counts_are_the_published_ones():
     """torchvision's count with their classifiers, which are not ours; version 1 as in its paper (4.2 million)."""
     assert count(mobilenet_v2()) == 3_504_872 - 1281 * 1000
@@ -107,6 +132,7 @@ def test_same_padding_puts_the_odd_zero_at_the_end():
         (lambda: mobilenet_v2(padding="same"), "there are 'torch' and 'SAME'"),
         (lambda: mobilenet_v3(taps="middle"), "there are 'first' and 'last'"),
         (lambda: mobilenet_v3("medium"), "there are 'large' and 'small'"),
+        (lambda: mobilenet_timm.v3_names("medium"), "there are 'large' and 'small'"),
     ],
 )
 def test_mistakes_are_named(fault, message):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxseg.backbones import resnet, vgg
+from jaxseg.backbones import mobilenet, mobilenet_timm, resnet, vgg
 from jaxseg.backbones.resnet import CAFFE2_NAMES, DETECTRON2_NAMES, TORCHVISION_NAMES
 from jaxseg.layers.standardize import MSRA
 from jaxseg.types import BadInput
@@ -101,10 +101,13 @@ def test_an_unknown_name_is_refused():
         ("resnext50_32x4d", resnet.resnet(50, groups=32, width_per_group=4), TORCHVISION_NAMES),
         ("vgg16", vgg.VGG(), vgg.torchvision_names(vgg.VGG16, "none")),
         ("vgg11_bn", vgg.VGG(vgg.VGG11, norm="batch"), vgg.torchvision_names(vgg.VGG11, "batch")),
+        ("mobilenetv1_100", mobilenet.mobilenet_v1(), mobilenet_timm.V1_NAMES),
+        ("mobilenetv2_140", mobilenet.mobilenet_v2(width=1.4), mobilenet_timm.V2_NAMES),
+        ("mobilenetv3_large_100", mobilenet.mobilenet_v3("large"), mobilenet_timm.v3_names("large")),
     ],
 )
 def test_timms_networks_fill_them(name, model, rules):
-    """Every weight under timm's names; the numbers are compared under torchvision's, which are the same."""
+    """Every weight under timm's names; the numbers are compared by benchmarks/parity.py."""
     torchvision_or_skip()
     timm = pytest.importorskip("timm", reason="the names are timm's (extra 'parity')")
     with torch.device("meta"):

@@ -66,6 +66,23 @@ def test_equals_torchvision(blocks, letter, norm):
             assert_agree(ours[f"c{k}"], pool)
 
 
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_last_map_of_a_stride_is_the_one_before_the_next_pool(norm):
+    """As segmentation-models-pytorch and timm take them."""
+    model, image = VGG(VGG11, width=4, norm=norm, taps="last"), random_image(64, 96)
+    variables = random_variables(model, image, train=False)
+    maps = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image)
+    r, x = Reader(variables), to_torch(model.standardize(image))
+    for k, convs in enumerate(VGG11, 1):
+        for i in range(1, convs + 1):
+            x = r.conv(f"conv{k}_{i}", x, padding=1)
+            x = F.relu(r.norm(f"norm{k}_{i}", x) if norm == "batch" else x)
+        if k > 1:
+            assert_agree(maps[f"c{k - 1}"], x)
+        x = F.max_pool2d(x, 2)
+    assert_agree(maps["c5"], x)
+
+
 def test_classifier_equals_the_fully_connected_layers():
     linear = torch.nn.Linear
     reference = torch.nn.ModuleDict(
@@ -175,6 +192,14 @@ def test_ceil_mode_keeps_the_ragged_edge():
     assert [maps[f"c{k}"].shape[1:3] for k in (1, 2, 5)] == [(17, 16), (9, 8), (2, 1)]
 
 
-def test_bad_output_stride():
-    with pytest.raises(BadInput, match="there are 8, 16 and 32"):
-        VGG(output_stride=4).init(jax.random.key(0), random_image(32, 32), train=False)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output_stride": 4}, "there are 8, 16 and 32"),
+        ({"taps": "all"}, "there are 'first' and 'last'"),
+        ({"taps": "last", "output_stride": 8}, "'last' of VGG at output stride 8"),
+    ],
+)
+def test_mistakes_are_named(options, message):
+    with pytest.raises(BadInput, match=message):
+        VGG(**options).init(jax.random.key(0), random_image(32, 32), train=False)

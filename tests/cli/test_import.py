@@ -37,6 +37,23 @@ def photo(folder):
     return folder / "photo.png"
 
 
+def labels_agree(network, folder, jaxseg):
+    """``folder/model`` labels a photo as the network does, which torchvision's statistics go before."""
+    import torch
+
+    path = photo(folder)
+    said = jaxseg("predict", folder / "model", path, "--out", folder / "out")
+    assert said.status == 0, said.err
+    with Image.open(folder / "out" / "photo_label.png") as drawn:
+        ours = np.asarray(drawn)
+    image = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None] / 255
+    mean, std = (torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        theirs = network((image - mean) / std)["out"][0].argmax(0).numpy()
+    assert len(np.unique(theirs)) > 1
+    assert (ours == theirs).mean() >= 0.999
+
+
 WITHOUT_TORCH = """
 import socket, sys
 for name in ("torch", "torchvision"):
@@ -50,8 +67,6 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_import_then_predict_as_torchvision(published, tmp_path, jaxseg):
-    import torch
-
     folder, network = published
     words = ["import", folder / "fcn.pth", *MODEL, "--set", "num_classes=7", "--out", tmp_path / "model"]
     command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, words)]
@@ -60,22 +75,26 @@ def test_import_then_predict_as_torchvision(published, tmp_path, jaxseg):
     assert "aux_head: the file has no weights of this shape" in done.stdout
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"card.json", "weights.safetensors"}
 
-    path = photo(tmp_path)
-    said = jaxseg("predict", tmp_path / "model", path, "--out", tmp_path / "out")
-    assert said.status == 0, said.err
-    with Image.open(tmp_path / "out" / "photo_label.png") as drawn:
-        ours = np.asarray(drawn)
-    image = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None] / 255
-    mean, std = (torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    with torch.no_grad():
-        theirs = network((image - mean) / std)["out"][0].argmax(0).numpy()
-    assert len(np.unique(theirs)) > 1
-    assert (ours == theirs).mean() >= 0.999
-
+    labels_agree(network, tmp_path, jaxseg)
     card = json.loads((tmp_path / "model" / "card.json").read_text())
     assert card["origin"]["implementation"] == "torchvision"
     assert card["name"] == "fcn_resnet50"
     assert jaxseg("evaluate", tmp_path / "model").err[0].count("has no recipe") == 1
+
+
+def test_a_mobile_network_too(tmp_path, jaxseg):
+    torch = pytest.importorskip("torch", reason="the weights are torch's (extra 'parity')")
+    models = torchvision_or_skip().models.segmentation
+    from tests.oracles.torch_side import randomise
+
+    torch.manual_seed(0)
+    build = models.lraspp_mobilenet_v3_large
+    network = randomise(build(weights=None, weights_backbone=None, num_classes=7))
+    torch.save(network.state_dict(), tmp_path / "lraspp.pth")
+    words = ("--model", "lraspp_mobilenet_v3_large", "--set", "num_classes=7", "--out", tmp_path / "model")
+    said = jaxseg("import", tmp_path / "lraspp.pth", *words)
+    assert said.status == 0, said.err
+    labels_agree(network, tmp_path, jaxseg)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ BELOW: dict[str, set[str]] = {
     "data": {"types"},
     "pieces": {"types"},
     "override": {"types", "pieces"},
+    "foreign_encoders": {"types", "layers", "backbones"},
     "windows": {"types"},
     "turns": {"types"},
     "recipe": {"types", "override"},

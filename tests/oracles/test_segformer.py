@@ -9,7 +9,7 @@ from jaxseg.backbones import mit
 from jaxseg.models.semantic import segformer
 from jaxseg.registry import find
 from jaxseg.types import BadInput
-from jaxseg.weights.names import convert, rename
+from jaxseg.weights.names import convert, rename, restore
 from tests.oracles.torch_side import F, assert_agree, random_image, random_variables, randomise, state, to_torch, torch
 from tests.torchvision_cpu import torchvision_or_skip
 
@@ -77,6 +77,19 @@ PUBLISHED = {
     "decode_head.linear_fuse.weight": "fuse/conv/kernel",
     "decode_head.classifier.bias": "classifier/bias",
 }
+
+
+def test_what_goes_out_has_their_shapes():
+    """Dense layers are no convolutions of 1x1 there."""
+    theirs = reference(depths=(1,) * 4, hidden_sizes=(8, 16, 30, 32), decoder_hidden_size=24, num_labels=5).state_dict()
+    backbone = mit.MiT(depths=(1,) * 4, widths=(8, 16, 30, 32), epsilon=1e-5)
+    model = segformer.SegFormer(backbone=backbone, num_classes=5, features=24)
+    target = jax.eval_shape(lambda: model.init(jax.random.key(0), random_image(64, 64)))
+    source = {name: value.numpy() for name, value in theirs.items()}
+    back = restore(convert(source, target, segformer.TRANSFORMERS_NAMES), segformer.TRANSFORMERS_NAMES)
+    assert back.keys() == source.keys()
+    for name, value in source.items():
+        np.testing.assert_array_equal(back[name], value, err_msg=name)
 
 
 def test_names_of_published_files():

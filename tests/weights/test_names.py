@@ -193,6 +193,42 @@ def test_rules_read_backwards(rule, path, name):
             restore({"params": {"kernel": np.zeros(1)}}, (rule,))
 
 
+FUSED = (
+    (r"(a|b)\.kv\.weight", r"\1/{key,value}/kernel|dense"),
+    (r"(a|b)\.kv\.bias", r"\1/{key,value}/bias"),
+)
+
+
+def fused():
+    leaves = {"kernel": np.zeros((1, 1, 5, 3), np.float32), "bias": np.zeros(3, np.float32)}
+    wanted = {"params": {"a": {"key": leaves, "value": leaves}}}
+    rng = np.random.default_rng(0)
+    theirs = {"a.kv.weight": rng.random((6, 5), np.float32), "a.kv.bias": rng.random(6, np.float32)}
+    return theirs, wanted
+
+
+def test_a_source_is_cut_into_the_leaves_in_braces():
+    theirs, wanted = fused()
+    ours = convert(theirs, wanted, FUSED)["params"]["a"]
+    np.testing.assert_array_equal(ours["key"]["kernel"][0, 0], theirs["a.kv.weight"][:3].T)
+    np.testing.assert_array_equal(ours["value"]["kernel"][0, 0], theirs["a.kv.weight"][3:].T)
+    np.testing.assert_array_equal(ours["value"]["bias"], theirs["a.kv.bias"][3:])
+    back = restore({"params": {"a": ours}}, FUSED)
+    assert back.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(back[name], value)
+
+
+def test_what_cannot_be_cut_or_joined():
+    theirs, wanted = fused()
+    with pytest.raises(BadInput, match=r"a\.kv\.bias: shape \(7,\) does not fit a/key/bias of \(3,\)"):
+        convert({**theirs, "a.kv.bias": np.zeros(7)}, wanted, FUSED)
+    ours = convert(theirs, wanted, FUSED)
+    del ours["params"]["a"]["value"]["bias"]
+    with pytest.raises(BadInput, match="no rule leads back from a/value/bias"):
+        restore(ours, FUSED)
+
+
 def test_an_unknown_layout():
     with pytest.raises(BadInput, match=r"'oihv'.*'ohwi' or 'iohw'"):
         convert(source(), target(), ((r"layer1\.conv\.weight", "layer1/conv/kernel|oihv"), *RULES))

@@ -41,10 +41,10 @@ class MANetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c1".."c5"}`` -> a map at the image's resolution."""
+        """``{"c1".."c5"}``, or ``c2`` on, as a transformer gives them, -> a map at the image's resolution."""
         x = PositionAttention(self.attention, dtype=self.dtype, name="centre")(maps["c5"])
         for i, channels in enumerate(self.features):
-            if i < 4:
+            if f"c{4 - i}" in maps:
                 fuse = FusionAttention(self.reduction, dtype=self.dtype, name=f"block{i}")
                 x = fuse(x, maps[f"c{4 - i}"], train=train)
             else:

@@ -66,7 +66,7 @@ TRANSFORMERS_NAMES: Rules = (
         (rf"decode_head\.{layers}\.{k - 2}\.proj\.{source}", f"linear{k}/{leaf}")
         for layers in ("linear_projections", "linear_c")
         for k in (2, 3, 4, 5)
-        for source, leaf in (("weight", "kernel"), ("bias", "bias"))
+        for source, leaf in (("weight", "kernel|dense"), ("bias", "bias"))
     ),
     (r"decode_head\.linear_fuse\.weight", "fuse/conv/kernel"),
     (r"decode_head\.batch_norm\.weight", "fuse/norm/scale"),

@@ -175,30 +175,39 @@ class UNetDecoder(nn.Module):
 
     Attributes:
       features: channels after each of the five steps, coarse to fine.
+      centre: whether two convolutions of ``c5``'s channels come before them, as the library has it on its VGGs.
       dtype: compute dtype.
     """
 
     features: tuple[int, ...] = (256, 128, 64, 32, 16)
+    centre: bool = False
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c1".."c5"}`` -> a map at the image's resolution."""
+        """``{"c1".."c5"}``, or ``c2`` on, as a transformer gives them, -> a map at the image's resolution."""
         x = maps["c5"]
+        for j in (1, 2) if self.centre else ():
+            x = jax.nn.relu(ConvNorm(x.shape[-1], dtype=self.dtype, name=f"centre{j}")(x, train=train))
         for i, channels in enumerate(self.features):
-            if i < 4:
-                skip = maps[f"c{4 - i}"]
+            skip = maps.get(f"c{4 - i}")
+            if skip is None:
+                x = resize_nearest(x, (2 * x.shape[1], 2 * x.shape[2]))
+            else:
                 x = resize_nearest(x, (skip.shape[1], skip.shape[2]))
                 x = jnp.concatenate([x, skip], axis=-1)
-            else:
-                x = resize_nearest(x, (2 * x.shape[1], 2 * x.shape[2]))
             for j in (1, 2):
                 x = jax.nn.relu(ConvNorm(channels, dtype=self.dtype, name=f"block{i}_conv{j}")(x, train=train))
         return x
 
 
 SMP_NAMES: Rules = smp_names(
-    resnet.TORCHVISION_NAMES, torch_names(r"decoder\.blocks\.(\d)\.conv(\d)", r"decoder/block\1_conv\2")
+    resnet.TORCHVISION_NAMES,
+    (
+        *torch_names(r"decoder\.blocks\.(\d)\.conv(\d)", r"decoder/block\1_conv\2"),
+        *torch_names(r"decoder\.center\.0", "decoder/centre1"),
+        *torch_names(r"decoder\.center\.1", "decoder/centre2"),
+    ),
 )
 """Rules from ``Unet`` of segmentation-models-pytorch on a ResNet."""
 
