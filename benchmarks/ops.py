@@ -9,6 +9,7 @@ extra ``parity``.
 
 import argparse
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -251,7 +252,7 @@ def _torch_calls(row: Row, arrays: list[np.ndarray], g: np.ndarray, layout: torc
 def main() -> None:
     """Measure, print, and write if asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name contains this")
+    parser.add_argument("--only", default="", metavar="REGEX", help="rows in whose name this is found")
     parser.add_argument("--repeats", type=int, default=15, help="turns at most for each row (default 15)")
     parser.add_argument("--budget", type=float, default=4.0, help="seconds at most for each row (default 4)")
     parser.add_argument("--quick", action="store_true", help="three turns: only to see that everything runs")
@@ -266,7 +267,7 @@ def main() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     results = []
     for row in rows():
-        if options.only in row.name:
+        if re.search(options.only, row.name):
             repeats, budget = (3, 0.5) if options.quick else (options.repeats, options.budget)
             taken = measure_row(row, repeats=repeats, budget_s=budget, plain=options.plain, clock=clock)
             for result in taken:
