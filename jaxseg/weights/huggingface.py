@@ -82,7 +82,7 @@ def fetch(hosted: Hosted, folder: Path, endpoint: str) -> Path:
         "endpoint": endpoint,
         "local_files_only": offline,
     }
-    with _errors(str(hosted), offline), _quiet_unless_seen(library):
+    with _errors(str(hosted), offline), _quiet_unless_seen():
         if hosted.file:
             path = Path(library.hf_hub_download(hosted.repository, hosted.file, **common))
             _check(path, str(hosted))
@@ -108,7 +108,7 @@ def push(folder: Path, repository: str, endpoint: str, *, private: bool = False,
         raise BadInput(f"{repository!r} is no repository; it is ORG/REPO")
     library = _library()
     hub = library.HfApi(endpoint=endpoint)
-    with _errors(f"hf:{repository}", offline=False), _quiet_unless_seen(library):
+    with _errors(f"hf:{repository}", offline=False), _quiet_unless_seen():
         hub.create_repo(repository, private=private, exist_ok=True)
         done = hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=message or "A model of jaxseg")
         return str(done.commit_url)
@@ -154,9 +154,9 @@ def _line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_unless_seen(library: Any) -> Iterator[None]:
+def _quiet_unless_seen() -> Iterator[None]:
     """The library's progress bars only on a terminal."""
-    tools = library.utils
+    tools = importlib.import_module("huggingface_hub.utils")  # which the library itself loads only when it needs it
     if sys.stderr.isatty() or tools.are_progress_bars_disabled():
         yield
         return

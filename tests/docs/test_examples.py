@@ -1,4 +1,5 @@
-"""The documentation's examples: ``python`` blocks run, page by page, in the order of reading; commands are parsed.
+"""The documentation's examples: ``python`` blocks run, page by page, in the order of reading; commands are parsed,
+and those about weights run in ``test_commands.py``.
 
 The blocks of a page share their names, as a reader's session would; functions called ``test_*`` are then called too.
 A block behind the line ``<!-- not run: why -->`` is left alone.
@@ -53,17 +54,16 @@ def test_the_readme_has_an_example():
     assert blocks(ROOT / "README.md")
 
 
-def commands() -> list[list[str]]:
+def commands_of(path: Path) -> list[list[str]]:
     """The words of every ``jaxseg ...`` line in the shell blocks, without ``.venv/bin/`` and comments."""
     found = []
-    for path in PAGES:
-        for block in re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-            lines = re.findall(r"(?:^|/)(jaxseg .*)$", block, re.MULTILINE)
-            found += [shlex.split(line, comments=True)[1:] for line in lines]
+    for block in re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        lines = re.findall(r"(?:^|/)(jaxseg .*)$", block, re.MULTILINE)
+        found += [shlex.split(line, comments=True)[1:] for line in lines]
     return found
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
+@pytest.mark.parametrize("words", [words for path in PAGES for words in commands_of(path)], ids=" ".join)
 def test_the_commands_are_understood(words, monkeypatch):
     monkeypatch.chdir(ROOT)
     command, arguments = app, list(words)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import http.server
+import importlib
 import json
 import threading
 
@@ -100,6 +101,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def hub(tmp_path, monkeypatch):
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     made.files, made.seen, made.corrupts = {}, [], False
+    # In a new process the library has not loaded its parts yet.
+    monkeypatch.delattr(importlib.import_module("huggingface_hub"), "utils", raising=False)
     made.address = f"http://127.0.0.1:{made.server_address[1]}"
     monkeypatch.setenv("HF_ENDPOINT", made.address)
     monkeypatch.setenv("HF_TOKEN", "hf_writer")
