@@ -8,7 +8,8 @@ from tests.torchvision_cpu import torchvision_or_skip
 NOTE = """\
 segmentation-models-pytorch refuses sides that its encoder's stride does not divide. An odd image is padded for it by
 repeating the last row and column, as our networks do it inside, and its logits are cropped. Its DeepLab v3+ sees two
-even images: its enlargements are by whole factors, where ours, as the paper's, are to the image's size.
+even images: its enlargements are by whole factors, where ours, as the paper's, are to the image's size. Networks on
+other encoders than ResNets are not in the registry: a saved folder's `config.json` describes them.
 """
 
 

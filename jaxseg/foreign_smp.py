@@ -253,7 +253,7 @@ def _deeplabv3(options: Options, classes: int) -> tuple[nn.Module, Rules]:
         dropout=options.get("decoder_aspp_dropout", 0.5),
     )
     rules = deeplabv3.SMP_NAMES
-    return _pair(decoder, rules, options, classes, output_stride=stride, kernel_size=1)
+    return _pair(decoder, rules, options, classes, output_stride=stride, multiple=stride, kernel_size=1)
 
 
 def _deeplabv3plus(options: Options, classes: int) -> tuple[nn.Module, Rules]:
