@@ -132,7 +132,7 @@ def image_of(size: tuple[int, int], batch: int = 2) -> jnp.ndarray:
 
 def shallow(model: Any) -> Any:
     """The model with one block a stage where its backbone repeats them: what fits does not depend on how often."""
-    backbone = getattr(model, "backbone", None)
+    backbone: Any = getattr(model, "backbone", None)
     if not hasattr(backbone, "depths"):
         return model
     *depths, last = backbone.depths
