@@ -1,7 +1,7 @@
 # `make check` is what CI runs. On a fresh clone say `make setup` first.
 PYTHON ?= .venv/bin/python
 
-.PHONY: setup check lint types test docs catalogue onnx-env format clean
+.PHONY: setup check lint types test slow docs catalogue onnx-env format clean
 
 setup: ## a virtual environment with everything that `make check` needs
 	python3 -m venv .venv
@@ -18,6 +18,9 @@ types:
 
 test:
 	$(PYTHON) -m pytest
+
+slow: ## what `make test` leaves out: every family of the zoo learns, the deepest backbones
+	$(PYTHON) -m pytest -m slow
 
 docs: ## into docs/_build/html; warnings are errors
 	$(PYTHON) -m sphinx -W --keep-going -q -b html docs docs/_build/html

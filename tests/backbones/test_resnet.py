@@ -44,6 +44,17 @@ def test_equals_torchvision(layers):
     compare(reference, resnet(layers), [(64, 64), (37, 51)] if layers == 50 else [(37, 51)])
 
 
+@pytest.mark.parametrize("layers", [101, 152])
+def test_deep_has_a_place_for_each_of_torchvisions_weights(layers):
+    """Nothing runs: beside ResNet-50, which equals torchvision's, the deep ones have more of the same blocks."""
+    model = resnet(layers)
+    target = jax.eval_shape(lambda: model.init(jax.random.key(0), random_image(33, 33), train=False))
+    reference = torchvision_or_skip().models.get_model(f"resnet{layers}", weights=None)
+    assert jax.tree.map(np.shape, convert(state(reference), target, TORCHVISION_NAMES)) == jax.tree.map(
+        np.shape, target
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layers", [101, 152])
 def test_deep_equals_torchvision(layers):

@@ -15,7 +15,7 @@ import pytest
 from flax import traverse_util
 
 from jaxseg import registry
-from tests.contracts.zoo import image_of, output_size, sizes
+from tests.contracts.zoo import image_of, output_size, shallow, sizes
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 NAMES = list(registry.entries())
@@ -23,17 +23,22 @@ catalogue = runpy.run_path(str(Path(__file__).resolve().parents[2] / "docs" / "c
 
 
 @functools.cache
-def traced(name):
-    """(model, shapes of its outputs, shapes of its variables) at the builder's defaults, for floats."""
-    model = registry.create_model(name)
+def of_model(model):
+    """Shapes of its outputs and of its variables, for floats of the first size."""
     image = image_of(sizes(model)[0]).astype(jnp.float32)
-    return model, *jax.eval_shape(functools.partial(model.init_with_output, jax.random.key(0)), image)
+    return jax.eval_shape(functools.partial(model.init_with_output, jax.random.key(0)), image)
 
 
 @functools.cache
-def trained(name):
-    """The same in training, for images of the last size."""
+def traced(name):
+    """(model, shapes of its outputs, shapes of its variables) at the builder's defaults."""
     model = registry.create_model(name)
+    return model, *of_model(model)
+
+
+@functools.cache
+def trained(model):
+    """As ``of_model``, but in training, for bytes of the last size."""
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     return jax.eval_shape(
         functools.partial(model.init_with_output, keys, train=True), image_of(sizes(model)[-1], batch=1)
@@ -42,8 +47,10 @@ def trained(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs(name):
-    model, first, variables = traced(name)
-    last = jax.eval_shape(model.apply, variables, image_of(sizes(model)[-1]).astype(jnp.uint8))
+    """Of images of two sizes, as floats and as bytes; the second by the network of one block a stage."""
+    model, first, _ = traced(name)
+    brief = shallow(model)
+    last = jax.eval_shape(brief.apply, of_model(brief)[1], image_of(sizes(model)[-1]).astype(jnp.uint8))
     assert set(last) == {"logits"}
     for size, outputs in zip(sizes(model), (first, last), strict=True):
         assert outputs["logits"].shape == (2, *output_size(model, size), model.num_classes)
@@ -53,7 +60,8 @@ def test_outputs(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_training_outputs(name):
     """Training may add auxiliary logits of the same shape."""
-    model, outputs = traced(name)[0], trained(name)[0]
+    model = traced(name)[0]
+    outputs = trained(shallow(model))[0]
     assert "logits" in outputs
     assert all(name == "logits" or name.startswith("aux_logits") for name in outputs)
     assert {leaf.shape for leaf in outputs.values()} == {(1, *output_size(model, sizes(model)[-1]), model.num_classes)}
@@ -62,8 +70,9 @@ def test_training_outputs(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_variables_do_not_depend_on_the_call(name):
     """Neither on ``train`` nor on the image's size: heads own their parameters either way."""
-    variables = traced(name)[2]
-    assert trained(name)[1] == variables
+    model = shallow(traced(name)[0])
+    variables = of_model(model)[1]
+    assert trained(model)[1] == variables
     assert set(variables) <= {"params", "batch_stats"}
 
 

@@ -128,3 +128,13 @@ def image_of(size: tuple[int, int], batch: int = 2) -> jnp.ndarray:
     import numpy as np
 
     return jnp.asarray(np.random.default_rng(0).integers(0, 256, (batch, *size, 3), dtype=np.uint8))
+
+
+def shallow(model: Any) -> Any:
+    """The model with one block a stage where its backbone repeats them: what fits does not depend on how often."""
+    backbone: Any = getattr(model, "backbone", None)
+    if not hasattr(backbone, "depths"):
+        return model
+    *depths, last = backbone.depths
+    kept = last if getattr(backbone, "multi_grid", ()) else 1
+    return model.clone(backbone=backbone.clone(depths=(*(1 for _ in depths), kept)))

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 
 from jaxseg.data import sets
 from jaxseg.data.sets import camvid
@@ -25,7 +24,6 @@ def test_counts_and_both_weights_by_hand():
     assert np.allclose(median_frequency(counts.pixels), [1 / 8, 1, 1, 0])
 
 
-@pytest.mark.slow
 def test_camvids_weights_are_those_of_its_annotations(tmp_path):
     source = shared_data("camvid")
     stats = json.loads((source / "stats.json").read_text())

@@ -19,6 +19,7 @@ from jaxseg.weights.inverse import source_name
 from jaxseg.weights.names import rename
 from jaxseg.weights.pretrained import Pretrained
 from jaxseg.weights.together import Only, Together
+from tests.contracts.zoo import shallow
 from tests.laws.tree import ROOT
 
 FILES = sorted((ROOT / "experiments").glob("[!_]*.py"))
@@ -76,16 +77,6 @@ def terms_of(model, task, shapes):
         return variables, task.loss(outputs, batch), outputs
 
     return jax.eval_shape(forward, batch)
-
-
-def shallow(model):
-    """The model with one block a stage where its backbone repeats them: what fits does not depend on how often."""
-    backbone = getattr(model, "backbone", None)
-    if not hasattr(backbone, "depths"):
-        return model
-    *depths, last = backbone.depths
-    kept = last if getattr(backbone, "multi_grid", ()) else 1
-    return model.clone(backbone=backbone.clone(depths=(*(1 for _ in depths), kept)))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -64,7 +64,6 @@ def straight(tmp_path_factory):
     return data, workdir
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_run_ends_bit_identical(straight, tmp_path, workers):
     data, reference = straight

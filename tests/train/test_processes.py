@@ -53,7 +53,6 @@ def two_processes(placement, workdir):
     return [out.splitlines()[-1] for out, _ in told]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("placement", ["sharded", "replicated"])
 def test_two_processes_train_as_one(tmp_path, placement):
     one, two = tmp_path / "one", tmp_path / "two"
