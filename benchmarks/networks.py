@@ -262,6 +262,8 @@ def main() -> None:
         measure.serve(make_call(next(row for row in rows if row.model == model), mode, column))
         return
     results, remarks = [], []
+    about = measure.machine()
+    title = f"Networks, median ms on {about['processor']}, {about['cores']} cores"
     for row in rows:
         modes = [mode for mode in MODES if re.search(options.only, f"{row.model}: {mode}")]
         if modes and row.missing:
@@ -273,13 +275,11 @@ def main() -> None:
             times = "  ".join(f"{c} {ms:.0f}" for c, ms in result.median_ms.items())
             print(f"{result.name:28s} {result.ratio:5.2f}   {times}", file=sys.stderr, flush=True)
             results.append(result)
-    about = measure.machine()
-    title = f"Networks, median ms on {about['processor']}, {about['cores']} cores"
+            if options.out:  # after each row: the whole takes a while
+                measure.write(results, options.out, title=title, about=measure.machine(), remarks=remarks)
     print(measure.table(results, title=title, remarks=remarks))
     slow = [r.name for r in results if r.ratio > 1]
     print(f"{len(results) - len(slow)} of {len(results)} at or below 1.0" + "".join(f"\n  above: {n}" for n in slow))
-    if options.out:
-        measure.write(results, options.out, title=title, about=about, remarks=remarks)
 
 
 if __name__ == "__main__":
