@@ -184,90 +184,96 @@ def mit(
     return MiT(depths=depths, widths=widths, drop_path=drop_path, standardize=standardize, dtype=dtype)
 
 
-def _leaves(source: str, path: str, weight: str) -> Rules:
-    return (rf"{source}\.weight", f"{path}/{weight}"), (rf"{source}\.bias", f"{path}/bias")
+def _names(patches: str, patches_norm: str, norm: str, block: str, layers: tuple[str, ...]) -> Rules:
+    """Rules from where a library has the parts of stage ``{i}``, counted from 0, or ``{k}``, from 1.
+
+    Args:
+      patches: the convolution that a stage begins with.
+      patches_norm: its normalisation.
+      norm: the one that ends a stage.
+      block: what stands before the layers of a block, whose number is the regex's only group.
+      layers: a block's, in the order of :data:`_LAYERS`; of ten the third is keys and values in one.
+    """
+    ours = _LAYERS if len(layers) == len(_LAYERS) else _LAYERS_IN_ONE
+    rules: list[tuple[str, str | None]] = []
+    for i in range(4):
+        parts = [
+            (patches, f"patches{i + 1}", "kernel"),
+            (patches_norm, f"patches{i + 1}_norm", "scale"),
+            (norm, f"norm{i + 1}", "scale"),
+            *(
+                (block + layer, rf"stage{i + 1}_\1/{path}", weight)
+                for layer, (path, weight) in zip(layers, ours, strict=True)
+            ),
+        ]
+        for source, path, weight in parts:
+            name = source.format(i=i, k=i + 1)
+            rules += [(rf"{name}\.weight", f"{path}/{weight}"), (rf"{name}\.bias", f"{path}/bias")]
+    return tuple(rules)
 
 
-TRANSFORMERS_NAMES: Rules = tuple(
-    rule
-    for i in range(4)
-    for stage in (rf"stages\.{i}\.",)
-    for source, path, weight in (
-        (rf"{stage}patch_embeddings\.proj", f"patches{i + 1}", "kernel"),
-        (rf"{stage}patch_embeddings\.layer_norm", f"patches{i + 1}_norm", "scale"),
-        (rf"{stage}layer_norm", f"norm{i + 1}", "scale"),
-        *(
-            (rf"{stage}blocks\.(\d+)\.{theirs}", rf"stage{i + 1}_\1/{ours}", weight)
-            for theirs, ours, weight in (
-                ("layernorm_before", "norm1", "scale"),
-                (r"attention\.q_proj", "attention/query", "kernel|dense"),
-                (r"attention\.k_proj", "attention/key", "kernel|dense"),
-                (r"attention\.v_proj", "attention/value", "kernel|dense"),
-                (r"attention\.o_proj", "attention/out", "kernel|dense"),
-                (r"attention\.sequence_reduction\.sequence_reduction", "attention/window", "kernel"),
-                (r"attention\.sequence_reduction\.layer_norm", "attention/window_norm", "scale"),
-                ("layernorm_after", "norm2", "scale"),
-                (r"mlp\.fc1", "expand", "kernel|dense"),
-                (r"mlp\.dwconv\.dwconv", "depthwise", "kernel"),
-                (r"mlp\.fc2", "reduce", "kernel|dense"),
-            )
-        ),
-    )
-    for rule in _leaves(source, path, weight)
+_DENSE = "kernel|dense"
+
+_LAYERS = (
+    ("norm1", "scale"),
+    ("attention/query", _DENSE),
+    ("attention/key", _DENSE),
+    ("attention/value", _DENSE),
+    ("attention/out", _DENSE),
+    ("attention/window", "kernel"),
+    ("attention/window_norm", "scale"),
+    ("norm2", "scale"),
+    ("expand", _DENSE),
+    ("depthwise", "kernel"),
+    ("reduce", _DENSE),
+)
+"""A block's layers here, and what their weight is."""
+
+_LAYERS_IN_ONE = (*_LAYERS[:2], ("attention/{key,value}", _DENSE), *_LAYERS[4:])
+"""The same where one layer gives keys and values."""
+
+TRANSFORMERS_NAMES: Rules = _names(
+    r"stages\.{i}\.patch_embeddings\.proj",
+    r"stages\.{i}\.patch_embeddings\.layer_norm",
+    r"stages\.{i}\.layer_norm",
+    r"stages\.{i}\.blocks\.(\d+)\.",
+    (
+        "layernorm_before",
+        *(rf"attention\.{letter}_proj" for letter in "qkvo"),
+        r"attention\.sequence_reduction\.sequence_reduction",
+        r"attention\.sequence_reduction\.layer_norm",
+        "layernorm_after",
+        *(r"mlp\.fc1", r"mlp\.dwconv\.dwconv", r"mlp\.fc2"),
+    ),
 )
 """Rules from ``SegformerModel`` of transformers (5 and later) to the paths of :class:`MiT`."""
 
-HUB_NAMES: Rules = tuple(
-    rule
-    for i in range(4)
-    for source, path, weight in (
-        (rf"encoder\.patch_embeddings\.{i}\.proj", f"patches{i + 1}", "kernel"),
-        (rf"encoder\.patch_embeddings\.{i}\.layer_norm", f"patches{i + 1}_norm", "scale"),
-        (rf"encoder\.layer_norm\.{i}", f"norm{i + 1}", "scale"),
-        *(
-            (rf"encoder\.block\.{i}\.(\d+)\.{theirs}", rf"stage{i + 1}_\1/{ours}", weight)
-            for theirs, ours, weight in (
-                ("layer_norm_1", "norm1", "scale"),
-                (r"attention\.self\.query", "attention/query", "kernel|dense"),
-                (r"attention\.self\.key", "attention/key", "kernel|dense"),
-                (r"attention\.self\.value", "attention/value", "kernel|dense"),
-                (r"attention\.output\.dense", "attention/out", "kernel|dense"),
-                (r"attention\.self\.sr", "attention/window", "kernel"),
-                (r"attention\.self\.layer_norm", "attention/window_norm", "scale"),
-                ("layer_norm_2", "norm2", "scale"),
-                (r"mlp\.dense1", "expand", "kernel|dense"),
-                (r"mlp\.dwconv\.dwconv", "depthwise", "kernel"),
-                (r"mlp\.dense2", "reduce", "kernel|dense"),
-            )
-        ),
-    )
-    for rule in _leaves(source, path, weight)
+HUB_NAMES: Rules = _names(
+    r"encoder\.patch_embeddings\.{i}\.proj",
+    r"encoder\.patch_embeddings\.{i}\.layer_norm",
+    r"encoder\.layer_norm\.{i}",
+    r"encoder\.block\.{i}\.(\d+)\.",
+    (
+        "layer_norm_1",
+        *(rf"attention\.self\.{name}" for name in ("query", "key", "value")),
+        r"attention\.output\.dense",
+        *(r"attention\.self\.sr", r"attention\.self\.layer_norm"),
+        "layer_norm_2",
+        *(r"mlp\.dense1", r"mlp\.dwconv\.dwconv", r"mlp\.dense2"),
+    ),
 )
 """Rules from the names in published files, which transformers had before version 5."""
 
-SMP_NAMES: Rules = tuple(
-    rule
-    for i in (1, 2, 3, 4)
-    for source, path, weight in (
-        (rf"patch_embed{i}\.proj", f"patches{i}", "kernel"),
-        (rf"patch_embed{i}\.norm", f"patches{i}_norm", "scale"),
-        (f"norm{i}", f"norm{i}", "scale"),
-        *(
-            (rf"block{i}\.(\d+)\.{theirs}", rf"stage{i}_\1/{ours}", weight)
-            for theirs, ours, weight in (
-                ("norm1", "norm1", "scale"),
-                (r"attn\.q", "attention/query", "kernel|dense"),
-                (r"attn\.kv", "attention/{key,value}", "kernel|dense"),
-                (r"attn\.proj", "attention/out", "kernel|dense"),
-                (r"attn\.sr", "attention/window", "kernel"),
-                (r"attn\.norm", "attention/window_norm", "scale"),
-                ("norm2", "norm2", "scale"),
-                (r"mlp\.fc1", "expand", "kernel|dense"),
-                (r"mlp\.dwconv\.dwconv", "depthwise", "kernel"),
-                (r"mlp\.fc2", "reduce", "kernel|dense"),
-            )
-        ),
-    )
-    for rule in _leaves(source, path, weight)
+SMP_NAMES: Rules = _names(
+    r"patch_embed{k}\.proj",
+    r"patch_embed{k}\.norm",
+    "norm{k}",
+    r"block{k}\.(\d+)\.",
+    (
+        "norm1",
+        *(rf"attn\.{name}" for name in ("q", "kv", "proj", "sr", "norm")),
+        "norm2",
+        *(r"mlp\.fc1", r"mlp\.dwconv\.dwconv", r"mlp\.fc2"),
+    ),
 )
 """Rules from segmentation-models-pytorch's encoder, and the authors' own, where one layer gives keys and values."""
