@@ -146,7 +146,7 @@ def main() -> None:
             for result in run(options.only, options.images, options.turns, *more):
                 results.append(result)
                 tables[part] = measure.table(results, title=title, remarks=remarks if more else ())
-                if options.out:  # after each row: the lease of a card can end
+                if options.out:  # after each row: a run may be cut off
                     options.out.parent.mkdir(parents=True, exist_ok=True)
                     options.out.write_text("# On a GPU\n\n" + "\n".join(tables.values()))
     print("\n" + "\n".join(tables.values()))
