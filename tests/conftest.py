@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 # Tests compile much and run little: code that is not optimised is there sooner. Flags of one's own replace these.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -13,8 +15,22 @@ install_import_hook("jaxseg", "beartype.beartype")
 
 import jax
 
+ASKED_OF_TESTS = {"JAXSEG_FUZZ", "JAXSEG_WRITE_SNAPSHOTS", "JAXSEG_ONNX_PYTHON"}
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # What compiles slowly compiles once per checkout; git ignores the folder, and deleting it is always safe.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _folders_of_its_own(tmp_path_factory):
+    """What the user has prepared, downloaded or set is neither seen nor touched, nor by commands that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("JAXSEG_") and name not in ASKED_OF_TESTS]:
+            patch.delenv(name)
+        folder = tmp_path_factory.mktemp("user")
+        for name in ("JAXSEG_CACHE", "JAXSEG_DATA_DIR", "JAXSEG_WEIGHTS_DIR"):
+            patch.setenv(name, str(folder / name.split("_")[1].lower()))
+        yield

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from jaxseg.folders import default_data_dir
+
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -68,7 +70,7 @@ def show(name: str, as_json: bool, data_dir: Path | None) -> None:
         if facts[key]:
             report.say(f"{key}: {_words(facts[key])}")
     report.say(f"splits: {_words(facts['splits'])}")
-    report.say(f"prepared: {'yes' if facts['prepared'] else 'no'} (in {data_dir or sets.default_data_dir()})")
+    report.say(f"prepared: {'yes' if facts['prepared'] else 'no'} (in {data_dir or default_data_dir()})")
     rows = []
     for index, (kind, colour) in enumerate(zip(facts["classes"], facts["palette"], strict=True)):
         weights = [f"{each[index]:.4f}" for each in facts["weights"].values()]

@@ -8,12 +8,12 @@ import sys
 def prepare_runtime() -> None:
     """Keep compiled programs on disk; call it before any computing.
 
-    ``JAXSEG_CACHE`` moves the cache (default ``$XDG_CACHE_HOME/jaxseg`` or ``~/.cache/jaxseg``); set to "0" or "off"
-    it keeps none. A cache that JAX was already told of (``JAX_COMPILATION_CACHE_DIR``) stays.
+    They lie in ``compiled`` in :func:`jaxseg.folders.cache_dir`. A cache that JAX was already told of
+    (``JAX_COMPILATION_CACHE_DIR``) stays.
     """
     import jax
 
-    from jaxseg.weights.hub import cache_dir
+    from jaxseg.folders import cache_dir
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain tell of things that nobody can act upon
     folder = cache_dir()

@@ -75,7 +75,7 @@ class Data:
         Args:
           batch_size: rows per batch of this process.
           seed: of the shuffles and of the transforms.
-          data_dir: where prepared data lie; None is :func:`jaxseg.data.sets.default_data_dir`.
+          data_dir: where prepared data lie; None is :func:`jaxseg.folders.default_data_dir`.
           shard: this process's number and the number of processes.
 
         Raises:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxseg.folders import cache_dir
 from jaxseg.types import BadInput, FailedRun, nearest
 from jaxseg.weights import huggingface
 from jaxseg.weights.huggingface import Hosted
@@ -127,16 +128,6 @@ def download(published: Published, *, on_bytes: Progress | None = None) -> Path:
         if not again:
             break
     raise FailedRun(f"{url} is not what was published: its sha256 begins {digest[:12]}, not {published.sha256[:12]}")
-
-
-def cache_dir() -> Path | None:
-    """Where jaxseg may keep things that it can make or fetch again; None if the user wants none."""
-    chosen = os.environ.get("JAXSEG_CACHE")
-    if chosen is not None and chosen.lower() in ("", "0", "off"):
-        return None
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxseg"
 
 
 def _cache() -> Path:

@@ -1,6 +1,6 @@
 """The Hugging Face hub through its own library (``pip install "jaxseg[hub]"``): its cache, tokens and protocols.
 
-What is fetched lies in jaxseg's cache, ``huggingface`` in :func:`jaxseg.weights.hub.cache_dir`; ``HF_ENDPOINT`` names
+What is fetched lies in jaxseg's cache, ``huggingface`` in :func:`jaxseg.folders.cache_dir`; ``HF_ENDPOINT`` names
 another hub, and ``HF_TOKEN`` or ``hf auth login`` open what is not public.
 """
 

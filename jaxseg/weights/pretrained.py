@@ -1,17 +1,17 @@
 """Imported weights as the beginning of a training: ``Stage(init=Pretrained("mobilenet.npz", RULES, part="backbone"))``.
 
-The file lies in :func:`default_weights_dir`, or wherever its absolute path says; or it is a name and is downloaded:
+The file lies in :func:`jaxseg.folders.default_weights_dir`, or wherever its absolute path says; or it is a name and is
+downloaded:
 ``Pretrained("torchvision:IMAGENET1K_V1", resnet.TORCHVISION_NAMES, part="backbone", architecture="resnet101")``.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxseg.folders import default_weights_dir
 from jaxseg.types import BadInput, Rules
 from jaxseg.weights import hub
 from jaxseg.weights.names import convert
@@ -23,8 +23,8 @@ class Pretrained:
     """Weights of a file for a whole model or a part of it.
 
     Attributes:
-      file: of any kind that :mod:`jaxseg.weights.readers` knows; relative paths begin at :func:`default_weights_dir`.
-        Or a name of published weights, see :mod:`jaxseg.weights.hub`.
+      file: of any kind that :mod:`jaxseg.weights.readers` knows; relative paths begin at
+        :func:`jaxseg.folders.default_weights_dir`. Or a name of published weights, see :mod:`jaxseg.weights.hub`.
       rules: from the names in the file to the paths of the part, see :mod:`jaxseg.weights.names`.
       part: path of the module that is filled, ``"backbone"``; "" is the model itself.
       source: where the file is to be had, for the error message.
@@ -73,8 +73,3 @@ class Pretrained:
         if not path.is_file():
             raise BadInput(f"there is no file of weights {str(path)!r}; {self.source or 'put it there'}")
         return read(path)
-
-
-def default_weights_dir() -> Path:
-    """Where weights lie: ``$JAXSEG_WEIGHTS_DIR``, or else ``~/.cache/jaxseg/weights``."""
-    return Path(os.environ.get("JAXSEG_WEIGHTS_DIR") or Path.home() / ".cache" / "jaxseg" / "weights")

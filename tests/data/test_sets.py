@@ -62,13 +62,6 @@ def test_facts_are_complete(name):
         assert len(weights) == facts.num_classes
 
 
-def test_the_default_folder_is_the_environments(monkeypatch, tmp_path):
-    monkeypatch.setenv("JAXSEG_DATA_DIR", str(tmp_path))
-    assert sets.default_data_dir() == tmp_path
-    monkeypatch.delenv("JAXSEG_DATA_DIR")
-    assert sets.default_data_dir().parts[-3:] == (".cache", "jaxseg", "data")
-
-
 def test_scenes_prepare_themselves_once(tmp_path):
     assert not sets.is_prepared("scenes", data_dir=tmp_path, options=TINY)
     found = sets.open_split("scenes", "train", data_dir=tmp_path, options=TINY)

@@ -4,9 +4,10 @@ from tests.laws.tree import PACKAGE, imports, modules, name_of
 
 BELOW: dict[str, set[str]] = {
     "types": set(),
+    "folders": set(),
     "ops": {"types"},
     "layers": {"types", "ops"},
-    "weights": {"types"},
+    "weights": {"types", "folders"},
     "viz": {"types"},
     "backbones": {"types", "ops", "layers", "weights", "registry"},
     "models": {"types", "ops", "layers", "weights", "backbones", "registry"},
@@ -14,7 +15,7 @@ BELOW: dict[str, set[str]] = {
     "losses": {"types", "ops"},
     "metrics": {"types", "ops"},
     "tasks": {"types", "ops", "losses", "metrics"},
-    "data": {"types"},
+    "data": {"types", "folders"},
     "pieces": {"types"},
     "override": {"types", "pieces"},
     "foreign_encoders": {"types", "layers", "backbones"},

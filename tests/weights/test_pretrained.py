@@ -12,7 +12,7 @@ from jaxseg.recipe import Recipe, dump, load, override, override_text
 from jaxseg.train.loop import fit
 from jaxseg.types import BadInput
 from jaxseg.weights import names
-from jaxseg.weights.pretrained import Pretrained, default_weights_dir
+from jaxseg.weights.pretrained import Pretrained
 from jaxseg.weights.together import Only, Together
 from tests.shared_data import weights_or_skip
 from tests.train import toys
@@ -95,12 +95,6 @@ def test_caffes_alexnet_fits_its_layout():
         found = [names.rename(f"{layer}.{leaf}", rules) for layer in wanted for leaf in ("weight", "bias")]
         assert found == [f"{layer}/{leaf}" for layer in wanted for leaf in ("kernel", "bias")]
         assert names.rename("fc8.weight", rules) is None
-
-
-def test_the_default_folder_is_the_environments(folder, monkeypatch):
-    assert default_weights_dir() == folder
-    monkeypatch.delenv("JAXSEG_WEIGHTS_DIR")
-    assert default_weights_dir().parts[-3:] == (".cache", "jaxseg", "weights")
 
 
 def test_a_recipe_holds_it():

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from jaxseg.data.records import Record
+from jaxseg.folders import default_data_dir
 from jaxseg.types import BadInput, nearest
 
 Options = tuple[tuple[str, Any], ...]
@@ -42,11 +43,6 @@ def find(name: str) -> ModuleType:
     if name not in list_sets():
         raise BadInput(f"no data set is called {name!r}{nearest(name, list_sets())}")
     return importlib.import_module(f"{__name__}.{name}")
-
-
-def default_data_dir() -> Path:
-    """Where prepared data lie: ``$JAXSEG_DATA_DIR``, or else ``~/.cache/jaxseg/data``."""
-    return Path(os.environ.get("JAXSEG_DATA_DIR") or Path.home() / ".cache" / "jaxseg" / "data")
 
 
 def is_prepared(name: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()) -> bool:
@@ -71,7 +67,7 @@ def prepare(
     Args:
       name: the data set.
       source: folder that holds the published files, for data sets that do not make themselves.
-      data_dir: where to put the prepared files; the default is :func:`default_data_dir`.
+      data_dir: where to put the prepared files; the default is :func:`jaxseg.folders.default_data_dir`.
       options: the builder's options, pairs of name and value.
 
     Returns:
