@@ -1,13 +1,11 @@
 """FCN-Basic-NoDimReduction on CamVid, 11 classes at 360x480: FCN-Basic on 64 channels.
 
 Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, FCN-Basic-NoDimReduction
-Published: mIoU 50.1, class accuracy 63.4, pixel accuracy 84.1 on the 233 test images with median frequency balancing;
-  47.0, 57.3, 83.5 with natural frequencies
+Published: mIoU 50.1, class accuracy 63.4, pixel accuracy 84.1 on the 233 test images with median frequency balancing
 Ours: mIoU 55.6 (54.2 with void counted), class accuracy 79.4, pixel accuracy 83.9, boundary F1 47.4 on the 101
   validation images, void ignored; computed in bfloat16
 Hardware and time: one NVIDIA H200 that up to three other runs used too: 19 seconds in updates
 Command: jaxseg train experiments/fcn_basic_nodimreduction_camvid.py, after jaxseg data prepare camvid --source DIR;
-  natural frequencies: --set "stages.0.task.losses.0.weights=()";
   bfloat16: --set stages.0.model.dtype=bfloat16 --set stages.0.model.decoder.dtype=bfloat16
 Departures: as experiments/segnet_basic_camvid.py, whose training this is
 """

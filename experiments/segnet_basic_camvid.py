@@ -1,13 +1,12 @@
 """SegNet-Basic on CamVid: 11 classes at 360x480, class-balanced, from scratch on the 367 training images.
 
 Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, SegNet-Basic
-Published: mIoU 47.7, class accuracy 62.0, pixel accuracy 82.7 on the 233 test images with median frequency balancing;
-  46.3, 54.6, 84.0 with natural frequencies
+Published: mIoU 47.7, class accuracy 62.0, pixel accuracy 82.7 on the 233 test images with median frequency balancing
 Ours: mIoU 52.0 (51.0 with void counted), class accuracy 75.8, pixel accuracy 81.4, boundary F1 40.6 on the 101
   validation images, void ignored; computed in bfloat16
 Hardware and time: one NVIDIA H200 that up to three other runs used too: 46 seconds in updates
 Command: jaxseg train experiments/segnet_basic_camvid.py, after jaxseg data prepare camvid --source DIR;
-  natural frequencies: --set "stages.0.task.losses.0.weights=()"; bfloat16: --set stages.0.model.dtype=bfloat16
+  bfloat16: --set stages.0.model.dtype=bfloat16
 Departures: local response normalisation of the input, as the released model has it, for the paper's local contrast
   normalisation; 33 epochs under a one-cycle rate whose highest value is the paper's fixed 0.1, where the paper trains
   until the loss has converged (that: --set stages.0.optimizer.learning_rate=0.1 --set stages.0.steps=10000).

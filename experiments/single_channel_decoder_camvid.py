@@ -1,13 +1,11 @@
 """SegNet-Basic-SingleChannelDecoder on CamVid, 11 classes at 360x480: SegNet-Basic with a depthwise decoder.
 
 Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, SegNet-Basic-SingleChannelDecoder
-Published: mIoU 46.1, class accuracy 60.7, pixel accuracy 81.2 on the 233 test images with median frequency balancing;
-  45.2, 53.9, 83.5 with natural frequencies
+Published: mIoU 46.1, class accuracy 60.7, pixel accuracy 81.2 on the 233 test images with median frequency balancing
 Ours: mIoU 47.9 (47.0 with void counted), class accuracy 72.3, pixel accuracy 77.9, boundary F1 31.7 on the 101
   validation images, void ignored; computed in float32
 Hardware and time: one NVIDIA H200 that up to three other runs used too: 93 seconds in updates
-Command: jaxseg train experiments/single_channel_decoder_camvid.py, after jaxseg data prepare camvid --source DIR;
-  natural frequencies: --set "stages.0.task.losses.0.weights=()"
+Command: jaxseg train experiments/single_channel_decoder_camvid.py, after jaxseg data prepare camvid --source DIR
 Departures: as experiments/segnet_basic_camvid.py, whose training this is
 """
 

@@ -1,0 +1,22 @@
+"""FCN-Basic-NoDimReduction on CamVid, natural frequencies: 11 classes at 360x480.
+
+Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, FCN-Basic-NoDimReduction
+Published: mIoU 47.0, class accuracy 57.3, pixel accuracy 83.5 on the 233 test images with natural frequencies
+Ours: not yet trained
+Hardware and time: not yet trained
+Command: jaxseg train experiments/fcn_basic_nodimreduction_natural_camvid.py, after
+  jaxseg data prepare camvid --source DIR
+Departures: as experiments/segnet_basic_camvid.py, whose training this is but for the weights of the classes
+"""
+
+from pathlib import Path
+
+from jaxseg.override import override
+from jaxseg.recipe import Recipe, load_file
+
+
+def recipe() -> Recipe:
+    """The balanced row's training without its weights."""
+    balanced = load_file(Path(__file__).with_name("fcn_basic_nodimreduction_camvid.py"))
+    natural = override(balanced, "stages.0.task.losses.0.weights", ())
+    return override(natural, "name", "fcn_basic_nodimreduction_natural_camvid")
