@@ -2,7 +2,7 @@
 
 ``conv`` and ``conv_transpose`` equal one call of ``lax.conv_general_dilated`` each; every float dtype is kept. On a CPU
 they take the forms of ``jaxseg.ops.cpu``, chosen where the code is compiled, not where it is traced. They differentiate
-in reverse mode, any number of times; where a form is chosen JAX has no forward mode (``jax.jvp``).
+in reverse mode, any number of times; there is no forward mode (``jax.jvp``).
 """
 
 from collections.abc import Callable
@@ -51,8 +51,7 @@ def conv(
     for size, span, sides in zip(x.shape[1:3], reach(window, dilation), pads, strict=True):
         if size + sum(sides) < span:
             raise BadInput(f"a window that reaches {span} pixels does not fit {size} pixels padded by {sides}")
-    slide = Slide(stride, pads, dilation, groups)
-    return (_compiled_conv if cpu.helps(x.shape, kernel.shape, slide) else cpu_dense.dense)(x, kernel, slide)
+    return _compiled_conv(x, kernel, Slide(stride, pads, dilation, groups))
 
 
 def conv_transpose(

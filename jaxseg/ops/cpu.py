@@ -15,9 +15,9 @@ from jaxseg.ops.cpu_dense import (
     Shape,
     accumulator,
     dense,
-    dense_input_gradient,
-    dense_kernel_gradient,
     each_tap,
+    input_gradient,
+    kernel_gradient,
     padded,
 )
 from jaxseg.ops.cpu_depthwise import (
@@ -27,22 +27,6 @@ from jaxseg.ops.cpu_depthwise import (
     is_depthwise,
 )
 from jaxseg.ops.window import Slide, reach, symbolic
-
-
-def helps(x_shape: Shape, kernel_shape: Shape, slide: Slide) -> bool:
-    """Whether the convolution or one of its gradients has a better form than XLA's own."""
-    return (
-        slide.groups > 1
-        or _is_pointwise(kernel_shape, slide)
-        or _reaches_little(x_shape, kernel_shape, slide)
-        or _folds(kernel_shape, slide)
-        or _is_head(x_shape, kernel_shape, slide)
-        or _strides_over_few(kernel_shape, slide)
-        or _spans_many(x_shape, kernel_shape, slide)
-        or _pads_large(x_shape, slide)
-        or _overhangs(kernel_shape, slide)
-        or cpu_winograd.suits(x_shape, kernel_shape, slide)
-    )
 
 
 def conv(x: Array, kernel: Array, slide: Slide) -> Array:
@@ -83,7 +67,7 @@ def conv_input_gradient(dy: Array, kernel: Array, x_shape: Shape, slide: Slide) 
         return _gathered_input_gradient(dy, kernel, x_shape, slide)
     if cpu_winograd.suits(x_shape, kernel.shape, slide):
         return cpu_winograd.input_gradient(dy, kernel, slide)
-    return dense_input_gradient(dy, kernel, x_shape, slide)
+    return input_gradient(dy, kernel, x_shape, slide)
 
 
 def conv_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
@@ -112,7 +96,7 @@ def conv_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, slide: Slide)
         return _kernel_gradient_by_bands(x, dy, kernel_shape, slide)
     if _pads_large(x.shape, slide):
         return _kernel_gradient_padded_first(x, dy, kernel_shape, slide)
-    return dense_kernel_gradient(x, dy, kernel_shape, slide)
+    return kernel_gradient(x, dy, kernel_shape, slide)
 
 
 # Padding wider than the window (FCN's 100): where the window lies wholly in it the result is zero, and is written
@@ -367,7 +351,7 @@ def _kernel_gradient_by_bands(x: Array, dy: Array, kernel_shape: Shape, slide: S
         for top in range(0, height, rows):
             end = min(top + rows, height)
             seen, given = x[n : n + 1, top : end + more], dy[n : n + 1, top:end]
-            parts.append(dense_kernel_gradient(seen, given, kernel_shape, slide))
+            parts.append(kernel_gradient(seen, given, kernel_shape, slide))
     return sum(parts[1:], parts[0])
 
 
@@ -382,4 +366,4 @@ def _pads_large(x_shape: Shape, slide: Slide) -> bool:
 
 def _kernel_gradient_padded_first(x: Array, dy: Array, kernel_shape: Shape, slide: Slide) -> Array:
     x = lax.optimization_barrier(padded(x, slide))
-    return dense_kernel_gradient(x, dy, kernel_shape, slide._replace(pads=((0, 0), (0, 0))))
+    return kernel_gradient(x, dy, kernel_shape, slide._replace(pads=((0, 0), (0, 0))))

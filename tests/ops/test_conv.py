@@ -172,6 +172,20 @@ def test_conv_equals_the_plain_call_forward_and_backward(case):
     assert_close(ours, both_ways(partial(plain_conv, **case.options), *arrays(case)))
 
 
+LOOPED = ["plain", "strided", "dilated", "large map", "large map, many channels"]
+
+
+@pytest.mark.parametrize("name", LOOPED)
+def test_in_a_loop_xla_still_multiplies_matrices(name):
+    """Outside of loops XLA rearranges other layouts; inside it sums them pixel by pixel, up to 75 times as long."""
+    x, kernel = arrays(CONVS[name])
+    step = lambda total, x: (total + sum(a.sum() for a in both_ways(call, x, kernel)), None)  # noqa: E731
+    call = partial(convs.conv, **CONVS[name].options)
+    loop = jax.jit(lambda x: lax.scan(step, jnp.zeros(()), x)[0])
+    layouts = re.findall(r"dim_labels=([\w>-]+)", loop.lower(jnp.stack([x, x])).compile().as_text())
+    assert set(layouts) == {"b01f_01io->b01f"}
+
+
 @pytest.mark.parametrize("case", TRANSPOSED.values(), ids=TRANSPOSED)
 def test_transposed_conv_follows_its_definition(case):
     x, kernel = arrays(case)
