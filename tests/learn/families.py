@@ -25,7 +25,7 @@ from jaxseg.models.semantic.deeplab import (
 )
 from jaxseg.models.semantic.deeplabv3 import DeepLabV3
 from jaxseg.models.semantic.dilated import dilated_basic_vgg16
-from jaxseg.models.semantic.fcn import fcn8s_vgg16
+from jaxseg.models.semantic.fcn import fcn8s_vgg16, fcn32s_alexnet
 from jaxseg.models.semantic.hair import mediapipe_hair
 from jaxseg.models.semantic.manet import MANetDecoder
 from jaxseg.models.semantic.pan import PANDecoder
@@ -66,6 +66,10 @@ def on_vgg(builder: Callable[..., nn.Module], **fields: Any) -> Callable[[], nn.
     return partial(builder, CLASSES, width=8, fc_features=32, standardize=IMAGENET, **fields)
 
 
+def alexnet() -> nn.Module:
+    return fcn32s_alexnet(CLASSES, widths=(16, 16, 16, 16, 16), fc_features=32, standardize=IMAGENET)
+
+
 def deeplabv2_resnet() -> DeepLabV2ResNet:
     backbone = tiny_resnet(jnp.float32, output_stride=8, ceil_mode=True)
     return DeepLabV2ResNet(backbone=backbone, num_classes=CLASSES, rates=(2, 4), scales=(1.0, 0.5))
@@ -90,6 +94,7 @@ FAMILIES: dict[str, Family] = {
     "enet": Family(small("enet")),
     "encoder_addition": Family(small("encoder_addition")),
     "espnet": Family(small("espnet")),
+    "fcn32s_alexnet": Family(alexnet, rate=3e-3, steps=100, size=(96, 128)),
     "fcn8s_vgg16": Family(on_vgg(fcn8s_vgg16), rate=3e-3, steps=60, size=(32, 48)),
     "fcn_resnet50": Family(small("fcn_resnet50")),
     "fpn_resnet50": Family(small("fpn_resnet50")),
