@@ -67,6 +67,8 @@ def import_weights(
         raise BadInput(f"{data!r} has {facts.num_classes} classes, the model {count}")
     classes = tuple(f"class {k}" for k in range(count)) if facts is None else facts.classes
     origin = {"file": path.name if path == Path(source) else str(source), "sha256": found.sha256}
+    if config is not None:
+        origin["encoder"] = config.get("encoder_name", "")
     card = Card(
         model=found.model,
         task=Semantic(count, classes=classes),
@@ -217,9 +219,13 @@ def _two_classes(
     return {**source, **single}
 
 
-def rules_of(model: Any) -> dict[str, Rules]:
+def rules_of(model: Any, origin: Mapping[str, Any] | None = None) -> dict[str, Rules]:
     """The rules of every registered model that is made of the same classes, by implementation; or of an encoder and a
     decoder of segmentation-models-pytorch that nothing is registered of.
+
+    Args:
+      model: a linen module.
+      origin: of its card. The names that imported weights had come first, those of their encoder among them.
 
     Raises:
       BadInput: there are none.
@@ -228,7 +234,11 @@ def rules_of(model: Any) -> dict[str, Rules]:
     for entry in registry.entries().values():
         if entry.names and _classes_in(entry.build()) == _classes_in(model):
             found |= {name: rules for name, rules in entry.names.items() if name not in found}
-    found = found or foreign_smp.rules_of(model)
+    origin = origin or {}
+    if not found or origin.get("encoder"):
+        found |= foreign_smp.rules_of(model, origin.get("encoder", ""))
+    first = origin.get("implementation")
+    found = {name: found[name] for name in sorted(found, key=lambda name: name != first)}
     if not found:
         raise BadInput(f"no rules bring weights of others into a {type(model).__name__}, or its own out")
     return found

@@ -289,14 +289,18 @@ ARCHITECTURES: dict[str, Callable[[Options, int], tuple[nn.Module, Rules]]] = {
 """By the class's name there."""
 
 
-def rules_of(model: nn.Module) -> dict[str, Rules]:
-    """The rules of a network that an architecture and an encoder make together; none for any other."""
+def rules_of(model: nn.Module, encoder_name: str = "") -> dict[str, Rules]:
+    """The rules of a network that an architecture and an encoder make together; none for any other.
+
+    Some encoders are the same network under two names: without ``encoder_name`` they are the library's own.
+    """
     rules = DECODERS.get(type(model.decoder)) if isinstance(model, EncoderDecoder) else None
     if isinstance(model, deeplabv3plus.DeepLabV3Plus):
         rules = deeplabv3plus.SMP_NAMES
     if rules is None:
         return {}
-    encoder = foreign_encoders.names_of(model.backbone)
+    backbone = model.backbone
+    encoder = foreign_encoders.find(encoder_name).rules if encoder_name else foreign_encoders.names_of(backbone)
     return {} if encoder is None else {"smp": _both(rules, encoder)}
 
 

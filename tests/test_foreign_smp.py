@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 import jaxseg
 from jaxseg.backbones import resnet
+from jaxseg.export.torch import write
 from jaxseg.foreign import rules_of
 from jaxseg.foreign_encoders import ENCODERS, names_of
 from jaxseg.foreign_smp import ARCHITECTURES, saved
@@ -138,7 +139,8 @@ def test_every_family_of_encoders_goes_back_as_it_came(encoder):
     theirs = restore(ours, network.rules)
     assert same(convert(theirs, ours, network.rules), ours)
     assert all(name.startswith(("encoder.", "decoder.", "segmentation_head.")) for name in theirs)
-    if not encoder.startswith(("tu-resnet", "tu-vgg")):  # these go out under the library's own names
+    assert restore(ours, rules_of(network.model, {"encoder": encoder})["smp"]).keys() == theirs.keys()
+    if not encoder.startswith(("tu-resnet", "tu-vgg")):  # unless one says so these are the library's own
         assert restore(ours, rules_of(network.model)["smp"]).keys() == theirs.keys()
 
 
@@ -201,7 +203,7 @@ def test_every_pair_takes_every_weight(kind, encoder):
         ("DeepLabV3Plus", "tu-resnet18", {"decoder_channels": 16}),
     ],
 )
-def test_a_saved_network_gives_its_logits(tmp_path, kind, encoder, options):
+def test_a_saved_network_gives_its_logits_and_goes_back(tmp_path, kind, encoder, options):
     from tests.torchvision_cpu import torchvision_or_skip
 
     torchvision_or_skip()
@@ -217,3 +219,8 @@ def test_a_saved_network_gives_its_logits(tmp_path, kind, encoder, options):
     with torch.no_grad():
         reference = theirs(to_torch(run.model.backbone.standardize(image)))
     assert_agree(ours[..., -reference.shape[1] :], reference)
+    if options.get("classes") != 1:  # a single output became two
+        write(tmp_path / "back.pth", run.variables, rules_of(run.model, run.card.origin)["smp"])
+        theirs.load_state_dict(torch.load(tmp_path / "back.pth", weights_only=True), strict=True)
+        with torch.no_grad():
+            assert torch.equal(theirs(to_torch(run.model.backbone.standardize(image))), reference)

@@ -67,7 +67,7 @@ def command(
         from jaxseg.export import torch
         from jaxseg.foreign import rules_of
 
-        known = rules_of(run.model)
+        known = rules_of(run.model, card.origin)
         implementation = next(iter(known)) if implementation is None else implementation
         if implementation not in known:
             raise BadInput(f"there are no names of {implementation!r} for this model{nearest(implementation, known)}")

@@ -39,7 +39,8 @@ class Card:
       recipe: what trained them, as :func:`jaxseg.recipe.dump` writes it; None for imported weights.
       stage: the recipe's stage.
       metrics: name -> figure, with the split that it was measured on as part of the name.
-      origin: where imported weights come from: file, sha256, implementation, what was started afresh.
+      origin: where imported weights come from: file, sha256, implementation, what was started afresh, and the name of
+        the encoder in segmentation-models-pytorch.
       version: of the jaxseg that wrote it.
     """
 
