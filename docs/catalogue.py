@@ -100,11 +100,12 @@ def rows() -> list[Row]:
 
 
 def trains(recipe: Path, models: Collection[str]) -> set[str]:
-    """The registered networks whose builders a recipe's code names."""
+    """The registered networks whose builders a recipe's code names, or else those of the recipes that it changes."""
     nodes = list(ast.walk(ast.parse(recipe.read_text(encoding="utf-8"))))
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    names |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return names & set(models)
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    names = (texts | {node.id for node in nodes if isinstance(node, ast.Name)}) & set(models)
+    bases = [recipe.with_name(text) for text in texts if text.endswith(".py") and "\n" not in text]
+    return names or {name for base in bases for name in trains(base, models)}
 
 
 def count(model: object) -> int:
