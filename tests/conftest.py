@@ -16,6 +16,7 @@ install_import_hook("jaxseg", "beartype.beartype")
 import jax
 
 ASKED_OF_TESTS = {"JAXSEG_FUZZ", "JAXSEG_WRITE_SNAPSHOTS", "JAXSEG_ONNX_PYTHON"}
+"""Variables that speak to the tests themselves; all others of ours are unset."""
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
