@@ -2,8 +2,10 @@
 
 Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, SegNet-Basic-EncoderAddition
 Published: mIoU 47.7, class accuracy 56.5, pixel accuracy 84.2 on the 233 test images with natural frequencies
-Ours: not yet trained
-Hardware and time: not yet trained
+Ours: mIoU 35.9 (35.2 with void counted), class accuracy 47.0, pixel accuracy 77.2, boundary F1 22.3 on the 101
+  validation images, void ignored, after 250 updates of 6 images at 90x120; balanced, in the same training: 42.4,
+  65.9, 67.9
+Hardware and time: one core of an AMD EPYC: 6 minutes in updates
 Command: jaxseg train experiments/encoder_addition_natural_camvid.py, after jaxseg data prepare camvid --source DIR
 Departures: as experiments/segnet_basic_camvid.py, whose training this is but for the weights of the classes
 """

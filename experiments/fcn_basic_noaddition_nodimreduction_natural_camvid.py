@@ -2,8 +2,10 @@
 
 Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, FCN-Basic-NoAddition-NoDimReduction
 Published: mIoU 45.5, class accuracy 54.8, pixel accuracy 83.7 on the 233 test images with natural frequencies
-Ours: not yet trained
-Hardware and time: not yet trained
+Ours: mIoU 33.7 (33.2 with void counted), class accuracy 43.9, pixel accuracy 76.6, boundary F1 17.7 on the 101
+  validation images, void ignored, after 250 updates of 6 images at 90x120; balanced, in the same training: 37.7,
+  59.6, 64.9
+Hardware and time: one core of an AMD EPYC: 3 minutes in updates
 Command: jaxseg train experiments/fcn_basic_noaddition_nodimreduction_natural_camvid.py, after
   jaxseg data prepare camvid --source DIR
 Departures: as experiments/segnet_basic_camvid.py, whose training this is but for the weights of the classes

@@ -2,8 +2,10 @@
 
 Paper: Badrinarayanan et al. 2017, arXiv:1511.00561, Table 1, FCN-Basic-NoDimReduction
 Published: mIoU 47.0, class accuracy 57.3, pixel accuracy 83.5 on the 233 test images with natural frequencies
-Ours: not yet trained
-Hardware and time: not yet trained
+Ours: mIoU 36.8 (36.0 with void counted), class accuracy 49.1, pixel accuracy 77.1, boundary F1 23.7 on the 101
+  validation images, void ignored, after 250 updates of 6 images at 90x120; balanced, in the same training: 39.9,
+  65.1, 65.2
+Hardware and time: one core of an AMD EPYC: 3 minutes in updates
 Command: jaxseg train experiments/fcn_basic_nodimreduction_natural_camvid.py, after
   jaxseg data prepare camvid --source DIR
 Departures: as experiments/segnet_basic_camvid.py, whose training this is but for the weights of the classes
