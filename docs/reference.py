@@ -11,7 +11,7 @@ PACKAGE = ROOT / "jaxseg"
 ROOMS = {
     "vocabulary": (
         "Vocabulary, registry, recipes",
-        ["types", "registry", "recipe", "override", "pieces", "run", "windows", "turns", "predict"],
+        ["types", "registry", "recipe", "override", "pieces", "run", "windows", "turns", "predict", "folders"],
     ),
     "ops": ("Operations", ["ops"]),
     "layers": ("Layers", ["layers"]),

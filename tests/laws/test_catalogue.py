@@ -91,3 +91,9 @@ def test_local_links_lead_somewhere():
             if not generated and not (path.parent / target).exists():
                 faults.append(f"{name_of(path)} links to {target}")
     assert not faults, "\n".join(faults)
+
+
+def test_every_module_has_a_page_of_the_reference():
+    """Which the build of the docs would say, minutes later."""
+    pages = runpy.run_path(str(ROOT / "docs" / "reference.py"))["api_pages"]()
+    assert "jaxseg.folders.cache_dir" in pages["vocabulary"]
