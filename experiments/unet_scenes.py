@@ -3,8 +3,8 @@
 Paper: Ronneberger et al. 2015, arXiv:1505.04597
 Published: none, the scenes are jaxseg's own
 Ours: mIoU 85.6 on the 200 held-out scenes, pixel accuracy 95.1
-Hardware and time: 2 CPU cores (AVX-512): 4.2 minutes of training, 4.8 with compiling and evaluating; before that the
-  scenes are rendered, once
+Hardware and time: 2 CPU cores (AVX-512): 4.2 to 4.5 minutes of training; the first time, when the scenes are
+  rendered and everything is compiled, 5.6 in all
 Command: jaxseg train experiments/unet_scenes.py, or just jaxseg train
 Departures: same padding, batch normalisation, a quarter of the width; blocks of 2x2 pixels enter as channels, which
   costs a quarter; a Dice loss beside the cross-entropy; AdamW under a one-cycle schedule; 128x128 images of rooms with
