@@ -5,7 +5,7 @@ Both frameworks compute in float32 with TF32 in convolutions and matrix products
 chooses its algorithms by trial (``cudnn.benchmark``), as XLA does, and runs in both memory layouts. A time is that of
 one call among many that are sent off one after the other, as in training, and waited for together; the columns of a
 row take turns. Peak memory is what PyTorch's allocator has held at most. ``--cpu-forms`` puts the forms of
-``jaxseg/ops/cpu.py`` in our column, to see whether one of them would pay on a GPU. Needs JAX and PyTorch with CUDA.
+``jaxseg/ops/cpu`` in our column, to see whether one of them would pay on a GPU. Needs JAX and PyTorch with CUDA.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 PyTorch runs in both its memory layouts, and the ratio is against the faster one. Both frameworks keep freed memory
 mapped, as the command line has it. "Gradient" is the backward pass alone, for the map and the kernel; for pooling, ours
 repeats its forward pass to find the winners, PyTorch's reads the indices that it has kept. ``--plain`` adds what XLA
-does when one simply calls it, which is what the forms in ``jaxseg/ops/cpu.py`` have to beat by 1.2 times. Needs the
+does when one simply calls it, which is what the forms in ``jaxseg/ops/cpu`` have to beat by 1.2 times. Needs the
 extra ``parity``.
 """
 
@@ -27,8 +27,8 @@ from jax import Array, lax
 
 from jaxseg.cli.runtime import keep_freed_memory
 from jaxseg.ops import conv as convs
-from jaxseg.ops import cpu_dense, cpu_transposed, pool, resize
-from jaxseg.ops.window import Slide, explicit_pads, pair, reach
+from jaxseg.ops import pool, resize
+from jaxseg.ops.window import ConvGeometry, effective_kernel_size, explicit_pads, pair
 
 Shape = tuple[int, ...]
 
@@ -50,18 +50,20 @@ def conv_row(name: str, x: Shape, kernel: Shape, *, note: str = "", **options: A
     """A convolution in torch's options."""
     stride, dilation = pair(options.get("stride", 1), "stride"), pair(options.get("dilation", 1), "dilation")
     pads = explicit_pads(options.get("padding", 0), x[1:3], kernel[:2], stride, dilation)
-    slide = Slide(stride, pads, dilation, options.get("groups", 1))
+    geometry = ConvGeometry(stride, pads, dilation, options.get("groups", 1))
     ours = partial(convs.conv, **options)
-    return Row(name, (x, kernel), ours, partial(F.conv2d, **options), partial(cpu_dense.dense, slide=slide), note=note)
+    return Row(
+        name, (x, kernel), ours, partial(F.conv2d, **options), partial(xla.xla_conv, geometry=geometry), note=note
+    )
 
 
 def transposed_row(name: str, x: Shape, kernel: Shape, *, plain: bool = True, note: str = "", **options: Any) -> Row:
     """A transposed convolution in torch's options."""
     stride, p = options.get("stride", 1), options.get("padding", 0)
-    spans = reach((kernel[0], kernel[1]), (1, 1))
+    spans = effective_kernel_size((kernel[0], kernel[1]), (1, 1))
     size = [(n - 1) * stride + k - 2 * p + options.get("output_padding", 0) for n, k in zip(x[1:3], spans, strict=True)]
-    slide = Slide((stride, stride), ((p, p), (p, p)), (1, 1), options.get("groups", 1))
-    own = partial(cpu_transposed.dense_transpose, size=tuple(size), slide=slide) if plain else None
+    geometry = ConvGeometry((stride, stride), ((p, p), (p, p)), (1, 1), options.get("groups", 1))
+    own = partial(xla.xla_conv_transpose, size=tuple(size), geometry=geometry) if plain else None
     ours, theirs = partial(convs.conv_transpose, **options), partial(F.conv_transpose2d, **options)
     return Row(name, (x, kernel), ours, theirs, own, transposed=True, note=note)
 

@@ -62,7 +62,7 @@ def _manet(encoder: str) -> Callable[[], Any]:
 
 def _saved(network: Any) -> tuple[Any, Any]:
     """What its configuration says that it is."""
-    from jaxseg.foreign_smp import saved
+    from jaxseg.conversion.smp import saved
 
     found = saved({**network.config, "_model_class": type(network).__name__})
     return found.model, found.rules

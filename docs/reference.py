@@ -1,4 +1,4 @@
-"""Pages that follow from the tree: the API reference, one page per room, and the list of every file with its test."""
+"""Generate pages from the tree: the API reference, one page per package, and the list of every file with its test."""
 
 import ast
 import functools
@@ -8,10 +8,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "jaxseg"
 
-ROOMS = {
+PACKAGES = {
     "vocabulary": (
         "Vocabulary, registry, recipes",
-        ["types", "registry", "recipe", "override", "pieces", "run", "windows", "turns", "predict", "folders"],
+        ["types", "errors", "registry", "recipe", "override", "literals", "files"],
     ),
     "ops": ("Operations", ["ops"]),
     "layers": ("Layers", ["layers"]),
@@ -22,7 +22,9 @@ ROOMS = {
     "tasks": ("Tasks", ["tasks"]),
     "data": ("Data", ["data"]),
     "train": ("Training", ["train"]),
-    "weights": ("Weights", ["weights", "foreign", "foreign_smp", "foreign_encoders"]),
+    "inference": ("Inference", ["inference"]),
+    "analysis": ("Analysis", ["analysis"]),
+    "weights": ("Weights", ["weights", "conversion"]),
     "export": ("Export", ["export"]),
     "viz": ("Pictures", ["viz"]),
     "cli": ("Command line", ["cli"]),
@@ -75,11 +77,11 @@ def places(paths: list[Path]) -> str:
 def room_of(path: Path) -> str | None:
     """The page that documents the module, None for the face of the package itself."""
     inner = module_name(path).split(".")[1:]
-    return next((page for page, (_, tops) in ROOMS.items() if inner and inner[0] in tops), None)
+    return next((page for page, (_, tops) in PACKAGES.items() if inner and inner[0] in tops), None)
 
 
 def api_pages() -> dict[str, str]:
-    """File name -> MyST source of the page of each room.
+    """File name -> MyST source of the page of each package.
 
     Raises:
       ValueError: a module belongs to no page, so that nothing public can stay out of the reference.
@@ -91,9 +93,9 @@ def api_pages() -> dict[str, str]:
         page = room_of(path)
         if page is None:
             raise ValueError(
-                f"no page of the reference holds {module_name(path)}: give its room one in docs/reference.py"
+                f"no page of the reference holds {module_name(path)}: give its package one in docs/reference.py"
             )
-        pages.setdefault(page, [f"# {ROOMS[page][0]}\n"]).append(section(path))
+        pages.setdefault(page, [f"# {PACKAGES[page][0]}\n"]).append(section(path))
     return {page: "\n".join(parts) for page, parts in pages.items()}
 
 

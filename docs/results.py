@@ -48,9 +48,9 @@ def measured(workdir: Path, data_dir: Path | None = None) -> dict[str, Any]:
     Raises:
       BadInput: there is no evaluation, or no such recipe.
     """
+    from jaxseg.errors import BadInput
     from jaxseg.recipe import load_file
     from jaxseg.train.log import read_rows
-    from jaxseg.types import BadInput
 
     recipe = load_file(workdir / "recipe.json")
     rows = read_rows(workdir / "metrics.jsonl")
@@ -83,7 +83,7 @@ def measured(workdir: Path, data_dir: Path | None = None) -> dict[str, Any]:
 def changes(recipe: Any) -> dict[str, list[str]]:
     """Path -> what the recipe's file has there and what was run instead, both as Python."""
     from jaxseg.recipe import dump, load, load_file
-    from jaxseg.train.run import differences
+    from jaxseg.train.stage import differences
 
     origin = dump(load_file(catalogue.ROOT / "experiments" / f"{recipe.name}.py"))
     found = {}

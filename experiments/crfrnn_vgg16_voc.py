@@ -14,8 +14,8 @@ from pathlib import Path
 
 from jaxseg.models.semantic.crfrnn import CRFRNN
 from jaxseg.recipe import Recipe, load_file
+from jaxseg.weights.combine import Combined
 from jaxseg.weights.pretrained import Pretrained
-from jaxseg.weights.together import Together
 
 
 def recipe() -> Recipe:
@@ -24,17 +24,21 @@ def recipe() -> Recipe:
     """
     base = load_file(Path(__file__).with_name("fcn8s_vgg16_voc.py"))
     first = base.stages[0].init
-    moved = Together(tuple(_inside("network", start) for start in first.starts))
+    moved = Combined(tuple(_inside("network", start) for start in first.starts))
     stages = [replace(stage, model=CRFRNN(stage.model, iterations=(0, 0))) for stage in base.stages]
     stages[0] = replace(stages[0], init=moved)
     last = base.stages[-1]
-    rates = (("(spatial|bilateral)/kernel", 1e4), ("compatibility/kernel", 1e3), *last.optimizer.rates)
+    lr_multipliers = (
+        ("(spatial|bilateral)/kernel", 1e4),
+        ("compatibility/kernel", 1e3),
+        *last.optimizer.lr_multipliers,
+    )
     together = replace(
         last,
         name="crf",
         model=CRFRNN(last.model, iterations=(5, 10)),
         data=replace(last.data, train=replace(last.data.train, split="train_aug")),
-        optimizer=replace(last.optimizer, learning_rate=1e-13, rates=rates),
+        optimizer=replace(last.optimizer, learning_rate=1e-13, lr_multipliers=lr_multipliers),
     )
     return Recipe(name="crfrnn_vgg16_voc", stages=(*stages, together))
 

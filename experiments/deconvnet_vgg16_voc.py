@@ -19,14 +19,14 @@ from jaxseg.models.semantic.deconvnet import deconvnet_vgg16
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD, StepDecay
+from jaxseg.weights.combine import Combined, Subset
 from jaxseg.weights.pretrained import Pretrained
-from jaxseg.weights.together import Only, Together
 
 VGG16 = ("vgg16_caffe/VGG_ILSVRC_16_layers.caffemodel", "the authors' www.robots.ox.ac.uk/~vgg/research/very_deep")
-WEIGHTS = Together(
+WEIGHTS = Combined(
     (
-        Only(Pretrained(VGG16[0], vgg.CAFFE_NAMES, source=VGG16[1]), r"conv\d_\d/(kernel|bias)"),
-        Only(Pretrained(VGG16[0], vgg.CAFFE_CLASSIFIER, source=VGG16[1]), r"fc[67]/(kernel|bias)"),
+        Subset(Pretrained(VGG16[0], vgg.CAFFE_NAMES, source=VGG16[1]), r"conv\d_\d/(kernel|bias)"),
+        Subset(Pretrained(VGG16[0], vgg.CAFFE_CLASSIFIER, source=VGG16[1]), r"fc[67]/(kernel|bias)"),
     )
 )
 
@@ -47,7 +47,7 @@ def recipe() -> Recipe:
                 momentum=0.9,
                 weight_decay=5e-4,
                 no_decay=(r"bias$",),
-                rates=((r"bias$", 2.0),),
+                lr_multipliers=((r"bias$", 2.0),),
             ),
             steps=steps,
             batch_size=64,

@@ -40,7 +40,7 @@ def recipe() -> Recipe:
             momentum=0.9,
             weight_decay=5e-4,
             no_decay=(r"bias$",),
-            rates=((r"fc8/bias$", 20.0), (r"fc8/", 10.0), (r"bias$", 2.0)),
+            lr_multipliers=((r"fc8/bias$", 20.0), (r"fc8/", 10.0), (r"bias$", 2.0)),
         ),
         steps=6000,
         batch_size=30,

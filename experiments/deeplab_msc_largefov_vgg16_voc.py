@@ -16,8 +16,8 @@ from jaxseg.recipe import Recipe, load_file
 
 
 def recipe() -> Recipe:
-    """Only what is new learns in the second stage: the perceptrons, and the classifier, which sees more channels."""
+    """Subset what is new learns in the second stage: the perceptrons, and the classifier, which sees more channels."""
     first = load_file(Path(__file__).with_name("deeplab_largefov_vgg16_voc.py")).stages[0]
-    frozen = replace(first.optimizer, rates=((r"^(backbone|fov)/", 0.0), *first.optimizer.rates))
+    frozen = replace(first.optimizer, lr_multipliers=((r"^(backbone|fov)/", 0.0), *first.optimizer.lr_multipliers))
     second = replace(first, name="perceptrons", model=deeplab_msc_largefov_vgg16(), optimizer=frozen, init="previous")
     return Recipe(stages=(replace(first, name="largefov"), second), name="deeplab_msc_largefov_vgg16_voc")

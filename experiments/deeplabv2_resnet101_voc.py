@@ -37,7 +37,7 @@ def recipe() -> Recipe:
             momentum=0.9,
             weight_decay=5e-4,
             no_decay=(r"bias$", r"/norm"),
-            rates=((r"(^|/)norm", 0.0), (r"^head/.*bias$", 20.0), (r"^head/", 10.0)),
+            lr_multipliers=((r"(^|/)norm", 0.0), (r"^head/.*bias$", 20.0), (r"^head/", 10.0)),
         ),
         steps=20_000,
         batch_size=10,

@@ -21,11 +21,11 @@ def recipe() -> Recipe:
     """LargeFOV's training with the pyramid, the other schedule and smaller batches."""
     base = load_file(Path(__file__).with_name("deeplab_largefov_vgg16_voc.py"))
     first = base.stages[0]
-    rates = ((r"fc8_\d/bias$", 20.0), (r"fc8_\d/", 10.0), (r"bias$", 2.0))
+    lr_multipliers = ((r"fc8_\d/bias$", 20.0), (r"fc8_\d/", 10.0), (r"bias$", 2.0))
     stage = replace(
         first,
         model=deeplabv2_vgg16(),
-        optimizer=replace(first.optimizer, learning_rate=Poly(1e-3), rates=rates),
+        optimizer=replace(first.optimizer, learning_rate=Poly(1e-3), lr_multipliers=lr_multipliers),
         steps=20_000,
         batch_size=10,
         eval_every=2500,

@@ -27,7 +27,7 @@ def recipe() -> Recipe:
         frontend,
         name="context",
         model=dilated_large_vgg16(),
-        optimizer=SGD(1e-3, momentum=0.9, rates=(("^frontend/", 0.0), (r"bias$", 2.0))),
+        optimizer=SGD(1e-3, momentum=0.9, lr_multipliers=(("^frontend/", 0.0), (r"bias$", 2.0))),
         steps=24_000,
         init="previous",
     )

@@ -17,11 +17,11 @@ from jaxseg.models.semantic.dilated import dilated_frontend_vgg16
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD
+from jaxseg.weights.combine import Combined
 from jaxseg.weights.pretrained import Pretrained
-from jaxseg.weights.together import Together
 
 VGG16 = ("vgg16_caffe/VGG_ILSVRC_16_layers.caffemodel", "the authors' www.robots.ox.ac.uk/~vgg/research/very_deep")
-WEIGHTS = Together(
+WEIGHTS = Combined(
     (
         Pretrained(VGG16[0], vgg.CAFFE_NAMES, part="frontend/backbone", source=VGG16[1]),
         Pretrained(VGG16[0], vgg.CAFFE_CLASSIFIER, part="frontend/classifier", source=VGG16[1]),
@@ -38,7 +38,7 @@ def recipe() -> Recipe:
         model=dilated_frontend_vgg16(),
         task=Semantic(num_classes=21, classes=data.facts().classes),
         data=data,
-        optimizer=SGD(1e-3, momentum=0.9, weight_decay=5e-4, no_decay=(r"bias$",), rates=((r"bias$", 2.0),)),
+        optimizer=SGD(1e-3, momentum=0.9, weight_decay=5e-4, no_decay=(r"bias$",), lr_multipliers=((r"bias$", 2.0),)),
         steps=60_000,
         batch_size=14,
         eval_batch_size=4,

@@ -17,11 +17,11 @@ from jaxseg.models.semantic.dilated import CITYSCAPES, dilated_frontend_vgg16, d
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD
+from jaxseg.weights.combine import Combined
 from jaxseg.weights.pretrained import Pretrained
-from jaxseg.weights.together import Together
 
 VGG16 = ("vgg16_caffe/VGG_ILSVRC_16_layers.caffemodel", "the authors' www.robots.ox.ac.uk/~vgg/research/very_deep")
-WEIGHTS = Together(
+WEIGHTS = Combined(
     (
         Pretrained(VGG16[0], vgg.CAFFE_NAMES, part="frontend/backbone", source=VGG16[1]),
         Pretrained(VGG16[0], vgg.CAFFE_CLASSIFIER, part="frontend/classifier", source=VGG16[1]),
@@ -32,16 +32,16 @@ WEIGHTS = Together(
 def recipe() -> Recipe:
     """Momentum 0.99 throughout; the module starts as the identity on a front end that rests."""
 
-    def stage(name, model, size, rate, steps, batch_size, rates=(), init: object = "previous"):
+    def stage(name, model, size, rate, steps, batch_size, lr_multipliers=(), init: object = "previous"):
         augment = (RandomCrop(*size), RandomFlip())
         data = Data(train=Source("cityscapes", "train", augment), val=Source("cityscapes", "val"))
-        rates = (*rates, (r"bias$", 2.0))
+        lr_multipliers = (*lr_multipliers, (r"bias$", 2.0))
         return Stage(
             name=name,
             model=model,
             task=Semantic(num_classes=19, classes=data.facts().classes),
             data=data,
-            optimizer=SGD(rate, momentum=0.99, weight_decay=5e-4, no_decay=(r"bias$",), rates=rates),
+            optimizer=SGD(rate, momentum=0.99, weight_decay=5e-4, no_decay=(r"bias$",), lr_multipliers=lr_multipliers),
             steps=steps,
             batch_size=batch_size,
             eval_batch_size=1,
@@ -55,7 +55,7 @@ def recipe() -> Recipe:
         name="dilation10_cityscapes",
         stages=(
             stage("frontend", frontend, (628, 628), 1e-4, 40_000, 8, init=WEIGHTS),
-            stage("context", dilation10(), (1024, 2048), 1e-4, 24_000, 4, rates=(("^frontend/", 0.0),)),
+            stage("context", dilation10(), (1024, 2048), 1e-4, 24_000, 4, lr_multipliers=(("^frontend/", 0.0),)),
             stage("together", dilation10(), (1024, 1024), 1e-5, 60_000, 1),
         ),
     )

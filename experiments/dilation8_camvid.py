@@ -17,11 +17,11 @@ from jaxseg.models.semantic.dilated import CAMVID, dilated_frontend_vgg16, dilat
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD
+from jaxseg.weights.combine import Combined
 from jaxseg.weights.pretrained import Pretrained
-from jaxseg.weights.together import Together
 
 VGG16 = ("vgg16_caffe/VGG_ILSVRC_16_layers.caffemodel", "the authors' www.robots.ox.ac.uk/~vgg/research/very_deep")
-WEIGHTS = Together(
+WEIGHTS = Combined(
     (
         Pretrained(VGG16[0], vgg.CAFFE_NAMES, part="frontend/backbone", source=VGG16[1]),
         Pretrained(VGG16[0], vgg.CAFFE_CLASSIFIER, part="frontend/classifier", source=VGG16[1]),
@@ -32,7 +32,7 @@ WEIGHTS = Together(
 def recipe() -> Recipe:
     """Heavy momentum for the front end; then everything together, one image a step."""
     data = Data(train=Source("camvid", "train", (RandomFlip(),)), val=Source("camvid", "val"))
-    biases = {"weight_decay": 5e-4, "no_decay": (r"bias$",), "rates": ((r"bias$", 2.0),)}
+    biases = {"weight_decay": 5e-4, "no_decay": (r"bias$",), "lr_multipliers": ((r"bias$", 2.0),)}
 
     def stage(name, model, optimizer, batch_size, init):
         return Stage(

@@ -15,11 +15,11 @@ from jaxseg.models.semantic.fcn import fcn32s_alexnet
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD
+from jaxseg.weights.combine import Combined
 from jaxseg.weights.pretrained import Pretrained
-from jaxseg.weights.together import Together
 
 ALEXNET = ("alexnet_caffe/bvlc_reference_caffenet.caffemodel", "BVLC's model zoo, models/bvlc_reference_caffenet")
-WEIGHTS = Together(
+WEIGHTS = Combined(
     (
         Pretrained(ALEXNET[0], alexnet.CAFFE_NAMES, part="backbone", source=ALEXNET[1]),
         Pretrained(ALEXNET[0], vgg.CAFFE_CLASSIFIER, part="classifier", source=ALEXNET[1]),
@@ -35,7 +35,7 @@ def recipe() -> Recipe:
         model=fcn32s_alexnet(),
         task=Semantic(num_classes=21, classes=data.facts().classes),
         data=data,
-        optimizer=SGD(1e-4, momentum=0.9, weight_decay=5e-4, no_decay=(r"bias$",), rates=((r"bias$", 2.0),)),
+        optimizer=SGD(1e-4, momentum=0.9, weight_decay=5e-4, no_decay=(r"bias$",), lr_multipliers=((r"bias$", 2.0),)),
         steps=100_000,
         batch_size=20,
         accumulate=20,

@@ -18,11 +18,11 @@ from jaxseg.models.semantic.fcn import fcn8s_vgg16, fcn16s_vgg16, fcn32s_vgg16
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD
+from jaxseg.weights.combine import Combined
 from jaxseg.weights.pretrained import Pretrained
-from jaxseg.weights.together import Together
 
 VGG16 = ("vgg16_caffe/VGG_ILSVRC_16_layers.caffemodel", "the authors' www.robots.ox.ac.uk/~vgg/research/very_deep")
-WEIGHTS = Together(
+WEIGHTS = Combined(
     (
         Pretrained(VGG16[0], vgg.CAFFE_NAMES, part="backbone", source=VGG16[1]),
         Pretrained(VGG16[0], vgg.CAFFE_CLASSIFIER, part="classifier", source=VGG16[1]),
@@ -31,7 +31,7 @@ WEIGHTS = Together(
 
 
 def recipe() -> Recipe:
-    """The loss is a sum over pixels, hence the small rates; each stage's is a hundredth of the one before."""
+    """The loss is a sum over pixels, hence the small lr_multipliers; each stage's is a hundredth of the one before."""
     whole = (PadTo(500, 500),)
     data = Data(train=Source("voc", "sbd_train", whole), val=Source("voc", "seg11valid", whole))
 
@@ -41,7 +41,9 @@ def recipe() -> Recipe:
             model=model,
             task=Semantic(num_classes=21, losses=(CrossEntropy(normalize="images"),), classes=data.facts().classes),
             data=data,
-            optimizer=SGD(rate, momentum=0.99, weight_decay=5e-4, no_decay=(r"bias$",), rates=((r"bias$", 2.0),)),
+            optimizer=SGD(
+                rate, momentum=0.99, weight_decay=5e-4, no_decay=(r"bias$",), lr_multipliers=((r"bias$", 2.0),)
+            ),
             steps=100_000,
             batch_size=1,
             log_every=200,

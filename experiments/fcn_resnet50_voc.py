@@ -31,7 +31,7 @@ def recipe() -> Recipe:
         model=fcn_resnet50(num_classes=21),
         task=Semantic(num_classes=21, classes=data.facts().classes, aux_weight=0.5),
         data=data,
-        optimizer=SGD(Poly(0.02), momentum=0.9, weight_decay=1e-4, rates=((r"^aux_head/", 10.0),)),
+        optimizer=SGD(Poly(0.02), momentum=0.9, weight_decay=1e-4, lr_multipliers=((r"^aux_head/", 10.0),)),
         steps=30 * (10582 // 32),
         batch_size=32,
         eval_batch_size=8,

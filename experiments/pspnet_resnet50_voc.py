@@ -34,7 +34,7 @@ def recipe() -> Recipe:
         model=pspnet_resnet50(num_classes=21),
         task=Semantic(num_classes=21, classes=data.facts().classes, aux_weight=0.4),
         data=data,
-        optimizer=SGD(Poly(0.01), momentum=0.9, weight_decay=1e-4, rates=((r"^(?!backbone/)", 10.0),)),
+        optimizer=SGD(Poly(0.01), momentum=0.9, weight_decay=1e-4, lr_multipliers=((r"^(?!backbone/)", 10.0),)),
         steps=50 * 10582 // 16,
         batch_size=16,
         eval_every=2500,

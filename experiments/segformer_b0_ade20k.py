@@ -41,7 +41,7 @@ def recipe() -> Recipe:
             Warmup(1500, Poly(6e-5, power=1.0)),
             weight_decay=0.01,
             no_decay=("norm",),
-            rates=((r"^(?!backbone/)", 10.0),),
+            lr_multipliers=((r"^(?!backbone/)", 10.0),),
         ),
         steps=160_000,
         batch_size=16,

@@ -41,6 +41,6 @@ def recipe() -> Recipe:
         eval_every=500,
         save_every=250,
         keep_best="pixel_accuracy",
-        reestimate=True,
+        precise_bn=True,
     )
     return Recipe(stages=(stage,), name="segnet_basic_camvid")

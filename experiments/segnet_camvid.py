@@ -31,13 +31,15 @@ def recipe() -> Recipe:
             classes=facts.classes,
         ),
         data=data,
-        optimizer=SGD(0.001, momentum=0.9, weight_decay=5e-4, no_decay=(r"bias$",), rates=((r"bias$", 2.0),), clip=1.0),
+        optimizer=SGD(
+            0.001, momentum=0.9, weight_decay=5e-4, no_decay=(r"bias$",), lr_multipliers=((r"bias$", 2.0),), clip=1.0
+        ),
         steps=40_000,
         batch_size=4,
         log_every=20,
         eval_every=1000,
         save_every=500,
         keep_best="pixel_accuracy",
-        reestimate=True,
+        precise_bn=True,
     )
     return Recipe(stages=(stage,), name="segnet_camvid")

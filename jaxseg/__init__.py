@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any
 from jaxseg.registry import create_model, list_models
 
 if TYPE_CHECKING:
+    from jaxseg.conversion.importer import import_weights
     from jaxseg.export.hub import push_to_hub
-    from jaxseg.foreign import import_weights
+    from jaxseg.inference.load import TrainedModel, load, save
+    from jaxseg.inference.monte_carlo import predict_samples
+    from jaxseg.inference.predict import predict
     from jaxseg.recipe import Recipe, Stage, override
-    from jaxseg.run import Run, load, predict, predict_samples, save
     from jaxseg.train.loop import evaluate, fit
 
 __version__ = "0.1.0"
 __all__ = [
     "Recipe",
-    "Run",
     "Stage",
+    "TrainedModel",
     "create_model",
     "evaluate",
     "fit",
@@ -34,12 +36,12 @@ _LATER = {
     "Recipe": "jaxseg.recipe",
     "Stage": "jaxseg.recipe",
     "override": "jaxseg.recipe",
-    "Run": "jaxseg.run",
-    "load": "jaxseg.run",
-    "import_weights": "jaxseg.foreign",
-    "predict": "jaxseg.run",
-    "save": "jaxseg.run",
-    "predict_samples": "jaxseg.run",
+    "TrainedModel": "jaxseg.inference.load",
+    "load": "jaxseg.inference.load",
+    "import_weights": "jaxseg.conversion.importer",
+    "predict": "jaxseg.inference.predict",
+    "save": "jaxseg.inference.load",
+    "predict_samples": "jaxseg.inference.monte_carlo",
     "push_to_hub": "jaxseg.export.hub",
     "evaluate": "jaxseg.train.loop",
     "fit": "jaxseg.train.loop",

@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg.pieces import spelled
-from jaxseg.types import BadInput, nearest
+from jaxseg.errors import BadInput, suggest
+from jaxseg.literals import parse_literal
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 """The names that a field for a dtype takes."""
@@ -80,7 +80,7 @@ def _replace(node: Any, steps: list[str], path: str, choose: Callable[[Any, Any]
         raise BadInput(f"{where} is {brief(node)} and has nothing inside, so {path!r} leads nowhere")
     names = [f.name for f in fields(node)]
     if step not in names:
-        raise BadInput(f"{where} ({type(node).__name__}) has no field {step!r}{nearest(step, names)}")
+        raise BadInput(f"{where} ({type(node).__name__}) has no field {step!r}{suggest(step, names)}")
     present = getattr(node, step)
     new = choose(_hints(type(node)).get(step, Any), present) if not rest else _replace(present, rest, path, choose)
     try:
@@ -116,7 +116,7 @@ def _parse(text: str, kind: Any, present: Any, path: str) -> Any:
     """The value that ``text`` spells, or ``text`` itself where a string is due."""
     fault = None
     try:
-        value = spelled(text)
+        value = parse_literal(text)
     except BadInput as error:
         value, fault = text, error
     except (ValueError, SyntaxError, MemoryError, RecursionError):

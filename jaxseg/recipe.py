@@ -19,14 +19,25 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from jaxseg.errors import BadInput, suggest
 from jaxseg.override import brief, fields, one_line, override, override_text
-from jaxseg.types import BadInput, nearest
 
-__all__ = ["Recipe", "Stage", "Start", "dump", "find_file", "load", "load_file", "override", "override_text", "shipped"]
+__all__ = [
+    "Recipe",
+    "Stage",
+    "WeightSource",
+    "dump",
+    "find_file",
+    "load",
+    "load_file",
+    "override",
+    "override_text",
+    "shipped",
+]
 
 
 @runtime_checkable
-class Start(Protocol):
+class WeightSource(Protocol):
     """Where a stage's first weights come from; a frozen dataclass, so that a recipe can hold it."""
 
     def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,10 +65,10 @@ class Stage:
       eval_batch_size: None takes ``batch_size``.
       keep_best: the metric (larger is better) whose best checkpoint is kept, None for none.
       keep_last: how many of the latest checkpoints are kept.
-      reestimate: whether each evaluation is preceded by a pass over the training images that estimates the statistics
-        of batch normalisation anew (:mod:`jaxseg.train.reestimate`); checkpoints of that step hold them.
+      precise_bn: whether each evaluation is preceded by a pass over the training images that estimates the statistics
+        of batch normalisation anew (:mod:`jaxseg.train.precise_bn`); checkpoints of that step hold them.
       pictures: how many validation images are drawn at each evaluation.
-      init: "previous" carries over the weights of the stage before, by path and shape; a :class:`Start`, such as
+      init: "previous" carries over the weights of the stage before, by path and shape; a :class:`WeightSource`, such as
         :class:`jaxseg.weights.pretrained.Pretrained`, brings some from elsewhere; None starts afresh.
     """
 
@@ -76,9 +87,9 @@ class Stage:
     eval_batch_size: int | None = None
     keep_best: str | None = "miou"
     keep_last: int = 2
-    reestimate: bool = False
+    precise_bn: bool = False
     pictures: int = 4
-    init: str | Start | None = None
+    init: str | WeightSource | None = None
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "accumulate", "log_every", "eval_every", "save_every", "keep_last"):
@@ -90,7 +101,7 @@ class Stage:
             raise BadInput(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise BadInput(f"ema is {self.ema}, but must lie in [0, 1)")
-        if self.init not in (None, "previous") and not isinstance(self.init, Start):
+        if self.init not in (None, "previous") and not isinstance(self.init, WeightSource):
             raise BadInput(f"init is {self.init!r}, but must be None, 'previous' or weights such as Pretrained(...)")
         if not re.fullmatch(r"[\w.-]+", self.name):
             raise BadInput(f"a stage cannot be called {self.name!r}: its name is a folder's (letters, digits, . _ -)")
@@ -170,7 +181,7 @@ def load(form: Any) -> Any:
     known = [f.name for f in fields(kind)]
     for name in form["fields"]:
         if name not in known:
-            raise BadInput(f"{form['type']} has no field {name!r}{nearest(name, known)}")
+            raise BadInput(f"{form['type']} has no field {name!r}{suggest(name, known)}")
     try:
         return kind(**{name: load(inside) for name, inside in form["fields"].items()})
     except TypeError as error:
@@ -213,7 +224,7 @@ def _find(address: str) -> Any:
         raise BadInput(f"the recipe names {address}: import {name} first (only jaxseg's own modules are imported)")
     found = _attribute(module, qualname)
     if found is None:
-        raise BadInput(f"the recipe names {address}, which does not exist{nearest(qualname, vars(module))}")
+        raise BadInput(f"the recipe names {address}, which does not exist{suggest(qualname, vars(module))}")
     return found
 
 
@@ -261,7 +272,7 @@ def find_file(name: str) -> Path:
         known = shipped()
         if name in known:
             return known[name]
-        raise BadInput(f"no recipe is called {name!r}{nearest(name, known)}")
+        raise BadInput(f"no recipe is called {name!r}{suggest(name, known)}")
     return Path(name)
 
 
@@ -269,7 +280,7 @@ def _offer(name: str) -> str:
     known = shipped()
     if not known:
         return "give the path of a .py file"
-    return f"jaxseg comes with {len(known)} recipes, unet_scenes among them{nearest(name, known)}"
+    return f"jaxseg comes with {len(known)} recipes, unet_scenes among them{suggest(name, known)}"
 
 
 def _run_file(path: Path) -> Any:
@@ -306,9 +317,9 @@ def _explain(error: Exception, module: Any) -> str:
     if typo and "did you mean" not in text.lower():
         kinds = [vars(module).get(typo[1]) for module in list(sys.modules.values()) if hasattr(module, "__dict__")]
         names = {f.name for kind in kinds if dataclasses.is_dataclass(kind) for f in fields(kind)}
-        return f"{typo[1]} has no field {typo[2]!r}{nearest(typo[2], names)}"
+        return f"{typo[1]} has no field {typo[2]!r}{suggest(typo[2], names)}"
     if isinstance(error, NameError) and error.name is not None:
-        return f"{text}{nearest(error.name, [n for n in vars(module) if not n.startswith('_')])}"
+        return f"{text}{suggest(error.name, [n for n in vars(module) if not n.startswith('_')])}"
     if isinstance(error, AttributeError) and error.name is not None and error.obj is not None:
-        return f"{text}{nearest(error.name, [n for n in dir(error.obj) if not n.startswith('_')])}"
+        return f"{text}{suggest(error.name, [n for n in dir(error.obj) if not n.startswith('_')])}"
     return text

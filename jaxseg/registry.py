@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jaxseg.types import BadInput, Rules, nearest
+from jaxseg.errors import BadInput, suggest
+from jaxseg.types import Rules
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def find(name: str) -> Entry:
     """
     known = entries()
     if name not in known:
-        raise BadInput(f"no model is called {name!r}{nearest(name, known)}")
+        raise BadInput(f"no model is called {name!r}{suggest(name, known)}")
     return known[name]
 
 
@@ -125,5 +126,5 @@ def create_model(name: str, **fields: Any) -> Any:
     entry = find(name)
     for field in fields:
         if field not in entry.fields:
-            raise BadInput(f"model {name!r} has no field {field!r}{nearest(field, entry.fields)}")
+            raise BadInput(f"model {name!r} has no field {field!r}{suggest(field, entry.fields)}")
     return entry.build(**fields)

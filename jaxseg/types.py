@@ -1,4 +1,4 @@
-"""The vocabulary: axis letters, keys of batches, outputs and predictions, and the two errors that a user may meet.
+"""The vocabulary: axis letters, and the keys of batches, outputs and predictions.
 
 Axis letters, used in every signature (``Float[Array, "b h w k"]``):
 
@@ -18,7 +18,6 @@ workers stay light.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 VOID = 255
 """The label of pixels that belong to no class: they carry no loss and count in no metric unless one says so."""
@@ -82,22 +81,3 @@ PREDICTIONS: Mapping[str, Key] = {
     "probability": Key("float32", "b h w k", "class probabilities"),
 }
 """What a task makes of a network's outputs."""
-
-
-class BadInput(ValueError):
-    """The caller's mistake: one line that says what is wrong and what would work. The command line exits with 2."""
-
-
-class FailedRun(RuntimeError):
-    """A run that could not go on through no mistake of the caller's. The command line exits with 1."""
-
-
-def nearest(name: str, known: Any) -> str:
-    """A phrase that offers the closest ``known`` names, ``"; did you mean 'unet'?"``, or lists them when few."""
-    import difflib
-
-    known = sorted(str(k) for k in known)
-    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    if close:
-        return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return f"; there are: {', '.join(known)}" if 0 < len(known) <= 24 else ""

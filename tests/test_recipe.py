@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.models.semantic.segnet import segnet_basic
 from jaxseg.recipe import Recipe, Stage, dump, find_file, load, load_file, override, override_text, shipped
-from jaxseg.types import BadInput
 
 
 @dataclass(frozen=True)

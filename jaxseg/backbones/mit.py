@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import DropPath
 from jaxseg.layers.norm import LayerNorm
 from jaxseg.layers.standardize import IMAGENET, Standardize
 from jaxseg.ops.window import surely_below
-from jaxseg.types import BadInput, Rules
+from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 

@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import CENTRED, IMAGENET, Standardize
-from jaxseg.types import BadInput, Rules
+from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 
@@ -64,7 +65,7 @@ class MobileNet(nn.Module):
       activation: of the stem and of that convolution.
       output_stride: 32, 16 or 8. From the first block that would go beyond, that one included, blocks trade stride for
         dilation.
-      taps: where in a stage its map is taken: "last" block, or "first", which carries the stride, as torchvision's
+      out_maps: where in a stage its map is taken: "last" block, or "first", which carries the stride, as torchvision's
         segmentation networks have it.
       padding: "torch" for the same number of zeros on both sides, "SAME" for TensorFlow's, which at stride 2 puts the
         odd one at the end.
@@ -80,7 +81,7 @@ class MobileNet(nn.Module):
     last: int = 1280
     activation: str = "relu6"
     output_stride: int = 32
-    taps: str = "last"
+    out_maps: str = "last"
     padding: str = "torch"
     norm: str = "batch"
     epsilon: float = 1e-5
@@ -92,8 +93,8 @@ class MobileNet(nn.Module):
         """``{"c1".."c5"}`` of raw RGB, at strides 2 to 32 or ``output_stride``; ``c5`` is the last convolution's."""
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of MobileNet; there are 8, 16 and 32")
-        if self.taps not in ("first", "last"):
-            raise BadInput(f"taps {self.taps!r} of MobileNet; there are 'first' and 'last'")
+        if self.out_maps not in ("first", "last"):
+            raise BadInput(f"out_maps {self.out_maps!r} of MobileNet; there are 'first' and 'last'")
         if self.padding not in ("torch", "SAME"):
             raise BadInput(f"padding {self.padding!r} of MobileNet; there are 'torch' and 'SAME'")
         layer = partial(_ConvNorm, padding=self.padding, norm=self.norm, epsilon=self.epsilon, dtype=self.dtype)
@@ -110,7 +111,7 @@ class MobileNet(nn.Module):
                 x = SeparableBlock(row, **options)(x, train=train)
             else:
                 x = InvertedResidual(row, **options)(x, train=train)
-            if self.taps == "last" or row.stride == 2:
+            if self.out_maps == "last" or row.stride == 2:
                 maps[f"c{level}"] = x
         if self.last:
             x = act(layer(self.last, 1, name="last")(x, train=train))
@@ -305,7 +306,7 @@ def mobilenet_v3(
     *,
     width: float = 1.0,
     output_stride: int = 32,
-    taps: str = "last",
+    out_maps: str = "last",
     padding: str = "torch",
     epsilon: float = 1e-3,
     standardize: Standardize = IMAGENET,
@@ -331,7 +332,7 @@ def mobilenet_v3(
         last=6 * blocks[-1].features,
         activation=_HS,
         output_stride=output_stride,
-        taps=taps,
+        out_maps=out_maps,
         padding=padding,
         epsilon=epsilon,
         standardize=standardize,

@@ -4,7 +4,8 @@ timm numbers blocks by stage, ``blocks.1.0``. Its own MobileNetV3 has epsilon 1e
 TensorFlow's: epsilon 1e-3 and ``padding="SAME"``.
 """
 
-from jaxseg.types import BadInput, Rules
+from jaxseg.errors import BadInput
+from jaxseg.types import Rules
 
 Part = tuple[str, str, str]
 

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import IMAGENET, Standardize
 from jaxseg.ops.pool import max_pool
-from jaxseg.types import BadInput, Rules
+from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 

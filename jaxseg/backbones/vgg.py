@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import IMAGENET, Standardize
 from jaxseg.ops.pool import max_pool
-from jaxseg.types import BadInput, Rules
+from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 
@@ -38,7 +39,7 @@ class VGG(nn.Module):
       padding: of every convolution but the first, in units of its dilation; 0 gives the valid front-end.
       first_padding: of conv1_1; FCN has 100 there.
       ceil_mode: whether pools keep the ragged last row and column, as Caffe does and torchvision does not.
-      taps: which map of a stride is taken: the "first", which the pool makes; or the "last", which the next block's
+      out_maps: which map of a stride is taken: the "first", which the pool makes; or the "last", which the next block's
         convolutions make of it, as in segmentation-models-pytorch and timm. ``c5`` is the last pool's in both.
       standardize: statistics of the input.
       dtype: compute dtype.
@@ -52,17 +53,17 @@ class VGG(nn.Module):
     padding: int = 1
     first_padding: int = 1
     ceil_mode: bool = False
-    taps: str = "first"
+    out_maps: str = "first"
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
         """``{"c1".."c5"}`` of raw RGB: each block's map after its pool, at stride ``2**k`` up to ``output_stride``."""
-        if self.taps not in ("first", "last"):
-            raise BadInput(f"taps {self.taps!r} of VGG; there are 'first' and 'last'")
-        if self.taps == "last" and self.output_stride != 32:
-            raise BadInput(f"taps 'last' of VGG at output stride {self.output_stride}; there it is 32")
+        if self.out_maps not in ("first", "last"):
+            raise BadInput(f"out_maps {self.out_maps!r} of VGG; there are 'first' and 'last'")
+        if self.out_maps == "last" and self.output_stride != 32:
+            raise BadInput(f"out_maps 'last' of VGG at output stride {self.output_stride}; there it is 32")
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of VGG; there are 8, 16 and 32")
         if self.pool_size not in (2, 3):
@@ -72,7 +73,7 @@ class VGG(nn.Module):
         x = self.standardize(image).astype(self.dtype)
         maps = {}
         # With statistics over the batch every row counts, so that none may be left out; nor of maps that are taken.
-        regular = self.padding == 1 and self.norm == "none" and not overlap and self.taps == "first"
+        regular = self.padding == 1 and self.norm == "none" and not overlap and self.out_maps == "first"
         margin = Margin(last=self.first_padding - 3) if regular else Margin()
         for k, convs in enumerate(self.blocks, 1):
             dilation = max(2 ** (k - 1) // self.output_stride, 1)
@@ -90,7 +91,7 @@ class VGG(nn.Module):
                     name=f"conv{k}_{i}",
                 )(x)
                 x = jax.nn.relu(norm(dtype=self.dtype, name=f"norm{k}_{i}")(x, train=train))
-            if self.taps == "last" and k > 1:
+            if self.out_maps == "last" and k > 1:
                 maps[f"c{k - 1}"] = x
             if pooled:
                 x = max_pool(x, self.pool_size, stride=2, padding=overlap, ceil_mode=self.ceil_mode)

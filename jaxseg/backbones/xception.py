@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.conv_norm import ConvNorm
 from jaxseg.layers.standardize import CENTRED, Standardize
-from jaxseg.types import BadInput, Rules
+from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jaxseg.folders import default_data_dir
+from jaxseg.files import default_data_dir
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -12,7 +12,7 @@ import click
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--crf", is_flag=True, help="Refine each prediction by a fully connected CRF.")
 @click.option("--tta", is_flag=True, help="Mean of each image in its eight positions (turned, mirrored).")
-@click.option("--reestimate", is_flag=True, help="First estimate BatchNorm's statistics anew on the training images.")
+@click.option("--precise-bn", is_flag=True, help="First estimate BatchNorm's statistics anew on the training images.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time; the figures do not depend on it.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -23,7 +23,7 @@ def command(
     last: bool,
     crf: bool,
     tta: bool,
-    reestimate: bool,
+    precise_bn: bool,
     batch_size: int | None,
     data_dir: Path | None,
     as_json: bool,
@@ -32,12 +32,12 @@ def command(
 
     RECIPE.py stands for its default work directory, or gives the model for --weights.
 
-    With --reestimate the statistics of batch normalisation are not the running averages of training, but plain averages
+    With --precise-bn the statistics of batch normalisation are not the running averages of training, but plain averages
     over one pass of the training images in the stage's batch size; the checkpoint stays as it is.
     """
     from jaxseg import recipe as recipes
-    from jaxseg.foreign import is_foreign, run_of_file
-    from jaxseg.run import load
+    from jaxseg.conversion.importer import is_third_party, run_of_file
+    from jaxseg.inference.load import load
 
     recipe = None
     if target.endswith((".py", ".json")) or (target in recipes.shipped() and not Path(target).exists()):
@@ -48,15 +48,15 @@ def command(
 
     from jaxseg.cli import report
     from jaxseg.cli.runtime import prepare_runtime
+    from jaxseg.inference.tta import TestTimeAugmented
     from jaxseg.ops.crf import DenseCRF
     from jaxseg.tasks.refined import Refined
     from jaxseg.train.evaluate import evaluate
     from jaxseg.train.log import Console
-    from jaxseg.train.reestimate import reestimate as anew
-    from jaxseg.turns import Turned
+    from jaxseg.train.precise_bn import precise_bn as anew
 
     prepare_runtime()
-    if weights is not None and recipe is not None and is_foreign(weights):
+    if weights is not None and recipe is not None and is_third_party(weights):
         run = run_of_file(weights, recipe)
     else:
         run = load(Path(target) if weights is None else weights, best=not last, recipe=recipe)
@@ -68,13 +68,13 @@ def command(
     batches = data.eval_batches(batch_size=rows, split=split, data_dir=data_dir)
     variables, bar = run.variables, Console()
     try:
-        if reestimate:
+        if precise_bn:
             seen = data.eval_batches(batch_size=stage.batch_size // stage.accumulate, split="train", data_dir=data_dir)
             bar.begin("statistics", len(seen))
             variables = anew(run.model, variables, run.task, seen, on_batch=bar.move)
             bar.end()
         bar.begin(f"evaluate {split}", len(batches))
-        model = Turned(run.model) if tta else run.model
+        model = TestTimeAugmented(run.model) if tta else run.model
         metrics = evaluate(model, variables, task, batches, on_batch=bar.move)
     finally:
         bar.close()
@@ -89,12 +89,12 @@ def command(
                 "averaged": run.averaged,
                 "crf": crf,
                 "tta": tta,
-                "reestimated": reestimate,
+                "precise_bn": precise_bn,
                 "metrics": metrics,
             }
         )
     how = ", mean of eight positions" * tta + ", after a CRF" * crf
     report.metrics_table(metrics, run.facts.classes, title=f"{run.facts.name}, {split}{how}")
     averaged = ", moving averages" if run.averaged else ""
-    anew_too = ", statistics of BatchNorm estimated anew" if reestimate else ""
+    anew_too = ", statistics of BatchNorm estimated anew" if precise_bn else ""
     report.say(f"checkpoint: {run.checkpoint} (step {run.step}{averaged}{anew_too})")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from jaxseg.types import BadInput, nearest
+from jaxseg.errors import BadInput, suggest
 
 FORMATS = ("safetensors", "stablehlo", "torch", "onnx")
 
@@ -39,7 +39,7 @@ def command(
 
     from jaxseg.cli import report
     from jaxseg.cli.runtime import prepare_runtime
-    from jaxseg.run import card_of, load, smallest_size
+    from jaxseg.inference.load import card_of, load, smallest_size
 
     if repository and (form != "safetensors" or out.suffix == ".safetensors"):
         raise BadInput("--push-to takes a folder: --format safetensors --out DIR")
@@ -64,13 +64,13 @@ def command(
         error = stablehlo.verify(out, card, variables, image)
         report.say(f"takes u8[{shape}], on {', '.join(stablehlo.PLATFORMS)}")
     elif form == "torch":
+        from jaxseg.conversion.importer import rules_of
         from jaxseg.export import torch
-        from jaxseg.foreign import rules_of
 
         known = rules_of(run.model, card.origin)
         implementation = next(iter(known)) if implementation is None else implementation
         if implementation not in known:
-            raise BadInput(f"there are no names of {implementation!r} for this model{nearest(implementation, known)}")
+            raise BadInput(f"there are no names of {implementation!r} for this model{suggest(implementation, known)}")
         torch.write(out, variables, known[implementation])
         error = torch.verify(out, variables, known[implementation])
         report.say(f"names of {implementation}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from jaxseg.types import BadInput, nearest
+from jaxseg.errors import BadInput, suggest
 
 
 @click.command("import", short_help="Bring weights of others into a model.")
@@ -43,12 +43,12 @@ def command(
             raise BadInput(f"--set {change!r} is not of the form field=value, such as num_classes=19")
         if field not in known:
             what = f"model {name!r}" if name else "a network that says itself what it is"
-            raise BadInput(f"{what} has no field {field!r}{nearest(field, known)}")
+            raise BadInput(f"{what} has no field {field!r}{suggest(field, known)}")
         fields[field] = parse_text(text, known[field], field)
 
     from jaxseg.cli import report
+    from jaxseg.conversion.importer import import_weights
     from jaxseg.export import folder
-    from jaxseg.foreign import import_weights
     from jaxseg.train.log import Console
 
     folder.check_free(out)
@@ -68,6 +68,6 @@ def command(
         bar.close()
     assert run.card is not None
     folder.write(out, run.card, run.variables)
-    if run.card.origin["told"]:
-        report.say(run.card.origin["told"])
+    if run.card.origin["summary"]:
+        report.say(run.card.origin["summary"])
     report.say(f"{file} as weights of {run.card.origin['implementation']}: {out}")

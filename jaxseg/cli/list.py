@@ -11,15 +11,15 @@ def command(pattern: str, task: str | None, as_json: bool) -> None:
     """The models whose names match a shell PATTERN, such as 'fcn*'."""
     from jaxseg import registry
     from jaxseg.cli import report
-    from jaxseg.types import BadInput, nearest
+    from jaxseg.errors import BadInput, suggest
 
     entries = registry.entries()
     tasks = {entry.task for entry in entries.values()}
     if task is not None and task not in tasks:
-        raise BadInput(f"no model is of task {task!r}{nearest(task, tasks)}")
+        raise BadInput(f"no model is of task {task!r}{suggest(task, tasks)}")
     found = [entries[name] for name in registry.list_models(pattern, task)]
     if not found:
-        raise BadInput(f"no model matches {pattern!r}{nearest(pattern, entries)}")
+        raise BadInput(f"no model matches {pattern!r}{suggest(pattern, entries)}")
     if as_json:
         fields = ("name", "task", "paper", "params", "rounded", "summary")
         return report.say_json([{field: getattr(entry, field) for field in fields} for entry in found])

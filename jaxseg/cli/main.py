@@ -3,7 +3,6 @@
 Exit status: 0 success, 1 a run that failed, 2 bad input, 130 interrupted.
 """
 
-import errno
 import importlib
 import os
 import sys
@@ -13,7 +12,8 @@ import click
 
 from jaxseg import __version__
 from jaxseg.cli.runtime import keep_freed_memory
-from jaxseg.types import BadInput, FailedRun, nearest
+from jaxseg.errors import BadInput, FailedRun, suggest
+from jaxseg.files import disk_is_full
 
 VERBS = {
     "list": "The models of the zoo.",
@@ -41,7 +41,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         """The verb of that name; an unknown one is refused with the nearest offered."""
         if cmd_name not in VERBS:
-            raise BadInput(f"there is no command {cmd_name!r}{nearest(cmd_name, VERBS)}")
+            raise BadInput(f"there is no command {cmd_name!r}{suggest(cmd_name, VERBS)}")
         return importlib.import_module(f"jaxseg.cli.{FILES.get(cmd_name, cmd_name)}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -87,7 +87,7 @@ def explain(error: Exception) -> tuple[int, str]:
         return 2, _line(error.format_message())
     if isinstance(error, BadInput):
         return 2, _line(str(error))
-    if _disk_is_full(error):
+    if disk_is_full(error):
         return 1, f"the disk is full: {_line(str(error))}; free some space and start the same command again"
     if isinstance(error, FailedRun):
         return 1, _line(str(error))
@@ -97,14 +97,6 @@ def explain(error: Exception) -> tuple[int, str]:
 def _line(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 600 else f"{line[:597]}..."
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 if __name__ == "__main__":

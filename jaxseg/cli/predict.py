@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
+from jaxseg.files import atomic
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxseg.run import Run
+    from jaxseg.inference.load import TrainedModel
 
 
 @click.command("predict", short_help="Label images.")
@@ -57,15 +57,17 @@ def command(
         read_image(path)
 
     from jaxseg.cli.runtime import prepare_runtime
+    from jaxseg.inference.load import load
+    from jaxseg.inference.monte_carlo import predict_samples
+    from jaxseg.inference.predict import predict
+    from jaxseg.inference.tiling import plan_tiles
+    from jaxseg.inference.tta import TestTimeAugmented
     from jaxseg.ops.crf import DenseCRF
-    from jaxseg.run import load, predict, predict_samples
     from jaxseg.train.log import Console
-    from jaxseg.turns import Turned
-    from jaxseg.windows import plan
 
     prepare_runtime()
     run = load(model, best=not last)
-    seeing = replace(run, model=Turned(run.model)) if tta else run
+    seeing = replace(run, model=TestTimeAugmented(run.model)) if tta else run
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -75,7 +77,7 @@ def command(
     try:
         for done, path in enumerate(paths, 1):
             image = read_image(path)
-            windows = len(plan(run.model, *image.shape[:2], tile=tile, margin=None))
+            windows = len(plan_tiles(run.model, *image.shape[:2], tile=tile, margin=None))
             bar.begin(path.name, windows)
             seen = iter(range(1, windows + 1))
             options = {"tile": tile, "on_tile": lambda s=seen: bar.move(next(s))}
@@ -93,7 +95,7 @@ def command(
 
 
 def write(
-    run: "Run",
+    run: "TrainedModel",
     path: Path,
     image: "np.ndarray",
     found: Mapping[str, "np.ndarray"],
@@ -126,7 +128,7 @@ def write(
     return f"{path.name} {report['height']}x{report['width']}: {shares}"
 
 
-def areas(run: "Run", path: Path, label: "np.ndarray") -> dict[str, Any]:
+def areas(run: "TrainedModel", path: Path, label: "np.ndarray") -> dict[str, Any]:
     """How many pixels each class covers, and which model says so; ready for JSON."""
     import numpy as np
 
@@ -160,9 +162,5 @@ def _png(picture: "np.ndarray") -> bytes:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with atomic(path) as part:
         part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -8,12 +8,12 @@ import sys
 def prepare_runtime() -> None:
     """Keep compiled programs on disk; call it before any computing.
 
-    They lie in ``compiled`` in :func:`jaxseg.folders.cache_dir`. A cache that JAX was already told of
+    They lie in ``compiled`` in :func:`jaxseg.files.cache_dir`. A cache that JAX was already told of
     (``JAX_COMPILATION_CACHE_DIR``) stays.
     """
     import jax
 
-    from jaxseg.folders import cache_dir
+    from jaxseg.files import cache_dir
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain tell of things that nobody can act upon
     folder = cache_dir()

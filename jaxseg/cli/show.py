@@ -11,28 +11,28 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str, size: int, as_json: bool) -> None:
     """Paper, parameters, GFLOPs, receptive field, output stride and fields of model NAME."""
-    from jaxseg import registry
-    from jaxseg.cli import anatomy, report
+    from jaxseg import analysis, registry
+    from jaxseg.cli import report
 
     entry = registry.find(name)
     model = entry.build()
-    height, width = anatomy.fitting_size(model, size)
-    stride, field, offset = anatomy.reach(model)
+    height, width = analysis.fitting_size(model, size)
+    stride, field, offset = analysis.receptive_field(model)
     facts: dict[str, Any] = {
         "name": name,
         "summary": entry.summary,
         "task": entry.task,
         "paper": entry.paper,
-        "parameters": anatomy.parameters(model),
+        "parameters": analysis.parameters(model),
         "parameters_in_paper": entry.params if entry.rounded is None else entry.rounded,
         "image": [height, width],
-        "gflops": round(anatomy.gflops(model, height, width), 3),
+        "gflops": round(analysis.gflops(model, height, width), 3),
         "receptive_field": field,
         "output_stride": stride,
         "offset": offset,
         "module": f"{entry.build.__module__}.{entry.build.__name__}",
         "fields": {key: _plain(value) for key, value in entry.fields.items()},
-        "recipes": anatomy.recipes_of(name),
+        "recipes": analysis.recipes_of(name),
     }
     if as_json:
         return report.say_json(facts)

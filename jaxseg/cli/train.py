@@ -45,5 +45,5 @@ def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placeme
     metrics = fit(value, folder, placement=by_name(placement), data_dir=data_dir)
     facts = value.stages[-1].data.facts()
     report.metrics_table(metrics, facts.classes, title=f"{facts.name}, validation")
-    report.say(f"overlays: {folder / 'overlays'}")
+    report.say(f"samples: {folder / 'samples'}")
     report.say(f"curves: {folder / 'curves.png'}")

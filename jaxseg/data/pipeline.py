@@ -1,8 +1,8 @@
 """From a data set to batches: ``Data`` is what a recipe holds, ``Batches`` the endless training stream.
 
 The order of examples is one global stream, a fresh shuffle per epoch, of which process ``i`` of ``n`` takes every n-th
-element: what a step sees together does not depend on the number of processes. Every example's randomness is seeded by
-its position in that stream, so the stream does not depend on the number of workers either, and going on from batch k
+element: the examples of a step do not depend on the number of processes. Every example's randomness is seeded by its
+position in that stream, so the stream does not depend on the number of workers either, and going on from batch k
 needs nothing but k. Batches run across the end of an epoch, so that every training batch is full.
 """
 
@@ -26,7 +26,7 @@ from jaxseg.data import records, sets
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record
 from jaxseg.data.transforms import Transform
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 
 _ENDLESS = 2**32
 """Epochs. Grain's own endless repetition has a length that overflows when it is sliced or made into batches of one."""
@@ -75,7 +75,7 @@ class Data:
         Args:
           batch_size: rows per batch of this process.
           seed: of the shuffles and of the transforms.
-          data_dir: where prepared data lie; None is :func:`jaxseg.folders.default_data_dir`.
+          data_dir: where prepared data lie; None is :func:`jaxseg.files.default_data_dir`.
           shard: this process's number and the number of processes.
 
         Raises:
@@ -158,8 +158,8 @@ class Examples:
                 raise BadInput(f"{where}: {error}") from error
             except KeyError as error:
                 raise BadInput(f"{where} has no {error}, which {type(transform).__name__} needs") from error
-        done = records.finish(record, keys=self.keys, slots=self.slots, where=where)
-        records.check(done, where=where, num_classes=sets.find(self.source.dataset).FACTS.num_classes)
+        done = records.to_batch_row(record, keys=self.keys, slots=self.slots, where=where)
+        records.validate(done, where=where, num_classes=sets.find(self.source.dataset).FACTS.num_classes)
         return done
 
     @functools.cached_property

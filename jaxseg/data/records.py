@@ -1,7 +1,7 @@
 """Records: one example as a dict of NumPy arrays under the keys of :data:`jaxseg.types.BATCH`, without the axis ``b``.
 
 Inside the pipeline integer maps may be narrower than in a batch (a label is uint8 until it leaves), which is faster;
-:func:`finish` gives them their final types and :func:`check` holds every record to the vocabulary.
+:func:`to_batch_row` gives them their final types and :func:`validate` holds every record to the vocabulary.
 """
 
 import io
@@ -10,7 +10,8 @@ import re
 import numpy as np
 from PIL import Image
 
-from jaxseg.types import BATCH, VOID, BadInput
+from jaxseg.errors import BadInput
+from jaxseg.types import BATCH, VOID
 
 Record = dict[str, np.ndarray]
 """One example. Keys and meanings: :data:`jaxseg.types.BATCH`."""
@@ -56,7 +57,7 @@ def size(record: Record) -> tuple[int, int]:
     raise BadInput(f"a record without any map (it holds {', '.join(record) or 'nothing'}) has no size")
 
 
-def finish(record: Record, *, keys: tuple[str, ...], slots: int, where: str = "a record") -> Record:
+def to_batch_row(record: Record, *, keys: tuple[str, ...], slots: int, where: str = "a record") -> Record:
     """The record as it goes into a batch: the keys asked for, their final types, objects padded to ``slots``.
 
     What may be padded or unknown comes with its mask, asked for or not: ``valid`` with objects, ``depth_valid`` with
@@ -99,7 +100,7 @@ def _with_masks(record: Record) -> Record:
     return done
 
 
-def check(record: Record, *, where: str, num_classes: int | None = None) -> None:
+def validate(record: Record, *, where: str, num_classes: int | None = None) -> None:
     """Hold a record to the vocabulary: known keys, dtypes, axes that agree, values in range.
 
     Args:

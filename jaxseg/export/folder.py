@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
+from jaxseg.errors import BadInput
 from jaxseg.recipe import dump, load
-from jaxseg.types import BadInput
 from jaxseg.weights import readers
 
 FORMAT = "jaxseg model 1"

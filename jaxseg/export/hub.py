@@ -5,9 +5,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from jaxseg.errors import BadInput
 from jaxseg.export import folder
 from jaxseg.export.folder import Card
-from jaxseg.types import BadInput
 from jaxseg.weights import hub, huggingface
 
 

@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from jaxseg.errors import BadInput, FailedRun
 from jaxseg.export import folder
 from jaxseg.export.folder import Card, card_text
 from jaxseg.export.stablehlo import forward_of
-from jaxseg.types import BadInput, FailedRun
+from jaxseg.files import atomic
 
 ENVIRONMENT = ".venv-onnx"
 """Where ``make onnx-env`` puts it; the variable ``JAXSEG_ONNX_PYTHON`` names another interpreter."""
@@ -97,10 +98,8 @@ def translate(source: Path, path: Path, size: tuple[int, int]) -> float:
             if batch == 1:
                 raise
     onnx.helper.set_model_props(made, {"jaxseg": card_text(card)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    onnx.save(made, part)
-    os.replace(part, path)
+    with atomic(path) as part:
+        onnx.save(made, part)
     rows = 1 if batch == 1 else 2
     session = onnxruntime.InferenceSession(str(path))
     found = session.run(None, {session.get_inputs()[0].name: image[:rows]})[0]

@@ -9,7 +9,6 @@ The file is a zip of ``program.bin`` (``jax.export``) and ``card.json``. In a pr
 """
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from jaxseg.errors import BadInput
 from jaxseg.export.folder import Card, card_text
-from jaxseg.types import BadInput
+from jaxseg.files import atomic
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -63,15 +63,9 @@ def write(
             reason = " ".join(str(error).split())[:160]
     if program is None:
         raise BadInput(f"this network needs a size: --size HEIGHT WIDTH (any size stops at: {reason})")
-    part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(part, "w") as file:
-            file.writestr(PROGRAM, bytes(program.serialize()))
-            file.writestr(CARD, card_text(card))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic(path) as part, zipfile.ZipFile(part, "w") as file:
+        file.writestr(PROGRAM, bytes(program.serialize()))
+        file.writestr(CARD, card_text(card))
     return text.replace(",", "")
 
 

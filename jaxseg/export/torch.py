@@ -4,7 +4,6 @@ Names and layouts are those of the implementation that the model's rules are for
 takes them with ``strict=True``.
 """
 
-import os
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -13,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.types import BadInput, Rules
+from jaxseg.errors import BadInput
+from jaxseg.files import atomic
+from jaxseg.types import Rules
 from jaxseg.weights.names import restore
 from jaxseg.weights.readers import read
 
@@ -48,19 +49,13 @@ def verify(path: Path, variables: Any, rules: Rules) -> float:
 
 def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
     """Write a state dict as ``torch.save`` does: a zip of one pickle and of the tensors' bytes."""
-    part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(part, "w") as file:
-            file.writestr("archive/data.pkl", _pickle(state))
-            file.writestr("archive/byteorder", "little")
-            for key, value in enumerate(state.values()):
-                little = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"), copy=False)
-                file.writestr(f"archive/data/{key}", little.tobytes())
-            file.writestr("archive/version", "3\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic(path) as part, zipfile.ZipFile(part, "w") as file:
+        file.writestr("archive/data.pkl", _pickle(state))
+        file.writestr("archive/byteorder", "little")
+        for key, value in enumerate(state.values()):
+            little = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"), copy=False)
+            file.writestr(f"archive/data/{key}", little.tobytes())
+        file.writestr("archive/version", "3\n")
 
 
 def _pickle(state: Mapping[str, np.ndarray]) -> bytes:

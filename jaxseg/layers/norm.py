@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxseg.errors import BadInput, suggest
 from jaxseg.layers import axis
-from jaxseg.types import BadInput, nearest
 
 
 class BatchNorm(nn.Module):
@@ -140,5 +140,5 @@ def make_norm(kind: str) -> Callable[..., nn.Module]:
       BadInput: another name.
     """
     if kind not in NORMS:
-        raise BadInput(f"no normalisation is called {kind!r}{nearest(kind, NORMS)}")
+        raise BadInput(f"no normalisation is called {kind!r}{suggest(kind, NORMS)}")
     return NORMS[kind]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 
 
 def labelled(label: Int[Array, "*shape"], num_classes: int) -> Bool[Array, "*shape"]:

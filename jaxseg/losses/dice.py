@@ -14,7 +14,7 @@ from jaxseg.losses.cross_entropy import labelled
 def softmax_dice(logits: Float[Array, "b h w k"], label: Int[Array, "b h w"]) -> Float[Array, " b"]:
     """``1 - 2 sum(p t) / (sum p + sum t)`` over an image's labelled pixels, averaged over the classes it contains.
 
-    One value per image: a ratio of sums over the whole batch could not be put together from its parts, and would
+    One value per image: a ratio of sums over the whole batch could not be summed up from its parts, and would
     depend on the batch. 0 for an image without a labelled pixel.
     """
     k = logits.shape[-1]

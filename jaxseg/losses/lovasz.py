@@ -70,7 +70,7 @@ def lovasz_softmax(logits: Float[Array, "b h w k"], label: Int[Array, "b h w"]) 
     """The Lovász extension of each class's ``1 - IoU`` over an image, averaged over the classes that it contains.
 
     One value per image (the authors' ``per_image``, ``classes="present"``): the extension sorts all pixels at once, so
-    over a batch it could not be put together from parts. 0 for an image without a labelled pixel.
+    over a batch it could not be summed up from parts. 0 for an image without a labelled pixel.
     """
     k = logits.shape[-1]
     known = labelled(label, k).reshape(label.shape[0], -1)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
+from jaxseg.errors import BadInput
 from jaxseg.losses.cross_entropy import labelled, softmax_cross_entropy, weigh
-from jaxseg.types import BadInput
 
 
 def kth_largest(values: Float[Array, "b n"], k: Int[Array, " b"]) -> Float[Array, " b"]:

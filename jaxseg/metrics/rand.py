@@ -1,7 +1,7 @@
-"""Rand scores of cells that membranes separate: which pixels belong together, rather than where membranes run.
+"""Rand scores of cells that membranes separate: which pixels belong to one cell, rather than where membranes run.
 
 Definitions and history: Arganda-Carreras et al. 2015, *Crowdsourcing the creation of image segmentation algorithms for
-connectomics*, Frontiers in Neuroanatomy 9:142, which re-evaluates the ISBI 2012 challenge, and its scripts for Fiji
+connectomics*, Front. Neuroanat. 9:142, which re-evaluates the ISBI 2012 challenge, and its scripts for Fiji
 (https://imagej.net/plugins/tws/, "Segmentation evaluation after border thinning").
 """
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 
 LEVELS = 256
 

@@ -14,9 +14,10 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Int
 
-from jaxseg.ops import cpu, cpu_dense, cpu_transposed
-from jaxseg.ops.window import Extent, Padding, Pads, Size, Slide, explicit_pads, pair, reach
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
+from jaxseg.ops import xla
+from jaxseg.ops.cpu import convolution, transposed
+from jaxseg.ops.window import ConvGeometry, Extent, Padding, Pads, Size, effective_kernel_size, explicit_pads, pair
 
 
 def conv(
@@ -48,10 +49,10 @@ def conv(
     window = (kernel.shape[0], kernel.shape[1])
     pads = explicit_pads(padding, (x.shape[1], x.shape[2]), window, stride, dilation)
     _check(x, kernel, kernel.shape[2] * groups, kernel.shape[3], groups)
-    for size, span, sides in zip(x.shape[1:3], reach(window, dilation), pads, strict=True):
+    for size, span, sides in zip(x.shape[1:3], effective_kernel_size(window, dilation), pads, strict=True):
         if size + sum(sides) < span:
             raise BadInput(f"a window that reaches {span} pixels does not fit {size} pixels padded by {sides}")
-    return _compiled_conv(x, kernel, Slide(stride, pads, dilation, groups))
+    return _compiled_conv(x, kernel, ConvGeometry(stride, pads, dilation, groups))
 
 
 def conv_transpose(
@@ -84,43 +85,45 @@ def conv_transpose(
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     extra = pair(output_padding, "output_padding", least=0)
     window = (kernel.shape[0], kernel.shape[1])
-    pads = _transposed_pads(padding, reach(window, dilation), stride)
+    pads = _transposed_pads(padding, effective_kernel_size(window, dilation), stride)
     _check(x, kernel, kernel.shape[2], kernel.shape[3] * groups, groups)
     size = []
-    for n, span, s, sides, e in zip(x.shape[1:3], reach(window, dilation), stride, pads, extra, strict=True):
+    for n, span, s, sides, e in zip(
+        x.shape[1:3], effective_kernel_size(window, dilation), stride, pads, extra, strict=True
+    ):
         size.append((n - 1) * s + span - sum(sides) + e)
         if size[-1] < 1:
             raise BadInput(f"padding {sides} leaves nothing of {(n - 1) * s + span} rows or columns")
-    return _compiled_conv_transpose(x, kernel, (size[0], size[1]), Slide(stride, pads, dilation, groups))
+    return _compiled_conv_transpose(x, kernel, (size[0], size[1]), ConvGeometry(stride, pads, dilation, groups))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(x: Array, kernel: Array, slide: Slide) -> Array:
-    forms = {"cpu": partial(cpu.conv, slide=slide), "default": partial(cpu_dense.dense, slide=slide)}
+def _conv(x: Array, kernel: Array, geometry: ConvGeometry) -> Array:
+    forms = {"cpu": partial(convolution.conv, geometry=geometry), "default": partial(xla.xla_conv, geometry=geometry)}
     return lax.platform_dependent(x, kernel, **forms)
 
 
-def _conv_forward(x: Array, kernel: Array, slide: Slide) -> tuple[Array, tuple[Array, Array]]:
-    return _conv(x, kernel, slide), (x, kernel)
+def _conv_forward(x: Array, kernel: Array, geometry: ConvGeometry) -> tuple[Array, tuple[Array, Array]]:
+    return _conv(x, kernel, geometry), (x, kernel)
 
 
-def _conv_backward(slide: Slide, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+def _conv_backward(geometry: ConvGeometry, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = kept
     dx = lax.platform_dependent(
         dy,
         kernel,
-        cpu=partial(cpu.conv_input_gradient, x_shape=x.shape, slide=slide),
-        default=partial(cpu_dense.dense_input_gradient, x_shape=x.shape, slide=slide),
+        cpu=partial(convolution.conv_input_gradient, x_shape=x.shape, geometry=geometry),
+        default=partial(xla.xla_conv_input_gradient, x_shape=x.shape, geometry=geometry),
     )
-    return dx, _kernel_gradient(x, dy, kernel.shape, slide)
+    return dx, _kernel_gradient(x, dy, kernel.shape, geometry)
 
 
-def _kernel_gradient(x: Array, dy: Array, kernel_shape: cpu_dense.Shape, slide: Slide) -> Array:
+def _kernel_gradient(x: Array, dy: Array, kernel_shape: xla.Shape, geometry: ConvGeometry) -> Array:
     return lax.platform_dependent(
         x,
         dy,
-        cpu=partial(cpu.conv_kernel_gradient, kernel_shape=kernel_shape, slide=slide),
-        default=partial(cpu_dense.dense_kernel_gradient, kernel_shape=kernel_shape, slide=slide),
+        cpu=partial(convolution.conv_kernel_gradient, kernel_shape=kernel_shape, geometry=geometry),
+        default=partial(xla.xla_conv_kernel_gradient, kernel_shape=kernel_shape, geometry=geometry),
     )
 
 
@@ -130,28 +133,32 @@ _compiled_conv = jax.jit(_conv, static_argnums=(2,))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv_transpose(x: Array, kernel: Array, size: Extent, slide: Slide) -> Array:
+def _conv_transpose(x: Array, kernel: Array, size: Extent, geometry: ConvGeometry) -> Array:
     forms = {
-        "cpu": partial(cpu_transposed.conv_transpose, size=size, slide=slide),
-        "default": partial(cpu_transposed.dense_transpose, size=size, slide=slide),
+        "cpu": partial(transposed.conv_transpose, size=size, geometry=geometry),
+        "default": partial(xla.xla_conv_transpose, size=size, geometry=geometry),
     }
     return lax.platform_dependent(x, kernel, **forms)
 
 
-def _transpose_forward(x: Array, kernel: Array, size: Extent, slide: Slide) -> tuple[Array, tuple[Array, Array]]:
-    return _conv_transpose(x, kernel, size, slide), (x, kernel)
+def _transpose_forward(
+    x: Array, kernel: Array, size: Extent, geometry: ConvGeometry
+) -> tuple[Array, tuple[Array, Array]]:
+    return _conv_transpose(x, kernel, size, geometry), (x, kernel)
 
 
-def _transpose_backward(size: Extent, slide: Slide, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+def _transpose_backward(
+    size: Extent, geometry: ConvGeometry, kept: tuple[Array, Array], dy: Array
+) -> tuple[Array, Array]:
     # The gradient of a transposed convolution is the strided convolution that it transposes, whose own kernel
     # gradient is the kernel's. XLA's transposes of the zero-stuffed call are up to 100 times slower on CPU.
     x, kernel = kept
-    spans = reach((kernel.shape[0], kernel.shape[1]), slide.dilation)
+    spans = effective_kernel_size((kernel.shape[0], kernel.shape[1]), geometry.dilation)
     ends = [
         (lo, (n - 1) * s + span - lo - out)
-        for n, s, span, (lo, _), out in zip(x.shape[1:3], slide.stride, spans, slide.pads, size, strict=True)
+        for n, s, span, (lo, _), out in zip(x.shape[1:3], geometry.stride, spans, geometry.pads, size, strict=True)
     ]
-    strided = slide._replace(pads=(ends[0], ends[1]))
+    strided = geometry._replace(pads=(ends[0], ends[1]))
     swapped = kernel.swapaxes(2, 3)
     return _conv(dy, swapped, strided), _kernel_gradient(dy, x, swapped.shape, strided).swapaxes(2, 3)
 

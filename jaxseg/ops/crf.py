@@ -18,8 +18,8 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Shaped
 
+from jaxseg.errors import BadInput, suggest
 from jaxseg.ops.lattice import blur, lattice
-from jaxseg.types import BadInput, nearest
 
 Filter = Callable[[Array], Array]
 Compatibility = float | Array
@@ -116,7 +116,7 @@ def normalized(smooth: Filter, count: int, mode: str = "symmetric", *, dtype: jn
       BadInput: another mode.
     """
     if mode not in MODES:
-        raise BadInput(f"no normalisation is called {mode!r}{nearest(mode, MODES)}")
+        raise BadInput(f"no normalisation is called {mode!r}{suggest(mode, MODES)}")
     answer = smooth(jnp.ones((count, 1), dtype)) + np.asarray(1e-20, dtype)
     before, after = MODES[mode](answer)
     return lambda values: smooth(values * before) * after

@@ -2,7 +2,7 @@
 
 from jax import Array
 
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 
 
 def centre_crop(x: Array, height: int, width: int) -> Array:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 
 
 def local_response_norm(

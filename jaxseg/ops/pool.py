@@ -14,8 +14,8 @@ import numpy as np
 from jax import Array, core, lax
 from jaxtyping import Float, Int8
 
+from jaxseg.errors import BadInput
 from jaxseg.ops.window import Padding, Pads, Size, explicit_pads, given_pads, pair, pool_size, surely_below, symbolic
-from jaxseg.types import BadInput
 
 
 def max_pool(
@@ -88,7 +88,7 @@ def max_unpool(
     k = pair(window, "window")
     s = k if stride is None else pair(stride, "stride")
     if x.shape != switches.shape:
-        raise BadInput(f"values of shape {x.shape} and switches of shape {switches.shape} do not belong together")
+        raise BadInput(f"values of shape {x.shape} and switches of shape {switches.shape} do not match")
     pads = given_pads(padding)
     spans = [(n - 1) * ss + kk for n, kk, ss in zip(x.shape[1:3], k, s, strict=True)]
     least = (spans[0] - sum(pads[0]), spans[1] - sum(pads[1]))

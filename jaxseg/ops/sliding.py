@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from jaxseg.errors import BadInput
 from jaxseg.ops.window import Size, pair
-from jaxseg.types import BadInput
 
 
 def patch_by_patch(

@@ -4,7 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 from jax import core, export
 
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 
 Pads = tuple[tuple[Any, Any], tuple[Any, Any]]
 """((top, bottom), (left, right)): integers, but symbols where a symbolic map is padded up."""
@@ -67,7 +67,7 @@ def to_multiple(n: Any, multiple: int) -> Any:
     return multiple * ((n + multiple - 1) // multiple)
 
 
-def reach(window: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+def effective_kernel_size(window: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns from a window's first tap to its last, both counted."""
     return dilation[0] * (window[0] - 1) + 1, dilation[1] * (window[1] - 1) + 1
 
@@ -100,7 +100,7 @@ def symbolic(*sides: Any) -> bool:
     return any(export.is_symbolic_dim(side) for side in sides)
 
 
-class Slide(NamedTuple):
+class ConvGeometry(NamedTuple):
     """How a convolution slides: stride, padding (below zero: crops), step between taps, groups of channels."""
 
     stride: tuple[int, int]

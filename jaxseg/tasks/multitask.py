@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from jaxseg.errors import BadInput
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Predictions, Task, Term
-from jaxseg.types import BadInput
 
 
 @dataclass(frozen=True)

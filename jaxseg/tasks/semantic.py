@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxseg.errors import BadInput
 from jaxseg.losses import CrossEntropy
 from jaxseg.metrics import BoundaryF1, Confusion
 from jaxseg.ops.crop import centre_crop
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
-from jaxseg.types import VOID, BadInput
+from jaxseg.types import VOID
 
 
 @runtime_checkable

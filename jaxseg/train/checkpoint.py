@@ -21,8 +21,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxseg.errors import BadInput, FailedRun
 from jaxseg.train.optim import path_of
-from jaxseg.types import BadInput, FailedRun
 
 # Orbax tells each failure twice: as an exception, which becomes one line here, and as a traceback in absl's log.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)

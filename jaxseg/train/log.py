@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar or plain lines, metrics.jsonl, TensorBoard events, curves and overlays."""
+"""What a run tells: a progress bar or plain lines, metrics.jsonl, TensorBoard events, curves and samples."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console as Rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxseg.types import FailedRun
+from jaxseg.errors import FailedRun
 
 MEASURED = ("seconds", "examples_per_second")
 """Fields of metrics.jsonl that differ between two runs of one recipe: seconds per step, and its examples' rate."""
@@ -69,7 +69,7 @@ class Console:
             self._bar = None
 
 
-class Journal:
+class MetricsFile:
     """metrics.jsonl and the TensorBoard events made from it.
 
     Each line of metrics.jsonl is an object with ``kind`` ("train" or "eval"), ``stage`` (its folder, "0-main"),
@@ -139,7 +139,7 @@ class Journal:
                 events.add_scalar(f"{row.get('split', row['kind'])}/{name}", value, self._running(row))
 
 
-class Window:
+class PendingMetrics:
     """The metrics of the steps since the last line of the log, left on the device until somebody asks."""
 
     def __init__(self, fetch: Any, past: list[dict[str, float]]):

@@ -6,7 +6,7 @@ from typing import Any
 from jaxseg.train.evaluate import evaluate
 from jaxseg.train.log import Console
 from jaxseg.train.placement import Placement, single
-from jaxseg.train.run import StageRun, claim, guarded
+from jaxseg.train.stage import StageTrainer, claim, guarded
 
 __all__ = ["evaluate", "fit"]
 
@@ -21,7 +21,7 @@ def fit(
 ) -> dict[str, float]:
     """Train a recipe's stages one after the other; the same call goes on with a run that was interrupted.
 
-    The work directory holds ``recipe.json``, ``metrics.jsonl``, ``curves.png``, ``overlays/`` (the same validation
+    The work directory holds ``recipe.json``, ``metrics.jsonl``, ``curves.png``, ``samples/`` (the same validation
     images at each evaluation), ``tensorboard/``, and for each stage ``stages/<number>-<name>/checkpoints`` (the last
     few) and ``.../best``. On a CPU an interrupted run ends with the very numbers of one that was not.
 
@@ -46,12 +46,12 @@ def fit(
     with guarded(workdir, log):
         claim(workdir, recipe)
         for index, stage in enumerate(recipe.stages):
-            with StageRun(recipe, index, workdir, placement, data_dir, log) as run:
+            with StageTrainer(recipe, index, workdir, placement, data_dir, log) as run:
                 state = run.restore_or_start()
                 while run.step < stage.steps:
                     state = run.update(state, run.next_batch())
-                    if stage.reestimate and run.due(stage.eval_every):
-                        state = run.reestimate(state)
+                    if stage.precise_bn and run.due(stage.eval_every):
+                        state = run.precise_bn(state)
                     if run.due(stage.log_every):
                         run.log()
                     if run.due(stage.save_every):

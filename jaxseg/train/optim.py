@@ -15,17 +15,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 
-Curve = Callable[[Any], Any]
+Schedule = Callable[[Any], Any]
 """Learning rate of an update, counted from 0: what optax calls a schedule."""
 
 
 @runtime_checkable
-class Schedule(Protocol):
+class ScheduleConfig(Protocol):
     """How the learning rate moves over ``total_steps`` updates."""
 
-    def build(self, total_steps: int) -> Curve:
+    def build(self, total_steps: int) -> Schedule:
         """The rate of update 0, 1, ..., float32."""
         ...
 
@@ -38,8 +38,8 @@ class Optimizer(Protocol):
         """The chain from gradients to what is added to the parameters."""
         ...
 
-    def curve(self, total_steps: int) -> Curve:
-        """The learning rate of update 0, 1, ..., before the multipliers of ``rates``."""
+    def schedule(self, total_steps: int) -> Schedule:
+        """The learning rate of update 0, 1, ..., before the multipliers of ``lr_multipliers``."""
         ...
 
 
@@ -53,17 +53,17 @@ class SGD:
       nesterov: step along ``g + momentum v`` instead of ``v``.
       weight_decay: L2, ``g <- g + weight_decay p`` before the momentum, as in Caffe and torch.
       no_decay: paths whose parameters are not decayed.
-      rates: ``(path, multiplier)`` of the learning rate; the first that matches counts. Caffe's doubled bias rate is
-        ``((r"bias$", 2.0),)``; 0 freezes.
+      lr_multipliers: ``(path, multiplier)`` of the learning rate; the first that matches counts. Caffe's doubled bias
+        rate is ``((r"bias$", 2.0),)``; 0 freezes.
       clip: largest global norm of the gradient, None for no limit. Applied before the decay.
     """
 
-    learning_rate: float | Schedule
+    learning_rate: float | ScheduleConfig
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
     no_decay: tuple[str, ...] = ()
-    rates: tuple[tuple[str, float], ...] = ()
+    lr_multipliers: tuple[tuple[str, float], ...] = ()
     clip: float | None = None
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
@@ -71,9 +71,9 @@ class SGD:
         core = optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
         return _chain(self, total_steps, _decay(self), core)
 
-    def curve(self, total_steps: int) -> Curve:
+    def schedule(self, total_steps: int) -> Schedule:
         """The learning rate of update 0, 1, ..., before the multipliers."""
-        return _curve(self.learning_rate, total_steps)
+        return _schedule(self.learning_rate, total_steps)
 
 
 @dataclass(frozen=True)
@@ -83,22 +83,22 @@ class Adam:
     The remaining attributes are those of :class:`SGD`.
     """
 
-    learning_rate: float | Schedule = 1e-3
+    learning_rate: float | ScheduleConfig = 1e-3
     b1: float = 0.9
     b2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     no_decay: tuple[str, ...] = ()
-    rates: tuple[tuple[str, float], ...] = ()
+    lr_multipliers: tuple[tuple[str, float], ...] = ()
     clip: float | None = None
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
         """The optax chain for a training of ``total_steps`` updates."""
         return _chain(self, total_steps, _decay(self), _adam(self))
 
-    def curve(self, total_steps: int) -> Curve:
+    def schedule(self, total_steps: int) -> Schedule:
         """The learning rate of update 0, 1, ..., before the multipliers."""
-        return _curve(self.learning_rate, total_steps)
+        return _schedule(self.learning_rate, total_steps)
 
 
 @dataclass(frozen=True)
@@ -108,22 +108,22 @@ class AdamW:
     The remaining attributes are those of :class:`SGD`.
     """
 
-    learning_rate: float | Schedule = 1e-3
+    learning_rate: float | ScheduleConfig = 1e-3
     b1: float = 0.9
     b2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 1e-2
     no_decay: tuple[str, ...] = ()
-    rates: tuple[tuple[str, float], ...] = ()
+    lr_multipliers: tuple[tuple[str, float], ...] = ()
     clip: float | None = None
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
         """The optax chain for a training of ``total_steps`` updates."""
         return _chain(self, total_steps, _adam(self), _decay(self))
 
-    def curve(self, total_steps: int) -> Curve:
+    def schedule(self, total_steps: int) -> Schedule:
         """The learning rate of update 0, 1, ..., before the multipliers."""
-        return _curve(self.learning_rate, total_steps)
+        return _schedule(self.learning_rate, total_steps)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Constant:
 
     value: float
 
-    def build(self, total_steps: int) -> Curve:
+    def build(self, total_steps: int) -> Schedule:
         """The rate of update 0, 1, ..."""
         return lambda step: jnp.full((), self.value, jnp.float32)
 
@@ -145,7 +145,7 @@ class Poly:
     power: float = 0.9
     end: float = 0.0
 
-    def build(self, total_steps: int) -> Curve:
+    def build(self, total_steps: int) -> Schedule:
         """The rate of update 0, 1, ..."""
         return lambda step: self.end + (self.value - self.end) * (1.0 - _share(step, total_steps)) ** self.power
 
@@ -158,7 +158,7 @@ class StepDecay:
     every: int
     factor: float = 0.1
 
-    def build(self, total_steps: int) -> Curve:
+    def build(self, total_steps: int) -> Schedule:
         """The rate of update 0, 1, ..."""
         return lambda step: self.value * self.factor ** _float(jnp.asarray(step) // self.every)
 
@@ -171,7 +171,7 @@ class Milestones:
     at: tuple[int, ...]
     factor: float = 0.1
 
-    def build(self, total_steps: int) -> Curve:
+    def build(self, total_steps: int) -> Schedule:
         """The rate of update 0, 1, ..."""
         at = jnp.asarray(self.at, jnp.int32)
         return lambda step: self.value * self.factor ** _float(jnp.sum(at <= jnp.asarray(step)))
@@ -184,7 +184,7 @@ class Cosine:
     value: float
     end: float = 0.0
 
-    def build(self, total_steps: int) -> Curve:
+    def build(self, total_steps: int) -> Schedule:
         """The rate of update 0, 1, ..."""
         return lambda step: _ease(self.value, self.end, _share(step, total_steps))
 
@@ -201,7 +201,7 @@ class OneCycle:
     start: float = 25.0
     final: float = 1e4
 
-    def build(self, total_steps: int) -> Curve:
+    def build(self, total_steps: int) -> Schedule:
         """The rate of update 0, 1, ..."""
         top = self.warmup * total_steps - 1.0
         low = self.value / self.start
@@ -223,12 +223,12 @@ class Warmup:
     """
 
     steps: int
-    then: float | Schedule
+    then: float | ScheduleConfig
     start: float = 0.0
 
-    def build(self, total_steps: int) -> Curve:
+    def build(self, total_steps: int) -> Schedule:
         """The rate of update 0, 1, ..."""
-        after = _curve(self.then, max(total_steps - self.steps, 1))
+        after = _schedule(self.then, max(total_steps - self.steps, 1))
 
         def rate(step: Any) -> Array:
             t = _float(step)
@@ -243,27 +243,29 @@ def path_of(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def check_rules(optimizer: Any, params: Any) -> None:
+def check_multipliers(optimizer: Any, params: Any) -> None:
     """Refuse a multiplier that no parameter would feel.
 
     Raises:
-      BadInput: an expression of ``rates`` is no regular expression or matches no path.
+      BadInput: an expression of ``lr_multipliers`` is no regular expression or matches no path.
     """
     paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    for pattern in [p for p, _ in getattr(optimizer, "rates", ())] + list(getattr(optimizer, "no_decay", ())):
+    for pattern in [p for p, _ in getattr(optimizer, "lr_multipliers", ())] + list(getattr(optimizer, "no_decay", ())):
         try:
             re.compile(pattern)
         except re.error as error:
             raise BadInput(f"{pattern!r} in the optimizer is no regular expression: {error}") from error
-    for pattern, _ in getattr(optimizer, "rates", ()):
+    for pattern, _ in getattr(optimizer, "lr_multipliers", ()):
         if not any(re.search(pattern, path) for path in paths):
-            raise BadInput(f"rates: no parameter matches {pattern!r}; paths look like {paths[0]!r}, {paths[-1]!r}")
+            raise BadInput(
+                f"lr_multipliers: no parameter matches {pattern!r}; paths look like {paths[0]!r}, {paths[-1]!r}"
+            )
 
 
 def _chain(optimizer: Any, total_steps: int, *core: optax.GradientTransformation) -> optax.GradientTransformation:
     clip = optax.identity() if optimizer.clip is None else optax.clip_by_global_norm(optimizer.clip)
-    rate = optax.scale_by_learning_rate(_curve(optimizer.learning_rate, total_steps))
-    return optax.chain(clip, *core, rate, _multiply(optimizer.rates))
+    rate = optax.scale_by_learning_rate(_schedule(optimizer.learning_rate, total_steps))
+    return optax.chain(clip, *core, rate, _multiply(optimizer.lr_multipliers))
 
 
 def _adam(optimizer: Any) -> optax.GradientTransformation:
@@ -288,21 +290,21 @@ def _decay(optimizer: Any) -> optax.GradientTransformation:
     return optax.add_decayed_weights(optimizer.weight_decay, decayed)
 
 
-def _multiply(rates: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
-    if not rates:
+def _multiply(lr_multipliers: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    if not lr_multipliers:
         return optax.identity()
 
     def scale(path: Any, update: Array) -> Array:
         name = path_of(path)
-        return update * next((factor for rule, factor in rates if re.search(rule, name)), 1.0)
+        return update * next((factor for rule, factor in lr_multipliers if re.search(rule, name)), 1.0)
 
     return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(scale, updates))
 
 
-def _curve(rate: Any, total_steps: int) -> Curve:
+def _schedule(rate: Any, total_steps: int) -> Schedule:
     if isinstance(rate, int | float):
         return Constant(float(rate)).build(total_steps)
-    if not isinstance(rate, Schedule):
+    if not isinstance(rate, ScheduleConfig):
         raise BadInput(f"learning_rate is {rate!r}, but must be a number or a schedule such as Poly(0.01)")
     return rate.build(total_steps)
 

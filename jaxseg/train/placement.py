@@ -15,8 +15,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxseg.errors import BadInput, suggest
 from jaxseg.train.step import make_eval_step, make_statistics_step, make_train_step
-from jaxseg.types import DATA_AXIS, BadInput, nearest
+from jaxseg.types import DATA_AXIS
 
 ROWS_AXIS = "h"
 """The mesh axis over which ``sharded`` may also spread the images' rows."""
@@ -77,7 +78,7 @@ def by_name(name: str) -> "Placement":
     """
     known = {"single": single, "sharded": sharded, "replicated": replicated}
     if name not in known:
-        raise BadInput(f"no placement is called {name!r}{nearest(name, known)}")
+        raise BadInput(f"no placement is called {name!r}{suggest(name, known)}")
     return known[name]()
 
 

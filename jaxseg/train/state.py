@@ -9,8 +9,8 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from jaxseg.errors import BadInput
 from jaxseg.train.optim import path_of
-from jaxseg.types import BadInput
 
 
 class State(flax.struct.PyTreeNode):

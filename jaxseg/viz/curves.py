@@ -2,11 +2,12 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxseg.files import atomic
 
 HEADLINES = {
     "miou": "mIoU",
@@ -57,9 +58,8 @@ def curves(metrics: str | Path, out: str | Path, *, title: str = "") -> None:
                 color="#888888",
             )
     out = Path(out)
-    part = out.with_name(f".{out.name}.part")
-    figure.savefig(part, format="png")
-    os.replace(part, out)
+    with atomic(out) as part:
+        figure.savefig(part, format="png")
 
 
 def read(metrics: str | Path) -> list[dict[str, Any]]:

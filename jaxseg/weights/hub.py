@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxseg.folders import cache_dir
-from jaxseg.types import BadInput, FailedRun, nearest
+from jaxseg.errors import BadInput, FailedRun, suggest
+from jaxseg.files import cache_dir
 from jaxseg.weights import huggingface
 from jaxseg.weights.huggingface import Hosted
 from jaxseg.weights.published import PUBLISHED, Published
@@ -59,7 +59,7 @@ def find(source: str, model: str) -> Published | Hosted | Path:
     if source in known:
         return known[source]
     if kind == "torchvision":
-        raise BadInput(f"no weights {source!r} of {model!r} are known{nearest(source, known)}")
+        raise BadInput(f"no weights {source!r} of {model!r} are known{suggest(source, known)}")
     if kind == "detectron2":
         return Published(_in_zoo(rest))
     if kind in ("hf", "timm", "smp"):

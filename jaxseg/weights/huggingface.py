@@ -1,6 +1,6 @@
 """The Hugging Face hub through its own library (``pip install "jaxseg[hub]"``): its cache, tokens and protocols.
 
-What is fetched lies in jaxseg's cache, ``huggingface`` in :func:`jaxseg.folders.cache_dir`; ``HF_ENDPOINT`` names
+What is fetched lies in jaxseg's cache, ``huggingface`` in :func:`jaxseg.files.cache_dir`; ``HF_ENDPOINT`` names
 another hub, and ``HF_TOKEN`` or ``hf auth login`` open what is not public.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxseg.types import BadInput, FailedRun
+from jaxseg.errors import BadInput, FailedRun
 
 CARDS = ("config.json", "card.json")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxseg.types import BadInput, nearest
+from jaxseg.errors import BadInput, suggest
 
 Shape = tuple[int, ...]
 
@@ -32,7 +32,7 @@ def lay_out(array: np.ndarray, shape: Shape, leaf: str, layout: str = "") -> np.
     forth = _of(layout)[0]
     try:
         found = forth(array, shape)
-    except (ValueError, IndexError):  # axes or sizes that do not go together
+    except (ValueError, IndexError):  # axes or sizes that do not match
         return None
     return found if found.shape == shape else None
 
@@ -46,7 +46,7 @@ def lay_back(array: np.ndarray, leaf: str, layout: str = "") -> np.ndarray:
 
 def _of(layout: str) -> tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     if layout not in LAYOUTS:
-        raise BadInput(f"no layout of weights is called {layout!r}{nearest(layout, LAYOUTS)}")
+        raise BadInput(f"no layout of weights is called {layout!r}{suggest(layout, LAYOUTS)}")
     return LAYOUTS[layout]
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from jaxseg.types import BadInput, Rules
+from jaxseg.errors import BadInput
+from jaxseg.types import Rules
 from jaxseg.weights.inverse import leads, source_name
 from jaxseg.weights.layouts import lay_back, lay_out
 
-TELLING = 24
+MAX_SUGGESTIONS = 24
 """So many faults of a file are given their nearest candidates."""
 
 
@@ -39,19 +40,19 @@ def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: 
       BadInput: a target that nothing fills or that two sources fill, a source that no rule knows, a path that the model
         does not have, or a shape that does not fit. All faults are listed at once, one a line.
     """
-    return convert_sparing(source, target, rules, spared=())[0]
+    return convert_keeping(source, target, rules, keep=())[0]
 
 
-def convert_sparing(
-    source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules, *, spared: Collection[str]
+def convert_keeping(
+    source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules, *, keep: Collection[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """``convert``, but the leaves ``spared`` keep the target's own numbers where the source has none of their shape.
+    """``convert``, but the leaves ``keep`` keep the target's own numbers where the source has none of their shape.
 
     Args:
       source: see ``convert``.
-      target: see ``convert``; the spared leaves are arrays.
+      target: see ``convert``; the keep leaves are arrays.
       rules: see ``convert``.
-      spared: paths without their collection, such as those of a head for other classes.
+      keep: paths without their collection, such as those of a head for other classes.
 
     Returns:
       The tree, and the paths that kept their own numbers.
@@ -82,14 +83,14 @@ def convert_sparing(
                 continue
             key, leaf = leaves[path]
             array = lay_out(part, tuple(leaf.shape), key[-1], layout)
-            if array is None and path in spared:
+            if array is None and path in keep:
                 kept.append(path)
                 array = np.asarray(leaf)
             if array is None:
                 faults.append((name, f"shape {np.shape(value)} does not fit {path} of {tuple(leaf.shape)}"))
             filled[path] = np.zeros(0) if array is None else array.astype(leaf.dtype)
             origin[path] = name
-    for path in spared:
+    for path in keep:
         if path in leaves and path not in filled:
             kept.append(path)
             filled[path] = np.asarray(leaves[path][1])
@@ -187,6 +188,10 @@ def _table(faults: list[tuple[str, str]], unused: list[str], unfilled: list[str]
     for number, (name, what) in enumerate(faults):
         other = unfilled if name in unused else unused if what.startswith("nothing") else []
         plain = {candidate.replace("/", "."): candidate for candidate in other}
-        close = difflib.get_close_matches(name.replace("/", "."), plain, n=1, cutoff=0.4) if number < TELLING else []
+        close = (
+            difflib.get_close_matches(name.replace("/", "."), plain, n=1, cutoff=0.4)
+            if number < MAX_SUGGESTIONS
+            else []
+        )
         lines.append(f"{name}: {what}" + (f"; nearest: {plain[close[0]]}" if close else ""))
     return "\n  ".join(lines)

@@ -1,6 +1,6 @@
 """Imported weights as the beginning of a training: ``Stage(init=Pretrained("mobilenet.npz", RULES, part="backbone"))``.
 
-The file lies in :func:`jaxseg.folders.default_weights_dir`, or wherever its absolute path says; or it is a name and is
+The file lies in :func:`jaxseg.files.default_weights_dir`, or wherever its absolute path says; or it is a name and is
 downloaded:
 ``Pretrained("torchvision:IMAGENET1K_V1", resnet.TORCHVISION_NAMES, part="backbone", architecture="resnet101")``.
 """
@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.folders import default_weights_dir
-from jaxseg.types import BadInput, Rules
+from jaxseg.errors import BadInput
+from jaxseg.files import default_weights_dir
+from jaxseg.types import Rules
 from jaxseg.weights import hub
 from jaxseg.weights.names import convert
 from jaxseg.weights.readers import read
@@ -24,7 +25,7 @@ class Pretrained:
 
     Attributes:
       file: of any kind that :mod:`jaxseg.weights.readers` knows; relative paths begin at
-        :func:`jaxseg.folders.default_weights_dir`. Or a name of published weights, see :mod:`jaxseg.weights.hub`.
+        :func:`jaxseg.files.default_weights_dir`. Or a name of published weights, see :mod:`jaxseg.weights.hub`.
       rules: from the names in the file to the paths of the part, see :mod:`jaxseg.weights.names`.
       part: path of the module that is filled, ``"backbone"``; "" is the model itself.
       source: where the file is to be had, for the error message.

@@ -13,8 +13,8 @@ from jaxseg.backbones.mobilenet import (
     mobilenet_v2,
     mobilenet_v3,
 )
+from jaxseg.errors import BadInput
 from jaxseg.layers.standardize import CENTRED
-from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
 from tests.oracles.torch_side import F, assert_agree, random_image, random_variables, randomise, state, to_torch, torch
 from tests.shared_data import weights_or_skip
@@ -69,7 +69,7 @@ def test_v2_trades_stride_for_dilation():
     ("size", "options", "ends"),
     [
         ("large", {}, [1, 3, 6, 12, 16]),
-        ("large", {"output_stride": 16, "taps": "first"}, [0, 2, 4, 7, 16]),
+        ("large", {"output_stride": 16, "out_maps": "first"}, [0, 2, 4, 7, 16]),
         ("small", {}, [0, 1, 3, 8, 12]),
     ],
 )
@@ -130,7 +130,7 @@ def test_same_padding_puts_the_odd_zero_at_the_end():
     [
         (lambda: mobilenet_v2(output_stride=4), "there are 8, 16 and 32"),
         (lambda: mobilenet_v2(padding="same"), "there are 'torch' and 'SAME'"),
-        (lambda: mobilenet_v3(taps="middle"), "there are 'first' and 'last'"),
+        (lambda: mobilenet_v3(out_maps="middle"), "there are 'first' and 'last'"),
         (lambda: mobilenet_v3("medium"), "there are 'large' and 'small'"),
         (lambda: mobilenet_timm.v3_names("medium"), "there are 'large' and 'small'"),
     ],

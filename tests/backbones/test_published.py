@@ -9,8 +9,8 @@ import pytest
 
 from jaxseg.backbones import mobilenet, mobilenet_timm, resnet, vgg
 from jaxseg.backbones.resnet import CAFFE2_NAMES, DETECTRON2_NAMES, TORCHVISION_NAMES
+from jaxseg.errors import BadInput
 from jaxseg.layers.standardize import MSRA
-from jaxseg.types import BadInput
 from jaxseg.weights import pretrained
 from jaxseg.weights.names import convert, restore
 from jaxseg.weights.pretrained import Pretrained

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxseg.backbones.resnet import TORCHVISION_NAMES, ResNet, resnet
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 from jaxseg.weights.names import convert
 from tests.oracles.torch_side import (
     assert_agree,

@@ -15,8 +15,8 @@ from jaxseg.backbones.vgg import (
     VGGClassifier,
     torchvision_names,
 )
+from jaxseg.errors import BadInput
 from jaxseg.layers.standardize import UNIT
-from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
 from tests.oracles.torch_side import (
     F,
@@ -69,7 +69,7 @@ def test_equals_torchvision(blocks, letter, norm):
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_the_last_map_of_a_stride_is_the_one_before_the_next_pool(norm):
     """As segmentation-models-pytorch and timm take them."""
-    model, image = VGG(VGG11, width=4, norm=norm, taps="last"), random_image(64, 96)
+    model, image = VGG(VGG11, width=4, norm=norm, out_maps="last"), random_image(64, 96)
     variables = random_variables(model, image, train=False)
     maps = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, image)
     r, x = Reader(variables), to_torch(model.standardize(image))
@@ -196,8 +196,8 @@ def test_ceil_mode_keeps_the_ragged_edge():
     ("options", "message"),
     [
         ({"output_stride": 4}, "there are 8, 16 and 32"),
-        ({"taps": "all"}, "there are 'first' and 'last'"),
-        ({"taps": "last", "output_stride": 8}, "'last' of VGG at output stride 8"),
+        ({"out_maps": "all"}, "there are 'first' and 'last'"),
+        ({"out_maps": "last", "output_stride": 8}, "'last' of VGG at output stride 8"),
     ],
 )
 def test_mistakes_are_named(options, message):

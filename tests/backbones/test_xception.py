@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from jaxseg.backbones.xception import TIMM_NAMES, xception
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 from jaxseg.weights.names import convert
 from tests.oracles.torch_side import F, assert_agree, random_image, randomise, state, to_torch, torch
 from tests.torchvision_cpu import torchvision_or_skip

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxseg.cli.images import find_images, read_image
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 GREY = RGB[..., 0]

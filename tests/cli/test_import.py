@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.inference.load import load
 from jaxseg.models.semantic.fcn import TORCHVISION_NAMES, fcn_resnet50
-from jaxseg.run import load
 from jaxseg.weights.names import restore
 from tests.cli.test_mistakes import fault
 from tests.torchvision_cpu import torchvision_or_skip
@@ -120,8 +120,8 @@ def test_other_classes(narrow, tmp_path, jaxseg):
     run = load(out)
     assert run.model.num_classes == 11
     assert run.facts.classes[0] == "sky"
-    fresh = json.loads((out / "card.json").read_text())["origin"]["fresh"]
-    assert sorted(fresh) == [
+    reinitialized = json.loads((out / "card.json").read_text())["origin"]["reinitialized"]
+    assert sorted(reinitialized) == [
         f"{head}/classifier/{leaf}" for head in ("aux_head", "head") for leaf in ("bias", "kernel")
     ]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.errors import FailedRun
 from jaxseg.recipe import load_file
-from jaxseg.train.run import claim
-from jaxseg.types import FailedRun
+from jaxseg.train.stage import claim
 from tests.cli.test_verbs import camvid_folder
 
 

@@ -10,13 +10,14 @@ from PIL import Image
 
 from jaxseg.cli.main import VERBS
 from jaxseg.data import Data, Source
+from jaxseg.inference.load import load
+from jaxseg.inference.predict import predict
+from jaxseg.inference.tta import TestTimeAugmented
 from jaxseg.models.semantic.bayesian_segnet import bayesian_segnet_basic
 from jaxseg.ops.crf import DenseCRF
 from jaxseg.registry import entries, list_models
-from jaxseg.run import load, predict
 from jaxseg.train.evaluate import evaluate
-from jaxseg.train.reestimate import reestimate
-from jaxseg.turns import Turned
+from jaxseg.train.precise_bn import precise_bn
 
 
 def test_help_names_every_verb(jaxseg):
@@ -82,7 +83,7 @@ def test_data_prepare(jaxseg, tmp_path):
 def test_train_leaves_what_it_says(trained):
     run = trained / "run"
     assert json.loads((run / "recipe.json").read_text())["fields"]["name"] == "tiny"
-    for left in ("metrics.jsonl", "curves.png", "overlays/step_00000002.png", "stages/0-main/checkpoints/2"):
+    for left in ("metrics.jsonl", "curves.png", "samples/step_00000002.png", "stages/0-main/checkpoints/2"):
         assert (run / left).exists()
 
 
@@ -90,7 +91,7 @@ def test_train_again_reports_the_finished_run(jaxseg, trained):
     words = ("--workdir", trained / "run", "--data-dir", trained / "data")
     said = jaxseg("train", trained / "tiny.py", *words)
     assert said.status == 0
-    for word in ("wall", "mean IoU, void ignored", "mean IoU, void counted", str(trained / "run" / "overlays")):
+    for word in ("wall", "mean IoU, void ignored", "mean IoU, void counted", str(trained / "run" / "samples")):
         assert word in said.out
 
 
@@ -120,14 +121,14 @@ def test_evaluate_measures_the_checkpoint(jaxseg, trained, words):
 
 
 def test_evaluate_with_statistics_estimated_anew(jaxseg, trained):
-    words = ("evaluate", trained / "run", "--data-dir", trained / "data", "--reestimate")
+    words = ("evaluate", trained / "run", "--data-dir", trained / "data", "--precise-bn")
     found = json.loads(jaxseg(*words, "--json").out)
     run = load(trained / "run")
     batches = [
         run.data.eval_batches(batch_size=3, split=split, data_dir=trained / "data") for split in ("train", "val")
     ]
-    variables = reestimate(run.model, run.variables, run.task, batches[0])
-    assert found["reestimated"] is True
+    variables = precise_bn(run.model, run.variables, run.task, batches[0])
+    assert found["precise_bn"] is True
     assert found["metrics"] == pytest.approx(evaluate(run.model, variables, run.task, batches[1]))
     assert found["metrics"] != pytest.approx(evaluate(run.model, run.variables, run.task, batches[1]))
     assert "statistics of BatchNorm estimated anew" in jaxseg(*words).out
@@ -197,7 +198,7 @@ def test_predict_and_evaluate_through_a_crf(jaxseg, trained, tmp_path):
 
 def test_predict_and_evaluate_by_the_mean_of_eight_positions(jaxseg, trained, tmp_path):
     run = load(trained / "run")
-    turned = dataclasses.replace(run, model=Turned(run.model))
+    turned = dataclasses.replace(run, model=TestTimeAugmented(run.model))
     (batch,) = run.data.eval_batches(batch_size=3, data_dir=trained / "data")
     labels = predict(turned, batch["image"])["label"]
     assert not np.array_equal(labels, predict(run, batch["image"])["label"])
@@ -230,7 +231,7 @@ def test_predict_draws_where_samples_differ(jaxseg, trained, tmp_path, monkeypat
     model = bayesian_segnet_basic(num_classes=7, width=2)
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8))
     bayesian = dataclasses.replace(load(trained / "run"), model=model, variables=variables)
-    monkeypatch.setattr("jaxseg.run.load", lambda *_, **__: bayesian)
+    monkeypatch.setattr("jaxseg.inference.load.load", lambda *_, **__: bayesian)
     assert jaxseg(*words).status == 0
     variance = json.loads((tmp_path / "out" / "a.json").read_text())["variance"]
     assert (variance["samples"], variance["seed"]) == (3, 5)

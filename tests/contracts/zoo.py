@@ -53,7 +53,7 @@ def small_deeplabv3plus(dtype: Any) -> DeepLabV3Plus:
 def small_lraspp(dtype: Any) -> LRASPP:
     rows = ((8, 16, 3, 2, 0), (8, 16, 3, 2, 8))
     blocks = tuple(Inverted(*row, activation="hard_swish") for row in rows)
-    backbone = MobileNet(blocks=blocks, stem=8, last=16, output_stride=8, taps="first", epsilon=1e-3, dtype=dtype)
+    backbone = MobileNet(blocks=blocks, stem=8, last=16, output_stride=8, out_maps="first", epsilon=1e-3, dtype=dtype)
     return LRASPP(backbone=backbone, num_classes=CLASSES, features=8, dtype=dtype)
 
 

@@ -12,7 +12,8 @@ from jaxseg.data import Data, Source
 from jaxseg.data import transforms as T  # noqa: N812
 from jaxseg.data.pipeline import EvalBatches
 from jaxseg.data.sets import scenes
-from jaxseg.types import BATCH, BadInput
+from jaxseg.errors import BadInput
+from jaxseg.types import BATCH
 
 OPTIONS = (("size", 16), ("train", 7), ("val", 5))
 AUGMENT = (T.RandomFlip(), T.RandomScale(0.8, 1.2), T.RandomCrop(16, 16), T.Photometric(brightness=0.3))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jaxseg.data import records
-from jaxseg.types import BATCH, BadInput
+from jaxseg.errors import BadInput
+from jaxseg.types import BATCH
 
 
 def record() -> records.Record:
@@ -22,7 +23,7 @@ def record() -> records.Record:
 
 
 def test_a_good_record_passes():
-    records.check(record(), where="x", num_classes=3)
+    records.validate(record(), where="x", num_classes=3)
 
 
 FAULTS = {
@@ -47,7 +48,7 @@ FAULTS = {
 def test_a_fault_is_named_with_example_key_and_rule(fault):
     key, array, rule = FAULTS[fault]
     with pytest.raises(BadInput) as caught:
-        records.check({**record(), key: array}, where="camvid/train[17]", num_classes=3)
+        records.validate({**record(), key: array}, where="camvid/train[17]", num_classes=3)
     message = str(caught.value)
     assert message.startswith("camvid/train[17]: ")
     assert repr(key) in message
@@ -59,32 +60,32 @@ def test_the_message_shows_dtype_shape_and_range():
     label = np.ones((4, 6), np.int32)
     label[0, 0] = 7
     with pytest.raises(BadInput, match=r"'label' is int32\[4 6\], 1\.\.7"):
-        records.check({"label": label}, where="x", num_classes=3)
+        records.validate({"label": label}, where="x", num_classes=3)
 
 
 def test_void_is_a_label_and_normals_may_be_unknown():
     fine = record() | {"label": np.full((4, 6), 255, np.int32), "normal": np.zeros((4, 6, 3), np.float32)}
-    records.check(fine | {"normal_valid": np.zeros((4, 6), bool)}, where="x", num_classes=3)
+    records.validate(fine | {"normal_valid": np.zeros((4, 6), bool)}, where="x", num_classes=3)
 
 
 def test_finish_selects_casts_and_pads_to_slots():
     raw = record() | {"label": np.ones((4, 6), np.uint8)}
     del raw["valid"]
-    done = records.finish(raw, keys=("image", "label", "boxes", "valid", "crowd", "keypoints"), slots=3)
+    done = records.to_batch_row(raw, keys=("image", "label", "boxes", "valid", "crowd", "keypoints"), slots=3)
     assert list(done) == ["image", "label", "boxes", "valid", "crowd", "keypoints"]
     assert all(array.dtype == np.dtype(BATCH[key].dtype) for key, array in done.items())
     assert done["boxes"].tolist() == [[0, 1, 3, 4], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert done["valid"].tolist() == [True, False, False]
     assert done["crowd"].tolist() == [False, False, False]
     assert done["keypoints"].shape == (3, 2, 3)
-    records.check(done, where="x")
+    records.validate(done, where="x")
 
 
 def test_finish_names_what_is_absent_and_how_many_slots_are_needed():
     with pytest.raises(BadInput, match="a record has no 'saliency'"):
-        records.finish(record(), keys=("saliency",), slots=3)
+        records.to_batch_row(record(), keys=("saliency",), slots=3)
     with pytest.raises(BadInput, match=r"has 1 objects but slots=0; set Data\.slots to 1"):
-        records.finish(record(), keys=("boxes",), slots=0)
+        records.to_batch_row(record(), keys=("boxes",), slots=0)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
@@ -100,7 +101,7 @@ def test_png_keeps_every_value(shape, dtype):
 
 def test_a_labelled_record_without_weights_weighs_one_everywhere():
     labelled = {"image": np.zeros((2, 3, 3), np.uint8), "label": np.zeros((2, 3), np.int32)}
-    done = records.finish(labelled, keys=("label", "weight"), slots=1)
+    done = records.to_batch_row(labelled, keys=("label", "weight"), slots=1)
     np.testing.assert_array_equal(done["weight"], np.ones((2, 3), np.float32))
-    given = records.finish({**labelled, "weight": np.full((2, 3), 0.5, np.float32)}, keys=("weight",), slots=1)
+    given = records.to_batch_row({**labelled, "weight": np.full((2, 3), 0.5, np.float32)}, keys=("weight",), slots=1)
     np.testing.assert_array_equal(given["weight"], np.full((2, 3), 0.5, np.float32))

@@ -14,7 +14,7 @@ from PIL import Image
 from jaxseg.data import sets
 from jaxseg.data.records import encode_png
 from jaxseg.data.sets import camvid, isbi_em, scenes
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 from tests.shared_data import shared_data
 
 TINY = (("size", (12, 16)), ("train", 3), ("val", 2))

@@ -10,7 +10,7 @@ from scipy.io import savemat
 from jaxseg.data import sets
 from jaxseg.data.records import encode_png
 from jaxseg.data.sets import ade20k, cityscapes, voc
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 from jaxseg.viz.palettes import voc_palette
 
 SIZE = (6, 8)

@@ -11,7 +11,8 @@ from jaxseg.data import transforms as T  # noqa: N812
 from jaxseg.data import transforms_geometry as geometry
 from jaxseg.data import transforms_warp as warping
 from jaxseg.data.sets.scenes import scene
-from jaxseg.types import VOID, BadInput
+from jaxseg.errors import BadInput
+from jaxseg.types import VOID
 
 SIZE = (40, 56)
 
@@ -60,8 +61,8 @@ def test_every_transform_gives_a_sound_record_and_leaves_its_argument(transform,
     for seed in range(3):
         moved = transform(record, rng(seed))
         same(before, record)
-        done = records.finish(moved, keys=tuple(moved), slots=16)
-        records.check(done, where=str(transform), num_classes=7)
+        done = records.to_batch_row(moved, keys=tuple(moved), slots=16)
+        records.validate(done, where=str(transform), num_classes=7)
 
 
 @pytest.mark.parametrize("transform", TABLE, ids=str)
@@ -283,7 +284,7 @@ def test_photometric_is_torchvisions_colour_jitter(amount, record):
 
 
 def test_hue_turns_colours_around_grey():
-    from jaxseg.data.transforms_photometric import hue_matrix
+    from jaxseg.data.transforms.photometric import hue_matrix
 
     assert np.allclose(hue_matrix(2 * np.pi / 3) @ [1, 0, 0], [0, 1, 0]), "a third of a turn takes red to green"
     assert np.allclose(hue_matrix(1.0) @ [0.4, 0.4, 0.4], 0.4)

@@ -18,10 +18,10 @@ from safetensors.numpy import save
 
 from jaxseg import registry
 from jaxseg.cli.main import main
+from jaxseg.conversion.smp import saved
 from jaxseg.export import folder
 from jaxseg.export.folder import Card
 from jaxseg.export.torch import write_state
-from jaxseg.foreign_smp import saved
 from jaxseg.models.semantic.unet import unet
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.weights.names import restore

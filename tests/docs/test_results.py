@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.recipe import dump, find_file, load_file, override_text
-from jaxseg.types import BadInput
 from tests.laws.tree import ROOT
 
 SET = (

@@ -8,8 +8,10 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+from tests.test_run import picture
 
 from jaxseg.backbones.resnet import ResNet
+from jaxseg.errors import BadInput
 from jaxseg.export import folder, onnx, stablehlo
 from jaxseg.export import torch as torch_format
 from jaxseg.models.semantic.deeplabv3 import DeepLabV3
@@ -18,11 +20,9 @@ from jaxseg.ops.pad import pad_to_multiple, zeros_to_multiple
 from jaxseg.ops.pool import adaptive_avg_pool, avg_pool, max_pool
 from jaxseg.ops.resize import resize_anchored, resize_bilinear, resize_nearest
 from jaxseg.tasks.semantic import Semantic
-from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
 from jaxseg.weights.readers import read
 from tests.contracts.zoo import SMALL
-from tests.test_run import picture
 from tests.torchvision_cpu import torchvision_or_skip
 
 

@@ -96,4 +96,4 @@ def test_local_links_lead_somewhere():
 def test_every_module_has_a_page_of_the_reference():
     """Which the build of the docs would say, minutes later."""
     pages = runpy.run_path(str(ROOT / "docs" / "reference.py"))["api_pages"]()
-    assert "jaxseg.folders.cache_dir" in pages["vocabulary"]
+    assert "jaxseg.files.cache_dir" in pages["vocabulary"]

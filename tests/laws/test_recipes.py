@@ -13,12 +13,12 @@ import pytest
 
 from jaxseg.data import records, sets
 from jaxseg.recipe import dump, load, load_file
-from jaxseg.train.optim import check_rules, path_of
+from jaxseg.train.optim import check_multipliers, path_of
 from jaxseg.train.step import STREAMS
+from jaxseg.weights.combine import Combined, Subset
 from jaxseg.weights.inverse import source_name
 from jaxseg.weights.names import rename
 from jaxseg.weights.pretrained import Pretrained
-from jaxseg.weights.together import Only, Together
 from tests.contracts.zoo import shallow
 from tests.laws.tree import ROOT
 
@@ -60,8 +60,8 @@ def batch_of(source, keys, rows):
     record = {"image": np.zeros((*size, 3), np.uint8), "label": label, "instance_ids": (label > 0).astype(np.uint8)}
     for transform in source.transforms:
         record = transform(record, np.random.default_rng(0))
-    done = records.finish(record, keys=keys, slots=16)
-    records.check(done, where=source.dataset, num_classes=classes)
+    done = records.to_batch_row(record, keys=keys, slots=16)
+    records.validate(done, where=source.dataset, num_classes=classes)
     done["real"] = np.ones((), bool)
     return {key: jax.ShapeDtypeStruct((rows, *array.shape), array.dtype) for key, array in done.items()}
 
@@ -92,7 +92,7 @@ def test_its_parts_fit_together(path):
         assert outputs["logits"].shape[-1] == stage.task.num_outputs
         assert {loss.name for loss in stage.task.losses} <= set(terms)
         assert all(term.sum.shape == term.count.shape == () for term in terms.values())
-        check_rules(stage.optimizer, variables["params"])
+        check_multipliers(stage.optimizer, variables["params"])
         stage.optimizer.build(stage.steps).init
 
 
@@ -123,9 +123,9 @@ def test_imported_weights_have_a_place(path):
 
 def starts_of(init):
     """(which paths, the file they come from), for each file."""
-    if isinstance(init, Together):
+    if isinstance(init, Combined):
         return [found for start in init.starts for found in starts_of(start)]
-    if isinstance(init, Only):
+    if isinstance(init, Subset):
         return [(init.paths, start) for _, start in starts_of(init.start)]
     return [(".*", init)] if isinstance(init, Pretrained) else []
 

@@ -17,15 +17,15 @@ def tracked() -> tuple[Path, ...]:
         listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         paths = [ROOT / name for name in listing.split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
-        rooms = ("jaxseg", "tests", "docs", "experiments", "benchmarks")
-        paths = [path for room in rooms for path in (ROOT / room).rglob("*") if "__pycache__" not in path.parts]
+        folders = ("jaxseg", "tests", "docs", "experiments", "benchmarks")
+        paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
         paths += [path for path in ROOT.iterdir() if path.is_file()]
     return tuple(sorted(path for path in paths if path.is_file()))
 
 
-def modules(*rooms: str) -> list[Path]:
+def modules(*folders: str) -> list[Path]:
     """The tracked Python files under the named folders of the repository."""
-    return [path for path in tracked() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in rooms]
+    return [path for path in tracked() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in folders]
 
 
 def name_of(path: Path) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.norm import BatchNorm, GroupNorm, LayerNorm, make_norm, moments
-from jaxseg.types import DATA_AXIS, BadInput
+from jaxseg.types import DATA_AXIS
 
 SHAPE = (4, 5, 6, 8)
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from jaxseg.errors import BadInput
 from jaxseg.losses import CrossEntropy, binary_cross_entropy, class_weight, softmax_cross_entropy
-from jaxseg.types import VOID, BadInput
+from jaxseg.types import VOID
 
 K = 5
 WEIGHTS = (0.5, 2.0, 1.0, 7.0, 0.1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from jaxseg.errors import BadInput
 from jaxseg.losses import (
     Dice,
     Focal,
@@ -24,7 +25,7 @@ from jaxseg.losses import (
     softmax_focal,
 )
 from jaxseg.losses.lovasz import STEPS, _slope_by_counting, _slope_by_sorting, lovasz_slope
-from jaxseg.types import VOID, BadInput
+from jaxseg.types import VOID
 
 K = 4
 

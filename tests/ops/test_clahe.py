@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.ops.clahe import clahe
-from jaxseg.types import BadInput
 
 
 def curve(pixels, clip):

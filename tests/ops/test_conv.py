@@ -13,8 +13,9 @@ import pytest
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxseg.errors import BadInput
 from jaxseg.ops import conv as convs
-from jaxseg.types import DATA_AXIS, BadInput
+from jaxseg.types import DATA_AXIS
 
 
 class Case(NamedTuple):

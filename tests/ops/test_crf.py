@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.ops import crf
-from jaxseg.types import BadInput
 
 H, W, K = 6, 7, 3
 rng = np.random.default_rng(0)

@@ -12,8 +12,9 @@ import pytest
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxseg.errors import BadInput
 from jaxseg.ops import pool
-from jaxseg.types import DATA_AXIS, BadInput
+from jaxseg.types import DATA_AXIS
 
 
 class Case(NamedTuple):

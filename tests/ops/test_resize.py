@@ -8,8 +8,8 @@ import jax.test_util
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.ops import resize
-from jaxseg.types import BadInput
 
 # From 6 x 5: whole factors, fractions, shrinking, one pixel.
 SIZES = [(12, 15), (12, 5), (24, 40), (11, 7), (3, 2), (1, 1), (6, 5), (1, 20)]

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.ops import sliding
 from jaxseg.ops.pool import max_filter, max_pool
-from jaxseg.types import BadInput
 
 
 def maps(*shape, seed=0):

@@ -6,8 +6,8 @@ import jax
 import pytest
 
 from jaxseg.backbones.resnet import ResNet
+from jaxseg.errors import BadInput
 from jaxseg.models.semantic import deeplabv3, deeplabv3plus, lraspp
-from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
 from tests.oracles.torch_side import (
     F,

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.cli import anatomy
+from jaxseg import analysis
+from jaxseg.errors import BadInput
 from jaxseg.models.semantic import dilated
 from jaxseg.models.semantic.unet import unet
-from jaxseg.types import BadInput
 from tests.oracles.torch_side import F, Reader, assert_agree, random_image, random_variables, to_torch, torch
 
 MEANS = {"dilation10": (72.39, 82.91, 73.16)}
@@ -87,7 +87,7 @@ def test_published_geometry():
 def test_cells_are_eight_pixels_apart():
     """Each sees around pixel 8 i + 3.5, where the deconvolution puts it; the authors' labels are those of pixel 8 i."""
     model = dilated.dilated_frontend_vgg16(width=1, fc_features=1).frontend
-    found = anatomy.geometry(lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0], height=1200)
+    found = analysis.geometry(lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0], height=1200)
     assert (found.stride, found.offset) == (8, 3.5)
 
 
@@ -106,7 +106,7 @@ def test_published_fields():
     fields = []
     for depth in range(1, 8):
         module = dilated.Context(1, dilations=dilations[:depth], widths=(1,) * depth)
-        found = anatomy.geometry(lambda x, m=module: m.init_with_output(jax.random.key(0), x[..., :1])[0], height=512)
+        found = analysis.geometry(lambda x, m=module: m.init_with_output(jax.random.key(0), x[..., :1])[0], height=512)
         assert (found.stride, found.offset) == (1, 0)
         fields.append(found.field)
     assert [*fields, fields[-1]] == [3, 5, 9, 17, 33, 65, 67, 67]

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.espnet import CAMVID, TORCH_NAMES, espnet, espnet_c
-from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
 from tests.oracles.drawn import Drawn
 from tests.oracles.torch_side import F, assert_agree, random_image, to_torch, torch

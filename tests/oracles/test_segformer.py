@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxseg.backbones import mit
+from jaxseg.errors import BadInput
 from jaxseg.models.semantic import segformer
 from jaxseg.registry import find
-from jaxseg.types import BadInput
 from jaxseg.weights.names import convert, rename, restore
 from tests.oracles.torch_side import F, assert_agree, random_image, random_variables, randomise, state, to_torch, torch
 from tests.torchvision_cpu import torchvision_or_skip

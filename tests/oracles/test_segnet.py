@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.models.semantic import segnet_variants as variants
 from jaxseg.models.semantic.segnet import fcn_basic, segnet_basic, segnet_vgg16
 from jaxseg.ops.lrn import local_response_norm
-from jaxseg.types import BadInput
 from tests.oracles.torch_side import F, Reader, assert_agree, initial_params, random_image, random_variables, to_torch
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.models.semantic import sliding_window as sw
-from jaxseg.types import BadInput
 from tests.oracles.torch_side import F, Reader, assert_agree, random_image, random_variables, to_torch, torch
 
 SMALL = sw.PatchClassifier(num_classes=3, kernels=(2, 3), width=6, hidden=5, top=2)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxseg.backbones import resnet
+from jaxseg.errors import BadInput
 from jaxseg.models.semantic import fpn, linknet, manet, pan, pspnet, unet, unetplusplus, upernet
 from jaxseg.registry import find
-from jaxseg.types import BadInput
 from jaxseg.weights.names import convert
 from tests.oracles.torch_side import assert_agree, random_image, randomise, state, to_torch, torch
 from tests.torchvision_cpu import torchvision_or_skip

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.models.semantic.unet import unet, unet_original
-from jaxseg.types import BadInput
 from tests.oracles.torch_side import F, Reader, assert_agree, random_image, random_variables, to_torch, torch
 
 

@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.losses import CrossEntropy, Dice
 from jaxseg.tasks.multitask import MultiTask
 from jaxseg.tasks.protocol import Task
 from jaxseg.tasks.semantic import Semantic
-from jaxseg.types import BadInput
 
 THINGS, PARTS = Semantic(4), Semantic(3, losses=(Dice(),))
 BOTH = MultiTask({"things": THINGS, "parts": PARTS}, weights=(1.0, 0.5))

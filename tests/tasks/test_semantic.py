@@ -3,12 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.losses import CrossEntropy, Dice, Lovasz
 from jaxseg.metrics import Confusion, Rand, Warping
 from jaxseg.recipe import dump, load
 from jaxseg.tasks.protocol import Metric, Task
 from jaxseg.tasks.semantic import Semantic
-from jaxseg.types import VOID, BadInput
+from jaxseg.types import VOID
 
 K = 4
 

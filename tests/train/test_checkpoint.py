@@ -13,12 +13,12 @@ import jax
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput, FailedRun
 from jaxseg.train import checkpoint
 from jaxseg.train import state as states
 from jaxseg.train.checkpoint import Checkpoints
 from jaxseg.train.optim import Adam
 from jaxseg.train.placement import replicated, sharded, single
-from jaxseg.types import BadInput, FailedRun
 from tests.train.toys import Net, Toy, stage
 
 NOTES = {"positions": [{"taken": 3}], "window": [{"loss": 0.1}]}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.errors import BadInput, FailedRun
 from jaxseg.recipe import Recipe, load_file
 from jaxseg.train import checkpoint
 from jaxseg.train.checkpoint import Checkpoints
@@ -17,7 +18,6 @@ from jaxseg.train.log import MEASURED, Console, read_rows
 from jaxseg.train.loop import evaluate, fit
 from jaxseg.train.optim import SGD
 from jaxseg.train.placement import replicated, sharded
-from jaxseg.types import BadInput, FailedRun
 from tests.train.toys import Net, Toy, recipe, stage
 
 
@@ -63,10 +63,10 @@ def assert_same_end(a, b):
     assert one.notes == two.notes
     assert rows(a) == rows(b)
     assert events(a) == events(b)
-    names = [sorted(p.name for p in (x / "overlays").iterdir()) for x in (a, b)]
+    names = [sorted(p.name for p in (x / "samples").iterdir()) for x in (a, b)]
     assert names[0] == names[1] != []
     for name in names[0]:
-        assert (a / "overlays" / name).read_bytes() == (b / "overlays" / name).read_bytes()
+        assert (a / "samples" / name).read_bytes() == (b / "samples" / name).read_bytes()
     bests = [checkpoint.read(x / "stages" / "0-main" / "best") for x in (a, b)]
     assert bests[0].step == bests[1].step
     jax.tree.map(np.testing.assert_array_equal, bests[0].state, bests[1].state)
@@ -92,8 +92,8 @@ def test_a_run_leaves_all_that_is_promised(straight):
     assert sorted(p.name for p in (workdir / "stages/0-main/checkpoints").iterdir()) == ["12", "8"]
     best = checkpoint.read(workdir / "stages/0-main/best")
     assert best.notes["metrics"]["miou"] == max(r["miou"] for r in told if r["kind"] == "eval")
-    assert sorted(p.name for p in (workdir / "overlays").iterdir()) == ["step_00000006.png", "step_00000012.png"]
-    for picture in ("curves.png", "overlays/step_00000012.png"):
+    assert sorted(p.name for p in (workdir / "samples").iterdir()) == ["step_00000006.png", "step_00000012.png"]
+    for picture in ("curves.png", "samples/step_00000012.png"):
         assert np.asarray(Image.open(workdir / picture)).std() > 1
     tags = {tag for tag, _, _ in events(workdir)}
     assert {"train/loss", "val/miou"} <= tags
@@ -131,7 +131,7 @@ def test_training_rows_are_means_over_their_steps(straight):
     first = [next(batches) for _ in range(5)]
     key = jax.random.fold_in(jax.random.key(0), 0)
     state = states.create(key, value.model, value.task, tx, first[0], ema=True)
-    step = place.train_step(value.model, value.task, tx, ema=value.ema, rate=value.optimizer.curve(value.steps))
+    step = place.train_step(value.model, value.task, tx, ema=value.ema, rate=value.optimizer.schedule(value.steps))
     losses = []
     for batch in first:
         state, seen = step(state, batch)
@@ -142,9 +142,9 @@ def test_training_rows_are_means_over_their_steps(straight):
 
 def interrupted(monkeypatch, workdir, value, *, at, where="update"):
     """Run until the method ``where`` is called at step ``at``, and stop there."""
-    from jaxseg.train.run import StageRun
+    from jaxseg.train.stage import StageTrainer
 
-    plain = getattr(StageRun, where)
+    plain = getattr(StageTrainer, where)
 
     def dying(self, *args):
         if self.step == at:
@@ -152,7 +152,7 @@ def interrupted(monkeypatch, workdir, value, *, at, where="update"):
         return plain(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StageRun, where, dying)
+        patch.setattr(StageTrainer, where, dying)
         with pytest.raises(Stop):
             run(value, workdir)
 
@@ -177,9 +177,9 @@ def test_a_torn_last_line_is_cut(straight, tmp_path, monkeypatch):
 
 def test_a_finished_run_is_not_trained_again(straight, monkeypatch):
     workdir, metrics = straight
-    from jaxseg.train.run import StageRun
+    from jaxseg.train.stage import StageTrainer
 
-    monkeypatch.setattr(StageRun, "update", None)
+    monkeypatch.setattr(StageTrainer, "update", None)
     assert run(recipe(), workdir) == metrics
 
 
@@ -206,7 +206,7 @@ def test_stages_follow_one_another_and_carry_weights_over(tmp_path, monkeypatch)
         ("0-wide", 4), ("0-wide", 4), ("1-still", 3), ("1-still", 3)
     ]  # fmt: skip
     assert {step for _, step, _ in events(tmp_path)} == {4, 7}
-    assert sorted(p.name for p in (tmp_path / "overlays").iterdir()) == ["step_00000004.png", "step_00000007.png"]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["step_00000004.png", "step_00000007.png"]
     other = tmp_path / "other"
     interrupted(monkeypatch, other, value, at=3, where="save")
     assert run(value, other) == metrics
@@ -335,7 +335,7 @@ def test_a_recipe_without_averages_or_pictures_or_best(tmp_path):
     value = recipe(steps=2, ema=None, pictures=0, keep_best=None)
     metrics = run(value, tmp_path)
     assert metrics["miou"] > 0
-    assert not (tmp_path / "overlays").exists()
+    assert not (tmp_path / "samples").exists()
     assert not (tmp_path / "stages" / "0-main" / "best").exists()
     assert json.loads((tmp_path / "recipe.json").read_text())["type"] == "jaxseg.recipe:Recipe"
     assert dataclasses.replace(value.stages[0]) == value.stages[0]

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.train import optim
 from jaxseg.train.optim import SGD, Adam, AdamW, Constant, Cosine, Milestones, OneCycle, Poly, StepDecay, Warmup
-from jaxseg.types import BadInput
 
 STEPS = 12
 
@@ -87,7 +87,7 @@ def test_sgd_without_momentum_is_the_formula():
 def test_bias_rules_are_torchs_parameter_groups():
     rules = {"conv/bias": {"lr": 0.2, "weight_decay": 0.0}, "norm/scale": {"weight_decay": 0.0}}
     close(
-        ours(SGD(0.1, weight_decay=0.05, no_decay=(r"bias$", r"^norm/"), rates=((r"bias$", 2.0),))),
+        ours(SGD(0.1, weight_decay=0.05, no_decay=(r"bias$", r"^norm/"), lr_multipliers=((r"bias$", 2.0),))),
         theirs(
             lambda torch, p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.05),
             groups=lambda path: rules.get(path, {}),
@@ -96,7 +96,10 @@ def test_bias_rules_are_torchs_parameter_groups():
 
 
 def test_the_first_matching_rate_counts_and_zero_freezes():
-    params, tx = float32(grads_of(99)), SGD(0.1, weight_decay=0.1, rates=(("kernel", 0.0), ("conv", 3.0))).build(1)
+    params, tx = (
+        float32(grads_of(99)),
+        SGD(0.1, weight_decay=0.1, lr_multipliers=(("kernel", 0.0), ("conv", 3.0))).build(1),
+    )
     updates, _ = tx.update(float32(grads_of(0)), tx.init(params), params)
     plain = SGD(0.1, weight_decay=0.1).build(1)
     reference, _ = plain.update(float32(grads_of(0)), plain.init(params), params)
@@ -194,8 +197,8 @@ def test_schedules_by_hand():
 
 def test_the_curve_of_an_optimizer_is_its_schedules():
     for kind in (SGD, Adam, AdamW):
-        assert float(kind(0.25).curve(10)(7)) == 0.25
-        assert float(kind(Poly(1.0, 1.0)).curve(10)(5)) == 0.5
+        assert float(kind(0.25).schedule(10)(7)) == 0.25
+        assert float(kind(Poly(1.0, 1.0)).schedule(10)(5)) == 0.5
 
 
 def test_optimizers_and_schedules_are_values():
@@ -210,7 +213,7 @@ def test_mistakes_are_told():
     with pytest.raises(BadInput, match=r"learning_rate is 'fast'.*Poly"):
         unchecked.build(10)
     with pytest.raises(BadInput, match=r"no parameter matches 'biass'.*conv/bias"):
-        optim.check_rules(SGD(0.1, rates=(("biass", 2.0),)), grads_of(0))
+        optim.check_multipliers(SGD(0.1, lr_multipliers=(("biass", 2.0),)), grads_of(0))
     with pytest.raises(BadInput, match="no regular expression"):
-        optim.check_rules(SGD(0.1, no_decay=("(",)), grads_of(0))
-    optim.check_rules(SGD(0.1, rates=((r"bias$", 2.0),), no_decay=("absent",)), grads_of(0))
+        optim.check_multipliers(SGD(0.1, no_decay=("(",)), grads_of(0))
+    optim.check_multipliers(SGD(0.1, lr_multipliers=((r"bias$", 2.0),), no_decay=("absent",)), grads_of(0))

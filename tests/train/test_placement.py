@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
+from jaxseg.errors import BadInput
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train import state as states
 from jaxseg.train.evaluate import evaluate
 from jaxseg.train.optim import SGD
 from jaxseg.train.placement import by_name, fill, replicated, sharded, single
-from jaxseg.types import DATA_AXIS, BadInput
+from jaxseg.types import DATA_AXIS
 from tests.train.toys import CLASSES, Net, Toy
 
 TASK = Semantic(num_classes=CLASSES)

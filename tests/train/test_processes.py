@@ -11,11 +11,11 @@ import jax
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.train import checkpoint
 from jaxseg.train.log import Console, read_rows
 from jaxseg.train.loop import fit
 from jaxseg.train.placement import join_cluster
-from jaxseg.types import BadInput
 from tests.train.joined_run import joined_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def test_two_processes_train_as_one(tmp_path, placement):
     assert ours.notes["positions"] == [{"taken": STEPS}] * 2
     rows = [[(r["kind"], r["step"]) for r in read_rows(workdir / "metrics.jsonl")] for workdir in (one, two)]
     assert rows[0] == rows[1]
-    assert len(list((two / "overlays").iterdir())) == 2
+    assert len(list((two / "samples").iterdir())) == 2
     if placement == "sharded":  # and goes on as one
         shutil.rmtree(two / "stages" / "0-main" / "checkpoints" / str(STEPS))
         assert two_processes(placement, two) == told

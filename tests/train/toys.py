@@ -121,7 +121,7 @@ def stage(**changes: Any) -> Stage:
         model=Net(),
         task=Semantic(num_classes=CLASSES),
         data=Toy(),
-        optimizer=SGD(Poly(0.1), weight_decay=1e-4, no_decay=(r"bias$",), rates=((r"bias$", 2.0),)),
+        optimizer=SGD(Poly(0.1), weight_decay=1e-4, no_decay=(r"bias$",), lr_multipliers=((r"bias$", 2.0),)),
         steps=12,
         batch_size=4,
         ema=0.9,

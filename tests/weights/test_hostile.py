@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 from jaxseg.weights.readers import read
 from tests.weights.test_readers_caffe import blob, layer
 from tests.weights.test_readers_tflite import plain, tflite

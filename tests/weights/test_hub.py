@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxseg.types import BadInput, FailedRun
+from jaxseg.errors import BadInput, FailedRun
 from jaxseg.weights import hub
 from jaxseg.weights.hub import download, fetch, find
 from jaxseg.weights.huggingface import Hosted

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import jaxseg
+from jaxseg.errors import BadInput, FailedRun
 from jaxseg.models.semantic.unet import unet
 from jaxseg.tasks.semantic import Semantic
-from jaxseg.types import BadInput, FailedRun
 from jaxseg.weights.hub import fetch
 
 pytest.importorskip("huggingface_hub", reason="the hub is reached through its library (extra 'hub')")

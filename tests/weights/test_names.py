@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.ops.conv import conv_transpose
-from jaxseg.types import BadInput
 from jaxseg.weights.inverse import source_name
 from jaxseg.weights.layouts import LAYOUTS, lay_back, lay_out
-from jaxseg.weights.names import convert, convert_sparing, rename, restore
+from jaxseg.weights.names import convert, convert_keeping, rename, restore
 
 RULES = (
     (r"layer(\d)\.conv\.weight", r"layer\1/conv/kernel"),
@@ -121,13 +121,13 @@ def test_the_nearest_names_are_offered():
 def test_heads_of_other_classes_keep_their_own_numbers():
     wanted = target()
     wanted["params"]["fc"]["kernel"] = np.full((6, 9), 0.5, np.float32)
-    ours, kept = convert_sparing(source(), wanted, RULES, spared=("fc/kernel",))
+    ours, kept = convert_keeping(source(), wanted, RULES, keep=("fc/kernel",))
     assert kept == ("fc/kernel",)
     assert (ours["params"]["fc"]["kernel"] == 0.5).all()
-    ours, kept = convert_sparing(source(), target(), RULES, spared=("fc/kernel",))
+    ours, kept = convert_keeping(source(), target(), RULES, keep=("fc/kernel",))
     assert kept == ()
     with pytest.raises(BadInput, match="does not fit fc/kernel"):
-        convert_sparing(source(), wanted, RULES, spared=("layer1/conv/kernel",))
+        convert_keeping(source(), wanted, RULES, keep=("layer1/conv/kernel",))
 
 
 def test_there_and_back_is_the_same_to_the_bit():

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from jaxseg.backbones import alexnet, mobilenet, vgg
+from jaxseg.errors import BadInput
 from jaxseg.models.semantic.fcn import fcn32s_vgg16
 from jaxseg.models.semantic.lraspp import LRASPP
 from jaxseg.recipe import Recipe, dump, load, override, override_text
 from jaxseg.train.loop import fit
-from jaxseg.types import BadInput
 from jaxseg.weights import names
+from jaxseg.weights.combine import Combined, Subset
 from jaxseg.weights.pretrained import Pretrained
-from jaxseg.weights.together import Only, Together
 from tests.shared_data import weights_or_skip
 from tests.train import toys
 
@@ -70,7 +70,7 @@ def test_several_files_together_and_some_paths_only(folder):
     np.savez(folder / "vgg.npz", **file)
     backbone = Pretrained("vgg.npz", vgg.CAFFE_NAMES, part="backbone")
     classifier = Pretrained("vgg.npz", vgg.CAFFE_CLASSIFIER, part="classifier")
-    both = Together((backbone, classifier))
+    both = Combined((backbone, classifier))
     assert str(both) == "vgg.npz"
     found = both.load(variables)["params"]
     assert set(found) == {"backbone", "classifier"}
@@ -81,11 +81,11 @@ def test_several_files_together_and_some_paths_only(folder):
     whole = Pretrained("vgg.npz", deeper)
     with pytest.raises(BadInput, match="nothing in the file fills it"):
         whole.load(variables)
-    assert set(Only(whole, "classifier/.*").load(variables)["params"]) == {"classifier"}
+    assert set(Subset(whole, "classifier/.*").load(variables)["params"]) == {"classifier"}
     with pytest.raises(BadInput, match="backbone/conv1_1/bias was already filled"):
-        Together((backbone, backbone)).load(variables)
+        Combined((backbone, backbone)).load(variables)
     with pytest.raises(BadInput, match="no variable of the model matches 'fc6'"):
-        Only(whole, "fc6").load(variables)
+        Subset(whole, "fc6").load(variables)
 
 
 def test_caffes_alexnet_fits_its_layout():

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 from jaxseg.weights.readers import read
 from tests.shared_data import weights_or_skip
 

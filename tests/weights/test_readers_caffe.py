@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 from jaxseg.weights.readers import read
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ A data set's file offers
 * ``Builder``, a TFDS builder (see :mod:`jaxseg.data.builder`) whose features are named as the keys of a record;
 * ``ENCODED``, which of the features are images, and ``to_record``, which makes a record of what was read, images still
   encoded;
-* ``EMBEDDED``, whether it makes itself on first use or needs a source folder;
+* ``GENERATED``, whether it makes itself on first use or needs a source folder;
 * ``config(options)``, the TFDS configuration, if ``FACTS.options`` names any.
 
 TFDS is imported when a data set is first asked for; neither preparing nor reading imports TensorFlow, JAX or torch.
@@ -22,8 +22,8 @@ from types import ModuleType
 from typing import Any
 
 from jaxseg.data.records import Record
-from jaxseg.folders import default_data_dir
-from jaxseg.types import BadInput, nearest
+from jaxseg.errors import BadInput, suggest
+from jaxseg.files import default_data_dir
 
 Options = tuple[tuple[str, Any], ...]
 
@@ -35,13 +35,13 @@ def list_sets() -> list[str]:
 
 @functools.cache
 def find(name: str) -> ModuleType:
-    """The file of that data set, with ``FACTS``, ``Builder``, ``to_record`` and ``EMBEDDED``.
+    """The file of that data set, with ``FACTS``, ``Builder``, ``to_record`` and ``GENERATED``.
 
     Raises:
       BadInput: there is none of that name; the nearest are offered.
     """
     if name not in list_sets():
-        raise BadInput(f"no data set is called {name!r}{nearest(name, list_sets())}")
+        raise BadInput(f"no data set is called {name!r}{suggest(name, list_sets())}")
     return importlib.import_module(f"{__name__}.{name}")
 
 
@@ -67,7 +67,7 @@ def prepare(
     Args:
       name: the data set.
       source: folder that holds the published files, for data sets that do not make themselves.
-      data_dir: where to put the prepared files; the default is :func:`jaxseg.folders.default_data_dir`.
+      data_dir: where to put the prepared files; the default is :func:`jaxseg.files.default_data_dir`.
       options: the builder's options, pairs of name and value.
 
     Returns:
@@ -82,7 +82,7 @@ def prepare(
     builder = _builder(name, data_dir, options)
     if is_complete(builder):
         return Path(builder.data_dir)
-    if not module.EMBEDDED:
+    if not module.GENERATED:
         if source is None:
             raise BadInput(
                 f"data set {name!r} needs the folder of its published files: jaxseg data prepare {name} --source DIR "
@@ -114,7 +114,7 @@ def open_split(
     module = find(name)
     builder = _builder(name, data_dir, options)
     if not is_complete(builder):
-        if not module.EMBEDDED:
+        if not module.GENERATED:
             where = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
             raise BadInput(
                 f"data set {name!r} is not prepared under {os.fspath(builder.data_path.parent)}; "
@@ -164,7 +164,7 @@ def _builder(name: str, data_dir: str | os.PathLike[str] | None, options: Option
     known = module.FACTS.options
     for option, _ in options:
         if option not in known:
-            raise BadInput(f"data set {name!r} has no option {option!r}{nearest(option, known)}")
+            raise BadInput(f"data set {name!r} has no option {option!r}{suggest(option, known)}")
     root = Path(data_dir) if data_dir is not None else default_data_dir()
     given = {"config": module.config({**known, **dict(options)})} if known else {}
     return module.Builder(data_dir=os.fspath(root.expanduser().absolute()), file_format="array_record", **given)

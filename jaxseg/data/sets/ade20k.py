@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.data import labelled
+from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record, decode_image
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 
-EMBEDDED = False
+GENERATED = False
 ENCODED = ("image", "label")
 
 CLASSES = (
     "wall building sky floor tree ceiling road bed windowpane grass cabinet sidewalk person earth door table "
-    "mountain plant curtain chair car water painting sofa shelf house sea mirror rug field armchair seat "
+    "mountain plant curtain chair car water painting sofa module_name house sea mirror rug field armchair seat "
     "fence desk rock wardrobe lamp bathtub railing cushion base box column signboard chest_of_drawers "
     "counter sand sink skyscraper fireplace refrigerator grandstand path stairs runway case pool_table "
     "pillow screen_door stairway river bridge bookcase blind coffee_table toilet flower book hill bench "
@@ -72,7 +72,7 @@ class Ade20k(LocalBuilder):
 
     def features(self) -> dict[str, Any]:
         """Image, label as PNG, and the image's name."""
-        return labelled.features()
+        return label_files.features()
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
         """Train and val, those that are there.
@@ -105,8 +105,8 @@ def _examples(images: list[Path], annotations: Path) -> Examples:
 
 
 def _example(path: Path, annotations: Path) -> dict[str, Any]:
-    number = labelled.label_map(annotations / f"{path.stem}.png")
+    number = label_files.label_map(annotations / f"{path.stem}.png")
     if number.max() > FACTS.num_classes:
         raise BadInput(f"{annotations / path.stem}.png: label value {number.max()} is outside 0..{FACTS.num_classes}")
     # 0 becomes 255, which is void
-    return labelled.example(path, labelled.rgb_bytes(path), number - np.uint8(1), path.stem)
+    return label_files.example(path, label_files.rgb_bytes(path), number - np.uint8(1), path.stem)

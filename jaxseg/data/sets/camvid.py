@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.data import labelled
+from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record, decode_image
-from jaxseg.types import VOID, BadInput
+from jaxseg.errors import BadInput
+from jaxseg.types import VOID
 
-EMBEDDED = False
+GENERATED = False
 ENCODED = ("image", "label")
 
 _FILE_VOID = 11
@@ -66,7 +67,7 @@ class Camvid(LocalBuilder):
 
     def features(self) -> dict[str, Any]:
         """Image as it was published, label as PNG, and the frame's id."""
-        return labelled.features()
+        return label_files.features()
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
         """Those of train, val and test that are there.
@@ -110,7 +111,7 @@ def _examples(folder: Path, split: str) -> Examples:
 def _example(folder: Path, split: str, name: str) -> dict[str, Any]:
     path = _one_of(folder / split, name, (".png", ".jpg", ".jpeg"))
     label = _read_label(_one_of(folder / f"{split}annot", name, (".png",)))
-    return labelled.example(path, labelled.rgb_file(path), label, name)
+    return label_files.example(path, label_files.rgb_file(path), label, name)
 
 
 def _one_of(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
@@ -121,7 +122,7 @@ def _one_of(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
 
 
 def _read_label(path: Path) -> np.ndarray:
-    label = labelled.label_map(path)
+    label = label_files.label_map(path)
     if label.max() > _FILE_VOID:
         raise BadInput(f"{path}: label value {label.max()} is outside 0..{_FILE_VOID} ({_FILE_VOID} = void)")
     return np.where(label == _FILE_VOID, VOID, label).astype(np.uint8)

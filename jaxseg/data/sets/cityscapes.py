@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.data import labelled
+from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record, decode_image
-from jaxseg.types import VOID, BadInput
+from jaxseg.errors import BadInput
+from jaxseg.types import VOID
 
-EMBEDDED = False
+GENERATED = False
 ENCODED = ("image", "label")
 
 FACTS = Facts(
@@ -57,7 +58,7 @@ class Cityscapes(LocalBuilder):
 
     def features(self) -> dict[str, Any]:
         """Image as it was published, label as PNG, and the frame's id."""
-        return labelled.features()
+        return label_files.features()
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
         """Train and val, those that are there.
@@ -94,5 +95,5 @@ def _example(path: Path, annotations: Path) -> dict[str, Any]:
     name = path.name.removesuffix(_IMAGE)
     classes = np.full(256, VOID, np.uint8)
     classes[list(LABEL_IDS)] = range(len(LABEL_IDS))
-    label = labelled.label_map(annotations / f"{name}{_LABEL}")
-    return labelled.example(path, labelled.rgb_file(path), classes[label], name)
+    label = label_files.label_map(annotations / f"{name}{_LABEL}")
+    return label_files.example(path, label_files.rgb_file(path), classes[label], name)

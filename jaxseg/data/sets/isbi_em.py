@@ -18,9 +18,10 @@ from PIL import Image, UnidentifiedImageError
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record, decode_image, encode_png
-from jaxseg.types import VOID, BadInput
+from jaxseg.errors import BadInput
+from jaxseg.types import VOID
 
-EMBEDDED = False
+GENERATED = False
 ENCODED = ("image", "label")
 
 _VAL = 4
@@ -35,7 +36,7 @@ FACTS = Facts(
     url="https://imagej.net/events/isbi-2012-segmentation-challenge",
     source="published as the folder data/membrane of https://github.com/zhixuhao/unet: "
     "train/image/, train/label/, test/image/ with numbered PNG files",
-    citation="Cardona et al., PLoS Biology 2010; Arganda-Carreras et al., Frontiers in Neuroanatomy 2015",
+    citation="Cardona et al., PLoS Biology 2010; Arganda-Carreras et al., Front. Neuroanat. 2015",
 )
 
 

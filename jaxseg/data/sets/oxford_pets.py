@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.data import labelled
+from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record, decode_image
-from jaxseg.types import VOID, BadInput
+from jaxseg.errors import BadInput
+from jaxseg.types import VOID
 
-EMBEDDED = False
+GENERATED = False
 ENCODED = ("image", "label")
 
 FACTS = Facts(
@@ -43,7 +44,7 @@ class OxfordPets(LocalBuilder):
 
     def features(self) -> dict[str, Any]:
         """Image, label as PNG, and the image's name."""
-        return labelled.features()
+        return label_files.features()
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
         """Both splits.
@@ -55,7 +56,9 @@ class OxfordPets(LocalBuilder):
         splits = {}
         for split in self.FACTS.splits:
             names = [
-                line.split()[0] for line in labelled.lines_of(source / "annotations" / f"{split}.txt") if line[0] != "#"
+                line.split()[0]
+                for line in label_files.lines_of(source / "annotations" / f"{split}.txt")
+                if line[0] != "#"
             ]
             splits[split] = (len(names), (_example(source, name) for name in names))
         return splits
@@ -71,8 +74,8 @@ def to_record(example: Mapping[str, Any]) -> Record:
 
 def _example(source: Path, name: str) -> dict[str, Any]:
     path = source / "annotations" / "trimaps" / f"{name}.png"
-    trimap = labelled.label_map(path)
+    trimap = label_files.label_map(path)
     if not 1 <= trimap.min() <= trimap.max() <= 3:
         raise BadInput(f"{path}: values {trimap.min()}..{trimap.max()}; a trimap holds 1, 2 and 3")
     image = source / "images" / f"{name}.jpg"
-    return labelled.example(image, labelled.rgb_bytes(image), _CLASSES[trimap], name)
+    return label_files.example(image, label_files.rgb_bytes(image), _CLASSES[trimap], name)

@@ -1,9 +1,10 @@
 """Rooms of spheres, boxes, cylinders and cones, ray-cast here: the data set that needs no download and no folder.
 
-Every scene is made from its split and number alone, so that anybody's scenes are the same; see :mod:`jaxseg.data.rooms`
-for what is in them. All ground truth is exact: semantic classes, instances with occlusion, boxes of the visible parts,
-keypoints (top, bottom and middle of each object), panoptic, depth, normals, boundaries, saliency. Colours tell nothing
-of the class. Patterns hint at it (cones are striped, boxes of brick or wood), but a quarter of all objects is plain.
+Every scene is made from its split and number alone, so that anybody's scenes are the same; see
+:mod:`jaxseg.data.raycast` for what is in them. All ground truth is exact: semantic classes, instances with occlusion,
+boxes of the visible parts, keypoints (top, bottom and middle of each object), panoptic, depth, normals, boundaries,
+saliency. Colours tell nothing of the class. Patterns hint at it (cones are striped, boxes of brick or wood), but a
+quarter of all objects is plain.
 
 Instances are kept as one map of ids in 16 bits, not as masks relative to boxes: objects never overlap in an image, a
 map is smaller than a mask per object, decodes in one go, and moves exactly under any transform.
@@ -23,11 +24,11 @@ import tensorflow_datasets as tfds
 
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
+from jaxseg.data.raycast import CLASSES, JOINTS, random_room, render
 from jaxseg.data.records import Record, decode_image, encode_png
-from jaxseg.data.rooms import CLASSES, JOINTS, random_room, render
-from jaxseg.types import BadInput
+from jaxseg.errors import BadInput
 
-EMBEDDED = True
+GENERATED = True
 ENCODED = ("image", "label", "instance_ids", "boundary", "saliency")
 
 _AT_ONCE = 64

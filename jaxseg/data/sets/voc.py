@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxseg.data import labelled
+from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record, decode_image, encode_png
-from jaxseg.types import VOID, BadInput
+from jaxseg.errors import BadInput
+from jaxseg.types import VOID
 
-EMBEDDED = False
+GENERATED = False
 ENCODED = ("image", "label", "instance_ids")
 
 FACTS = Facts(
@@ -61,7 +62,7 @@ class Voc(LocalBuilder):
 
     def features(self) -> dict[str, Any]:
         """Image as it was published, label and objects as PNG, and its name."""
-        return {**labelled.features(), "instance_ids": tfds.features.Image(shape=(None, None, 1))}
+        return {**label_files.features(), "instance_ids": tfds.features.Image(shape=(None, None, 1))}
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
         """Train and val; with SBD train_aug and sbd_train; with VOC 2011 too seg11valid.
@@ -78,7 +79,7 @@ class Voc(LocalBuilder):
         sbd = next((p for p in (_sbd(source), _sbd(voc.parent.parent)) if p.is_dir()), None)
         if sbd is None:
             return splits
-        theirs = {split: labelled.lines_of(sbd / f"{split}.txt") for split in ("train", "val")}
+        theirs = {split: label_files.lines_of(sbd / f"{split}.txt") for split in ("train", "val")}
         own = set(lists["train"])
         names = sorted((own | set(theirs["train"]) | set(theirs["val"])) - set(lists["val"]))
         makes = (_example(voc, name) if name in own else _added(voc, sbd, name) for name in names)
@@ -111,13 +112,13 @@ def _sbd(source: Path) -> Path:
 
 
 def _list(voc: Path, split: str) -> list[str]:
-    return labelled.lines_of(voc / "ImageSets" / "Segmentation" / f"{split}.txt")
+    return label_files.lines_of(voc / "ImageSets" / "Segmentation" / f"{split}.txt")
 
 
 def _example(voc: Path, name: str) -> dict[str, Any]:
     path = voc / "SegmentationClass" / f"{name}.png"
-    objects = labelled.label_map(voc / "SegmentationObject" / f"{name}.png")
-    return _checked(voc, name, path, labelled.label_map(path), np.where(objects == VOID, 0, objects))
+    objects = label_files.label_map(voc / "SegmentationObject" / f"{name}.png")
+    return _checked(voc, name, path, label_files.label_map(path), np.where(objects == VOID, 0, objects))
 
 
 def _added(voc: Path, sbd: Path, name: str) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def _checked(voc: Path, name: str, path: Path, label: np.ndarray, objects: np.nd
     if objects.shape != label.shape:
         raise BadInput(f"{path} is a map of {label.shape}, but its objects' is of {objects.shape}")
     image = voc / "JPEGImages" / f"{name}.jpg"
-    example = labelled.example(image, labelled.rgb_bytes(image), label, name)
+    example = label_files.example(image, label_files.rgb_bytes(image), label, name)
     return {**example, "instance_ids": io.BytesIO(encode_png(objects.astype(np.uint8)))}
 
 

@@ -3,7 +3,7 @@
 VGG16 down to a single vector (fc6, fc7), and its mirror image back up: a 7x7 transposed convolution, then unpooling by
 the encoder's switches and transposed convolutions of stride 1, with BatchNorm and ReLU behind every layer. The layers
 are those of HyeonwooNoh/DeconvNet. It looks at object proposals, each resized to 224x224; ``proposal_scores`` puts
-their scores together in the image, ``ensemble_mean`` and ``ensemble_product`` join them with those of FCN-8s.
+their scores into the image, ``ensemble_mean`` and ``ensemble_product`` join them with those of FCN-8s.
 """
 
 from functools import partial

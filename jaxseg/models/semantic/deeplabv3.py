@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones import mobilenet, resnet
+from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.encoder_decoder import smp_names
@@ -21,7 +22,7 @@ from jaxseg.layers.standardize import IMAGENET, Standardize
 from jaxseg.models.semantic.fcn import FCNHead
 from jaxseg.ops.resize import resize_bilinear
 from jaxseg.registry import register
-from jaxseg.types import BadInput, Rules
+from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 
@@ -318,6 +319,6 @@ def deeplabv3_mobilenet_v3_large(
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3:
     """DeepLab v3 on MobileNetV3 of output stride 16 as torchvision has it: rates of stride 8, auxiliary head on c3."""
-    options = {"taps": "first", "standardize": standardize, "dtype": dtype}
+    options = {"out_maps": "first", "standardize": standardize, "dtype": dtype}
     backbone = mobilenet.mobilenet_v3("large", width=width, output_stride=16, **options)
     return DeepLabV3(backbone=backbone, num_classes=num_classes, features=features, auxiliary="c3", dtype=dtype)

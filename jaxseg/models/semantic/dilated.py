@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones.vgg import VGG, VGGClassifier
+from jaxseg.errors import BadInput, suggest
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.conv import bilinear_kernel, conv_transpose
 from jaxseg.ops.resize import resize_anchored
 from jaxseg.registry import register
-from jaxseg.types import BadInput, nearest
 
 Map = Float[Array, "b _ _ _"]
 
@@ -100,7 +100,7 @@ def context(kind: str, num_classes: int, *, dtype: jnp.dtype | type = jnp.float3
       BadInput: another kind.
     """
     if kind not in KINDS:
-        raise BadInput(f"no context module is called {kind!r}{nearest(kind, KINDS)}")
+        raise BadInput(f"no context module is called {kind!r}{suggest(kind, KINDS)}")
     dilations, widths = KINDS[kind]
     noise = 0.01 if max(widths) > 1 else 0.0
     return Context(num_classes=num_classes, dilations=dilations, widths=widths, noise=noise, dtype=dtype)
@@ -192,7 +192,7 @@ class Dilated(nn.Module):
         The authors enlarge probabilities; here, for the sake of the loss, it is the scores.
         """
         if self.upsampling not in UPSAMPLING:
-            raise BadInput(f"no upsampling is called {self.upsampling!r}{nearest(self.upsampling, UPSAMPLING)}")
+            raise BadInput(f"no upsampling is called {self.upsampling!r}{suggest(self.upsampling, UPSAMPLING)}")
         x = self.frontend(image, train=train)
         x = x if self.context is None else self.context(x)
         return {"logits": UPSAMPLING[self.upsampling](x, (image.shape[1], image.shape[2])).astype(jnp.float32)}

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.activation import PReLU
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.norm import BatchNorm
@@ -21,7 +22,7 @@ from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.pool import avg_pool, unpool_nearest
 from jaxseg.registry import register
-from jaxseg.types import BadInput, Rules
+from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 

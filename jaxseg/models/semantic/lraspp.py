@@ -76,6 +76,6 @@ def lraspp_mobilenet_v3_large(
     dtype: jnp.dtype | type = jnp.float32,
 ) -> LRASPP:
     """LR-ASPP on MobileNetV3 of output stride 16: made for telephones."""
-    options = {"taps": "first", "standardize": standardize, "dtype": dtype}
+    options = {"out_maps": "first", "standardize": standardize, "dtype": dtype}
     backbone = mobilenet.mobilenet_v3("large", width=width, output_stride=16, **options)
     return LRASPP(backbone=backbone, num_classes=num_classes, features=features, dtype=dtype)

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxseg.backbones import resnet
+from jaxseg.errors import BadInput
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
 from jaxseg.layers.standardize import IMAGENET, Standardize
 from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_bilinear
 from jaxseg.registry import register
-from jaxseg.types import BadInput, Rules
+from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.standardize import GREY, IMAGENET, Standardize
 from jaxseg.ops import conv as ops
 from jaxseg.ops import sliding
 from jaxseg.ops.pool import max_filter, max_pool
 from jaxseg.registry import register
-from jaxseg.types import BadInput
 
 Map = Float[Array, "b _ _ _"]
 Scores = Float[Array, "b h w k"]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones import resnet
+from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
@@ -26,7 +27,7 @@ from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_nearest
 from jaxseg.registry import register
-from jaxseg.types import BadInput, Rules
+from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 

@@ -1,7 +1,7 @@
 """UNet++: a nested U-Net architecture (Zhou et al. 2018, arXiv:1807.10165), over any backbone.
 
 Between the contracting and the expanding path lie intermediate nodes: each convolves the map below it, enlarged,
-together with all nodes of its own resolution to its left. The layout, with nearest-neighbour enlargement and a last
+along with all nodes of its own resolution to its left. The layout, with nearest-neighbour enlargement and a last
 step without skip, is that of segmentation-models-pytorch, whose names the nodes keep: ``x_0_j`` are the outer diagonal,
 ``x_j_j`` stand on the backbone's maps.
 """

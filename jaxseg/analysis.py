@@ -1,0 +1,352 @@
+"""What a network is, found out without training or weights: size, cost, stride and receptive field.
+
+Nothing is declared by the models: all of it is read off shapes and the traced program, in its plain form, not in the
+one that is fast on a CPU. Nothing is compiled and nothing computed.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseg.errors import BadInput
+
+LARGEST = 4096
+"""Receptive fields beyond half of so many pixels are not told from the whole image."""
+
+
+def fitting_size(model: Any, side: int) -> tuple[int, int]:
+    """Height and width of the smallest square image of at least ``side`` pixels that the model takes."""
+    if not hasattr(model, "valid_size"):
+        return side, side
+    for size in range(side, side + 512):
+        try:
+            model.valid_size(size, size)
+        except BadInput:
+            continue
+        return size, size
+    raise BadInput(f"the network takes no image of about {side} pixels")
+
+
+def parameters(model: Any) -> int:
+    """The number of trained parameters."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), _image(*fitting_size(model, 64)))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+def operations(function: Callable[..., Any], *arguments: Any) -> float:
+    """Operations of any function of arrays: convolutions and matrix products only; a multiply-add counts as two.
+
+    The arguments may be arrays or their shapes. Loops count as often as they run.
+    """
+    return _operations(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def gflops(model: Any, height: int, width: int) -> float:
+    """Billions of operations for one image, convolutions and matrix products only; a multiply-add counts as two.
+
+    Transposed convolutions are counted without the zeros between their inputs.
+    """
+    return _operations(_program(model, height, width)[0]) / 1e9
+
+
+class Reach(NamedTuple):
+    """How a network looks at an image.
+
+    ``stride`` is how many pixels apart the cells of the coarsest map lie, and ``offset`` the pixel on which its first
+    cell is centred: negative in a padding, None where every cell sees the whole image. ``field`` is how many rows of
+    the image reach one row of the logits, the farthest over one output stride; None where it is the whole image, or
+    too large to be told from it.
+    """
+
+    stride: int
+    field: int | None
+    offset: float | None
+
+
+def receptive_field(model: Any) -> Reach:
+    """Stride and offset of the coarsest map, and the receptive field in pixels, of the whole network."""
+    height, width = fitting_size(model, LARGEST)[0], fitting_size(model, 64)[1]
+    logits, *maps = _trace_rows(model, height, width)
+    coarsest = max(rows.stride for rows in maps)
+    stride = max(round(coarsest), 1)
+    offset = next((at for rows in reversed(maps) if rows.stride == coarsest for at in _offset(rows, height)), None)
+    half = len(logits.first) // 2
+    middle = slice(half - stride, half + stride)
+    first, last = logits.first[middle], logits.last[middle]
+    if first.min() <= 0 or last.max() >= height - 1:
+        return Reach(stride, None, offset)
+    return Reach(stride, int((last - first).max()) + 1, offset)
+
+
+def _offset(rows: "Rows", height: int) -> list[float]:
+    """The centre of a map's first cell, followed back from the middle; empty where that sees the whole image."""
+    i = len(rows.first) // 2
+    if len(rows.first) < 2 or rows.first[i] <= 0 or rows.last[i] >= height - 1:
+        return []
+    return [float((rows.first[i] + rows.last[i]) / 2 - rows.stride * i)]
+
+
+class Geometry(NamedTuple):
+    """Where the cells of a map lie on the image: cell i is centred on pixel ``offset + stride * i``.
+
+    ``field`` is how many pixels one cell sees, the widest over one period; None where it is the whole image, and then
+    the offset is not a number.
+    """
+
+    field: int | None
+    stride: float
+    offset: float
+
+
+def geometry(function: Callable[[Any], Any], *, height: int = LARGEST, width: int = 64) -> Geometry:
+    """Field, stride and offset of the map that a function makes of an image ``f32[1 height width 3]``, along its rows.
+
+    Two maps are aligned by cropping the finer one at the difference of their offsets over its stride: Caffe's rule for
+    its crops (``coord_map``). Where neighbouring cells see unequally, as behind an upsampling, the offset is a mean.
+    """
+    closed = jax.make_jaxpr(function)(_image(height, width))
+    rows, *on_the_way = _follow(closed.jaxpr, [Rows(1.0, np.arange(height), np.arange(height))], closed.consts)
+    centre, count = (rows.first + rows.last) / 2, len(rows.first)
+    if rows.first[count // 2] <= 0 or rows.last[count // 2] >= height - 1:
+        return Geometry(field=None, stride=rows.stride, offset=math.nan)
+    # The stride that was followed is exact but for matrix products, whose edges do not count.
+    arm = 1 << max(count // 4, 2).bit_length() - 2
+    stride = float(centre[count // 2 + arm] - centre[count // 2 - arm]) / (2 * arm)
+    period = max(round(max(other.stride for other in (rows, *on_the_way)) / stride), 1)
+    middle = np.arange(count // 2, count // 2 + period)
+    return Geometry(
+        field=int((rows.last - rows.first)[middle].max()) + 1,
+        stride=stride,
+        offset=float((centre[middle] - stride * middle).mean()),
+    )
+
+
+def recipes_of(name: str) -> list[str]:
+    """The recipes that come with jaxseg and name the model."""
+    from jaxseg.recipe import shipped
+
+    return [recipe for recipe, path in shipped().items() if f"{name}(" in path.read_text(encoding="utf-8")]
+
+
+def _image(height: int, width: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+
+
+def _program(model: Any, height: int, width: int) -> tuple[Any, list[Any]]:
+    """The traced program from image and variables to logits, and its constants."""
+    image = _image(height, width)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    leaves, tree = jax.tree.flatten(variables)
+
+    def forward(image: Any, *leaves: Any) -> Any:
+        return model.apply(jax.tree.unflatten(tree, leaves), image, train=False)["logits"]
+
+    closed = jax.make_jaxpr(forward)(image, *leaves)
+    return closed.jaxpr, closed.consts
+
+
+def _inner(equation: Any) -> Iterator[Any]:
+    """The programs inside an equation; of one written for several platforms, the plain one, which comes last.
+
+    What an equation does to pairs of single values, as a scatter that adds, is none of them.
+    """
+    if equation.primitive.name.startswith(("scatter", "reduce")):
+        return
+    branches = equation.params.get("branches")
+    if branches:
+        yield branches[-1].jaxpr
+        return
+    for value in equation.params.values():
+        if hasattr(value, "jaxpr") and hasattr(value.jaxpr, "eqns"):
+            yield value.jaxpr
+        elif hasattr(value, "eqns"):
+            yield value
+
+
+def _operations(program: Any) -> float:
+    total = 0.0
+    for equation in program.eqns:
+        turns = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        total += _cost(equation) + turns * sum(_operations(inner) for inner in _inner(equation))
+    return total
+
+
+def _cost(equation: Any) -> float:
+    name = equation.primitive.name
+    if name == "conv_general_dilated":
+        spec = equation.params["dimension_numbers"].rhs_spec
+        kernel = equation.invars[1].aval.shape
+        taps = math.prod(kernel) // kernel[spec[0]]
+        zeros = math.prod(equation.params["lhs_dilation"])
+        return 2.0 * math.prod(equation.outvars[0].aval.shape) * taps / zeros
+    if name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        return 2.0 * math.prod(equation.outvars[0].aval.shape) * depth
+    return 0.0
+
+
+class Rows(NamedTuple):
+    """Which rows of the image reach each row of a map: ``first[i]`` to ``last[i]``; none where first exceeds last.
+
+    ``stride`` is how many rows of the image lie between two of the map, ``axis`` where the map's rows are.
+    """
+
+    stride: float
+    first: np.ndarray
+    last: np.ndarray
+    axis: int = 1
+
+
+NOTHING = 1 << 40
+"""The first row of an empty range; its last is -1."""
+
+
+def _trace_rows(model: Any, height: int, width: int) -> list[Rows]:
+    """The rows that receptive_field the logits, and after them those that receptive_field every map on the way."""
+    program, constants = _program(model, height, width)
+    image = Rows(1.0, np.arange(height), np.arange(height))
+    return _follow(program, [image, *[None] * (len(program.invars) - 1)], constants)
+
+
+def _follow(program: Any, given: list[Rows | None], constants: list[Any]) -> list[Rows]:
+    """``_trace_rows`` for a program whose inputs are given; None where an input does not depend on the image."""
+    known = {v: rows for v, rows in zip(program.invars, given, strict=True) if rows is not None}
+    values = dict(zip(program.constvars, constants, strict=False))
+    seen = []
+    for equation in program.eqns:
+        operands = [None if hasattr(v, "val") else known.get(v) for v in equation.invars]
+        if all(rows is None for rows in operands):
+            continue
+        result = None
+        for inner in _inner(equation):
+            result, *on_the_way = _follow(inner, operands[len(operands) - len(inner.invars) :], [])
+            seen += on_the_way
+        if result is None:
+            result = _through(
+                equation, operands, [None if hasattr(v, "val") else values.get(v) for v in equation.invars]
+            )
+        known.update((v, result) for v in equation.outvars)
+        seen.append(result)
+    results = [known[v] for v in program.outvars if not hasattr(v, "val") and v in known]
+    return [_union(results), *seen]
+
+
+def _through(equation: Any, operands: list[Rows | None], values: list[Any]) -> Rows:
+    """The rows that receptive_field an equation's result."""
+    name, p = equation.primitive.name, equation.params
+    x = next(rows for rows in operands if rows is not None)
+    shape, axis = equation.outvars[0].aval.shape, x.axis
+    if name == "conv_general_dilated":
+        k = equation.invars[1].aval.shape[p["dimension_numbers"].rhs_spec[2]]
+        return _window(x, k, p["window_strides"][0], _pair(p["padding"][0]), p["lhs_dilation"][0], p["rhs_dilation"][0])
+    if name.startswith("reduce_window"):
+        size, strides, pads = p["window_dimensions"][axis], p["window_strides"][axis], _pair(p["padding"][axis])
+        return _window(x, size, strides, pads, p["base_dilation"][axis], p["window_dilation"][axis])
+    if name == "pad":
+        low, high, between = p["padding_config"][axis]
+        return _window(x, 1, 1, _pair((low, high)), between + 1, 1)
+    if name == "slice":
+        step = p["strides"][axis] if p["strides"] else 1
+        cut = slice(p["start_indices"][axis], p["limit_indices"][axis], step)
+        return Rows(x.stride * step, x.first[cut], x.last[cut], axis)
+    if name == "rev" and axis in p["dimensions"]:
+        return Rows(x.stride, x.first[::-1], x.last[::-1], axis)
+    if name == "concatenate" and p["dimension"] == axis:
+        lengths = [v.aval.shape[axis] for v in equation.invars]
+        parts = [_nothing(n) if rows is None else rows for rows, n in zip(operands, lengths, strict=True)]
+        first, last = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
+        return Rows(x.stride, first, last, axis)
+    if name == "dot_general":
+        return _product(equation, operands, values)
+    if name.startswith("reduce_") and "axes" in p:
+        rows = _whole(x) if axis in p["axes"] else x
+        return rows._replace(axis=max(axis - sum(a < axis for a in p["axes"]), 0))
+    if name == "transpose":
+        return x._replace(axis=p["permutation"].index(axis))
+    if name == "broadcast_in_dim":
+        axis = p["broadcast_dimensions"][axis]
+    elif name == "squeeze":
+        axis -= sum(a < axis for a in p["dimensions"])
+    length = shape[axis] if len(shape) > axis else 1
+    seen = [rows for rows in operands if rows is not None]
+    places = slice(*INDEX_OPERANDS.get(name.split("-")[0], (0, 0)))
+    if name == "sort" or any(rows is not None for rows in operands[places]):
+        # Where the image itself says what goes where, anything may.
+        return _stretched(_union([_whole(rows) for rows in seen]), length, 0)._replace(axis=axis)
+    doubt = 0 if name in ("reshape", "broadcast_in_dim", "squeeze") else 1
+    return _union([_stretched(rows, length, doubt)._replace(axis=axis) for rows in seen])
+
+
+INDEX_OPERANDS = {"gather": (1, 2), "scatter": (1, 2), "dynamic_slice": (1, None), "dynamic_update_slice": (2, None)}
+"""Which operands of an equation say where its values come from or go to."""
+
+
+def _product(equation: Any, operands: list[Rows | None], values: list[Any]) -> Rows:
+    """Through a matrix product: over channels the rows stay; a known matrix over the rows mixes them as it says."""
+    contracted, batched = equation.params["dimension_numbers"]
+    side = 0 if operands[0] is not None else 1
+    x = operands[side]
+    assert x is not None
+    ranks = [len(v.aval.shape) for v in equation.invars]
+    free = [[a for a in range(ranks[s]) if a not in (*contracted[s], *batched[s])] for s in (0, 1)]
+    if x.axis in batched[side]:
+        return x._replace(axis=batched[side].index(x.axis))
+    if x.axis in free[side]:
+        return x._replace(axis=len(batched[0]) + (len(free[0]) if side else 0) + free[side].index(x.axis))
+    other, matrix = 1 - side, values[1 - side]
+    if matrix is None or np.ndim(matrix) != 2:
+        return _whole(x)
+    mixes = np.asarray(matrix).astype(np.float32) != 0
+    mixes = mixes if contracted[other][0] == 1 else mixes.T
+    first = np.where(mixes, x.first, NOTHING).min(axis=1)
+    last = np.where(mixes, x.last, -1).max(axis=1)
+    axis = len(batched[0]) + (len(free[0]) if other else 0)
+    return Rows(x.stride * len(x.first) / len(first), first, last, axis)
+
+
+def _window(x: Rows, size: int, stride: int, pads: tuple[int, int], spread: int, dilation: int) -> Rows:
+    """The rows seen through a sliding window; the map is first spread out, then padded or, below 0, cropped."""
+    wide = _nothing((len(x.first) - 1) * spread + 1)
+    wide.first[::spread], wide.last[::spread] = x.first, x.last
+    (before, after), receptive_field = pads, (size - 1) * dilation + 1
+    cut = slice(max(-before, 0), len(wide.first) - max(-after, 0))
+    border = [_nothing(max(n, 0)) for n in (before, after)]
+    first = np.concatenate([border[0].first, wide.first[cut], border[1].first])
+    last = np.concatenate([border[0].last, wide.last[cut], border[1].last])
+    count = (len(first) - receptive_field) // stride + 1
+    taps = [slice(k * dilation, k * dilation + (count - 1) * stride + 1, stride) for k in range(size)]
+    return _union([Rows(x.stride * stride / spread, first[tap], last[tap], x.axis) for tap in taps])
+
+
+def _pair(pads: Any) -> tuple[int, int]:
+    return int(pads[0]), int(pads[1])
+
+
+def _stretched(x: Rows, length: int, doubt: int) -> Rows:
+    """The same rows over another number of them; where values are mixed by unknown rules, ``doubt`` rows around."""
+    n = len(x.first)
+    if n in (length, 1):
+        return x._replace(first=np.broadcast_to(x.first, length), last=np.broadcast_to(x.last, length))
+    at = np.arange(length) * n // length
+    low, high = np.maximum(at - doubt, 0), np.minimum(at + doubt, n - 1)
+    first, last = np.minimum(x.first[low], x.first[at]), np.maximum(x.last[high], x.last[at])
+    return Rows(x.stride * n / length, first, last, x.axis)
+
+
+def _whole(x: Rows) -> Rows:
+    """Every row depends on every row, and none lies anywhere."""
+    return x._replace(stride=0.0, first=x.first.min(keepdims=True), last=x.last.max(keepdims=True))
+
+
+def _union(several: list[Rows]) -> Rows:
+    first, last = np.minimum.reduce([r.first for r in several]), np.maximum.reduce([r.last for r in several])
+    return Rows(max(rows.stride for rows in several), first, last, several[0].axis)
+
+
+def _nothing(length: int) -> Rows:
+    return Rows(0.0, np.full(length, NOTHING), np.full(length, -1))

@@ -1,0 +1,1 @@
+"""Convert third-party checkpoints to models of jaxseg, and back."""

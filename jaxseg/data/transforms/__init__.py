@@ -1,0 +1,60 @@
+"""The door to every transform: ``transforms.RandomFlip()``, ``transforms.RandomCrop(360, 480)`` and so on.
+
+A transform is a frozen dataclass with ``__call__(record, rng) -> record``: it never changes the record it is given, and
+draws everything random from ``rng``, so that an example depends on nothing but the seed and its index. Geometry moves
+the whole record: image (bilinear), label and the other maps (nearest), boxes, instance ids, keypoints, depth, normals.
+What comes from outside the image is black there, void in the label, and marked invalid in the masks.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from jaxseg.data.records import Record
+from jaxseg.data.transforms.geometry import (
+    CentreCrop,
+    MirrorPad,
+    PadTo,
+    PadToMultiple,
+    RandomCrop,
+    RandomFlip,
+    RandomRotate90,
+    RandomScale,
+    Resize,
+    ResizeWithin,
+)
+from jaxseg.data.transforms.objects import CropObject, CropProposal
+from jaxseg.data.transforms.photometric import Photometric, ToGrey
+from jaxseg.data.transforms.targets import SeparationWeights
+from jaxseg.data.transforms.warp import Elastic, RandomRotate
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """What the pipeline asks of a transform."""
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """The record moved; the argument stays as it was."""
+        ...
+
+
+__all__ = [
+    "CentreCrop",
+    "CropObject",
+    "CropProposal",
+    "Elastic",
+    "MirrorPad",
+    "PadTo",
+    "PadToMultiple",
+    "Photometric",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotate",
+    "RandomRotate90",
+    "RandomScale",
+    "Resize",
+    "ResizeWithin",
+    "SeparationWeights",
+    "ToGrey",
+    "Transform",
+]

@@ -1,0 +1,210 @@
+"""Load a trained model: a work directory, a checkpoint, or a folder that was handed on."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxseg.data import Facts
+from jaxseg.errors import BadInput
+from jaxseg.export import folder as folder_form
+from jaxseg.export.folder import Card
+from jaxseg.recipe import Recipe
+from jaxseg.recipe import dump as dump_form
+from jaxseg.recipe import load as load_form
+from jaxseg.train import checkpoint
+from jaxseg.train.optim import path_of
+from jaxseg.weights import hub
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with its variables and what it was trained for.
+
+    Attributes:
+      model: the linen module.
+      variables: its collections; the moving averages where the run kept them.
+      task: what its outputs mean.
+      recipe: what was run; None for imported weights, and where the recipe's own code is not at hand.
+      stage: the number of the recipe's stage that model, task and data are of.
+      checkpoint: the folder that the variables come from.
+      step: how many updates they have seen.
+      averaged: whether they are moving averages.
+      card: what a model's folder says of it; None for checkpoints of a training.
+    """
+
+    model: Any
+    variables: Any
+    task: Any
+    recipe: Recipe | None
+    stage: int
+    checkpoint: Path
+    step: int
+    averaged: bool
+    card: Card | None = None
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, or that of the registered model whose weights were imported."""
+        return self.card.name if self.recipe is None and self.card is not None else self._trained.name
+
+    @property
+    def data(self) -> Any:
+        """What the stage was trained and evaluated on."""
+        return self._trained.stages[self.stage].data
+
+    @property
+    def facts(self) -> Facts:
+        """Class names and palette, and what else is known of the data set."""
+        if self.card is None:
+            return self.data.facts()
+        return Facts(self.card.name, "", self.card.classes, self.card.palette, {}, licence=self.card.licence)
+
+    @property
+    def _trained(self) -> Recipe:
+        if self.recipe is None:
+            raise BadInput(f"{self.checkpoint} has no recipe here: name one, jaxseg evaluate RECIPE.py --weights ...")
+        return self.recipe
+
+
+def load(path: str | os.PathLike[str], *, best: bool = True, recipe: Recipe | None = None) -> TrainedModel:
+    """The run in a work directory, exactly the checkpoint in a checkpoint's own folder, or a model that was handed on.
+
+    Of a work directory the last stage that has a checkpoint counts, and of it the best checkpoint where one was kept.
+
+    Args:
+      path: a work directory, a folder of checkpoints, one checkpoint, what ``jaxseg import`` and ``jaxseg export
+        --format safetensors`` write, or such a folder on the Hugging Face hub: ``hf:ORG/REPO[@REVISION]``.
+      best: False takes the latest checkpoint of a work directory.
+      recipe: takes model, task and data from the last stage of this recipe instead of from the checkpoint's own.
+
+    Raises:
+      BadInput: there is no checkpoint, or it is damaged, or of another model.
+    """
+    if os.fspath(path).startswith("hf:"):
+        path = hub.fetch(os.fspath(path), "")
+    if folder_form.is_model(Path(path)):
+        return _handed_on(Path(path), recipe)
+    folder, step = find_checkpoint(Path(path), best=best)
+    saved = checkpoint.read(folder, step)
+    run = load_form(saved.notes["recipe"]) if recipe is None else recipe
+    index = saved.notes["stage"] if recipe is None else len(run.stages) - 1
+    stage, place = run.stages[index], folder / str(saved.step)
+    check_variables(stage.model, saved.variables, what=str(place))
+    return TrainedModel(
+        model=stage.model,
+        variables=saved.variables,
+        task=stage.task,
+        recipe=run,
+        stage=index,
+        checkpoint=place,
+        step=saved.step,
+        averaged=bool(saved.state.get("ema")),
+    )
+
+
+def save(
+    run: TrainedModel, path: str | os.PathLike[str], *, licence: str = "", metrics: Mapping[str, float] | None = None
+) -> None:
+    """Hand a model on: a folder that ``load`` reads without any code of the recipe's, or one .safetensors file.
+
+    Args:
+      run: what is saved.
+      path: the folder, or a file whose name ends in .safetensors.
+      licence: of the weights.
+      metrics: measured figures to be noted.
+
+    Raises:
+      BadInput: there is something else under that name.
+    """
+    folder_form.write(Path(path), card_of(run, licence=licence, metrics=metrics), jax.device_get(run.variables))
+
+
+def card_of(run: TrainedModel, *, licence: str = "", metrics: Mapping[str, float] | None = None) -> Card:
+    """What is known of a run's model, as it is written beside its weights."""
+    from jaxseg import __version__
+
+    if run.card is not None:
+        noted = {**run.card.metrics, **(metrics or {})}
+        return replace(run.card, licence=licence or run.card.licence, metrics=noted, version=__version__)
+    return Card(
+        model=run.model,
+        task=run.task,
+        name=run.name,
+        classes=run.facts.classes,
+        palette=run.facts.palette,
+        licence=licence,
+        step=run.step,
+        averaged=run.averaged,
+        recipe=dump_form(run.recipe),
+        stage=run.stage,
+        metrics=dict(metrics or {}),
+        version=__version__,
+    )
+
+
+def _handed_on(path: Path, recipe: Recipe | None) -> TrainedModel:
+    card, variables = folder_form.read(path)
+    model, task, stage = card.model, card.task, card.stage
+    if recipe is not None:
+        stage = len(recipe.stages) - 1
+        model, task = recipe.stages[stage].model, recipe.stages[stage].task
+    elif card.recipe is not None:
+        with contextlib.suppress(BadInput):  # the model loads without the code of its recipe
+            recipe = load_form(card.recipe)
+    check_variables(model, variables, what=str(path))
+    return TrainedModel(model, variables, task, recipe, stage, path, card.step, card.averaged, card)
+
+
+def find_checkpoint(path: Path, *, best: bool = True) -> tuple[Path, int]:
+    """The folder of checkpoints and the step that ``path`` stands for; see ``load``.
+
+    Raises:
+      BadInput: there is none.
+    """
+    if not path.exists():
+        raise BadInput(f"there is no work directory or checkpoint {str(path)!r}")
+    if path.name.isdigit() and checkpoint.latest_step(path.parent) is not None and path.is_dir():
+        return path.parent, int(path.name)
+    stages = sorted((path / "stages").glob("*-*"), key=lambda stage: int(stage.name.split("-")[0]), reverse=True)
+    kinds = ("best", "checkpoints") if best else ("checkpoints",)
+    for folder in (path, *(stage / kind for stage in stages for kind in kinds)):
+        step = checkpoint.latest_step(folder)
+        if step is not None:
+            return folder, step
+    raise BadInput(
+        f"{str(path)!r} holds no checkpoint: it is neither a work directory of jaxseg train nor a checkpoint"
+    )
+
+
+def check_variables(model: Any, variables: Any, *, what: str) -> None:
+    """Refuse variables that are not the model's.
+
+    Raises:
+      BadInput: paths or shapes differ; the first that do are named.
+    """
+    image = jax.ShapeDtypeStruct((1, *smallest_size(model), 3), np.uint8)
+    wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0), image))
+    found = _shapes(variables)
+    faults = [f"{path} {wanted[path]} is missing" for path in wanted if path not in found]
+    faults += [f"{path} {found[path]} has no place" for path in found if path not in wanted]
+    faults += [f"{p} is {found[p]}, not {wanted[p]}" for p in wanted if p in found and found[p] != wanted[p]]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise BadInput(f"{what} is a checkpoint of another model: {'; '.join(faults[:3])}{more}")
+
+
+def smallest_size(model: Any) -> tuple[int, int]:
+    """Height and width of a small image that the model takes."""
+    return model.input_size(4, 4) if hasattr(model, "input_size") else (64, 64)
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    """Dtype and shape of each leaf by its path, parameters first."""
+    leaves = sorted(jax.tree_util.tree_leaves_with_path(tree), key=lambda item: path_of(item[0]) < "params")
+    return {path_of(path): f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}" for path, leaf in leaves}

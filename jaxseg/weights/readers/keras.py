@@ -1,0 +1,81 @@
+"""Keras' files: HDF5 as Keras 1, 2 and 3 write it, through h5py (``pip install h5py``).
+
+Names are the groups' joined by dots, ``:0`` and repeated parts left out: ``conv2d_1.kernel``. Numbers stay in the
+file's own layout: kernels HWIO under TensorFlow, OIHW and turned by half under Theano (Keras 1).
+"""
+
+import importlib
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxseg.errors import BadInput
+from jaxseg.weights.readers.zip import FREE, RATIO, checked_members
+
+LARGEST = 100_000
+"""Groups and arrays that a file may hold."""
+
+
+def read_hdf5(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .h5 or .weights.h5 file; what belongs to the optimizer is left out.
+
+    Raises:
+      BadInput: h5py is not installed; the file leads to other files, or would unfold into far more than it is.
+    """
+    return _read(path, path.stat().st_size)
+
+
+def read_keras(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .keras file, a zip around ``model.weights.h5``.
+
+    Raises:
+      BadInput: see ``read_hdf5``.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = checked_members(archive, path)
+        if "model.weights.h5" not in members:
+            raise BadInput("it holds no model.weights.h5")
+        data = archive.read("model.weights.h5")
+    return _read(io.BytesIO(data), len(data))
+
+
+def _read(source: Any, size: int) -> dict[str, np.ndarray]:
+    try:
+        h5py = importlib.import_module("h5py")
+    except ImportError as error:
+        raise BadInput("Keras files are read through h5py, which is not installed: pip install h5py") from error
+    found: dict[str, np.ndarray] = {}
+    left = RATIO * size + FREE
+    with h5py.File(source, "r") as file:
+        root = file.get("model_weights", file)
+        todo: list[tuple[tuple[str, ...], Any]] = [((), root)]
+        visited = 0
+        while todo:
+            parts, group = todo.pop()
+            for name in group:
+                visited += 1
+                link = group.get(name, getlink=True)
+                if not isinstance(link, h5py.HardLink):
+                    raise BadInput(f"its entry {name[:80]!r} leads elsewhere")
+                if visited > LARGEST or len(parts) > 32:
+                    raise BadInput("it holds groups inside each other without an end")
+                inside, path = group[name], (*parts, name.split(":")[0])
+                if isinstance(inside, h5py.Group):
+                    if not (not parts and name.startswith("optimizer")):
+                        todo.append((path, inside))
+                    continue
+                if inside.external or inside.is_virtual:
+                    raise BadInput(f"its array {name[:80]!r} lies in another file")
+                if inside.dtype.kind not in "fiub":
+                    continue
+                left -= inside.size * inside.dtype.itemsize
+                if left < 0:
+                    raise BadInput(f"its {size:,} bytes would unfold into far more than weights ever do")
+                key = ".".join(p for i, p in enumerate(path) if i == 0 or path[i - 1] != p)
+                if key in found:
+                    raise BadInput(f"it holds {key[:80]!r} twice")
+                found[key] = np.asarray(inside[()])
+    return found

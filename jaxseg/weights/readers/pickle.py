@@ -1,0 +1,324 @@
+"""Pickles read as data: nothing that a pickle names is ever imported or called.
+
+A pickle is a program for a small stack machine, and Python's own machine calls whatever the program names. The one here
+knows containers, numbers, strings and a table of names whose meaning the caller gives; every other name is refused, and
+so is every instruction that would make an object of a class.
+"""
+
+import pickletools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxseg.errors import BadInput
+
+LARGEST_WALK = 1_000_000
+"""Values that a file may hold; a few shared containers inside each other can stand for more than could be visited."""
+
+DEEPEST = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Word:
+    """A name that a pickle may mention. ``call`` is ours and stands for it; None where it is only mentioned."""
+
+    name: str
+    call: Callable[..., Any] | None = None
+
+
+class Unfinished:
+    """An object that the pickle makes first and fills later; ``fill`` takes what it is filled with."""
+
+    def fill(self, state: Any) -> None:
+        """Take the state."""
+        raise NotImplementedError
+
+
+def load(file: Any, words: Mapping[str, Word], persistent: Callable[[Any], Any] | None = None) -> Any:
+    """The value of the one pickle that begins where ``file`` stands; the file is left behind its end.
+
+    Args:
+      file: open for reading bytes.
+      words: what it may name.
+      persistent: turns a persistent id into a value; without it such ids are refused.
+
+    Raises:
+      BadInput: it names or does something else. Damage shows as the usual errors of Python.
+    """
+    machine = _Machine(words, persistent)
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name == "STOP":
+            return machine.stack.pop()
+        machine.step(opcode.name, argument)
+    raise EOFError("the pickle has no end")
+
+
+class _Machine:
+    """The stack, the marks (each a stack that was laid aside) and the memo."""
+
+    def __init__(self, words: Mapping[str, Word], persistent: Callable[[Any], Any] | None):
+        self.words, self.persistent = words, persistent
+        self.stack: list[Any] = []
+        self.aside: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def step(self, name: str, argument: Any) -> None:
+        """One instruction."""
+        if name in PUSHES:
+            self.stack.append(argument)
+        elif name in CONSTANTS:
+            self.stack.append(CONSTANTS[name])
+        elif name in EMPTY:
+            self.stack.append(EMPTY[name]())
+        elif name in _STEPS:
+            _STEPS[name](self, argument)
+        elif name not in ("PROTO", "FRAME"):
+            raise BadInput(f"its pickle holds the instruction {name}, which weights do not need")
+
+    def pop_to_mark(self) -> list[Any]:
+        """What was pushed since the last mark."""
+        items, self.stack = self.stack, self.aside.pop()
+        return items
+
+    def collect(self, make: Callable[[list[Any]], Any]) -> None:
+        """Put one container in the place of what was pushed since the last mark."""
+        items = self.pop_to_mark()
+        self.stack.append(make(items))
+
+    def mark(self, _: Any) -> None:
+        self.aside.append(self.stack)
+        self.stack = []
+
+    def duplicate(self, _: Any) -> None:
+        self.stack.append(self.stack[-1])
+
+    def put(self, key: Any) -> None:
+        self.memo[int(key)] = self.stack[-1]
+
+    def memoize(self, _: Any) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def get(self, key: Any) -> None:
+        self.stack.append(self.memo[int(key)])
+
+    def tuple_of(self, count: int) -> None:
+        items = [self.stack.pop() for _ in range(count)]
+        self.stack.append(tuple(reversed(items)))
+
+    def append(self, _: Any) -> None:
+        value = self.stack.pop()
+        _list(self.stack[-1]).append(value)
+
+    def appends(self, _: Any) -> None:
+        items = self.pop_to_mark()
+        _list(self.stack[-1]).extend(items)
+
+    def set_item(self, _: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        _fill(self.stack[-1], [(key, value)])
+
+    def set_items(self, _: Any) -> None:
+        items = self.pop_to_mark()
+        _fill(self.stack[-1], _pairs(items))
+
+    def name(self, argument: Any) -> None:
+        self.stack.append(self._find(str(argument).replace(" ", ".")))
+
+    def name_from_stack(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.stack.append(self._find(f"{module}.{name}"))
+
+    def call(self, _: Any) -> None:
+        arguments, word = self.stack.pop(), self.stack.pop()
+        if not isinstance(word, Word) or word.call is None or not isinstance(arguments, tuple):
+            raise BadInput(f"its pickle calls {getattr(word, 'name', type(word).__name__)}, which weights do not need")
+        self.stack.append(word.call(*arguments))
+
+    def build(self, _: Any) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Unfinished):
+            target.fill(state)
+        elif not isinstance(target, dict):  # attributes of a dict (torch's _metadata) carry no weights
+            raise BadInput(f"its pickle sets attributes of a {type(target).__name__}, which weights do not need")
+
+    def persistent_id(self, _: Any) -> None:
+        if self.persistent is None:
+            raise BadInput("its pickle refers to data outside itself, which this format does not have")
+        self.stack.append(self.persistent(self.stack.pop()))
+
+    def _find(self, name: str) -> Word:
+        if name not in self.words:
+            raise BadInput(
+                f"its pickle names {name[:80]!r}, which is neither a tensor, a container nor a number; nothing was run "
+                "(save the state_dict alone)"
+            )
+        return self.words[name]
+
+
+PUSHES = frozenset(
+    (
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    )
+)
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list}
+_STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
+    "MARK": _Machine.mark,
+    "POP": lambda machine, _: machine.stack.pop(),
+    "POP_MARK": lambda machine, _: machine.pop_to_mark(),
+    "DUP": _Machine.duplicate,
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
+    "MEMOIZE": _Machine.memoize,
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
+    "TUPLE1": lambda machine, _: machine.tuple_of(1),
+    "TUPLE2": lambda machine, _: machine.tuple_of(2),
+    "TUPLE3": lambda machine, _: machine.tuple_of(3),
+    "TUPLE": lambda machine, _: machine.collect(tuple),
+    "LIST": lambda machine, _: machine.collect(list),
+    "FROZENSET": lambda machine, _: machine.collect(list),
+    "DICT": lambda machine, _: machine.collect(lambda items: _fill({}, _pairs(items))),
+    "APPEND": _Machine.append,
+    "APPENDS": _Machine.appends,
+    "ADDITEMS": _Machine.appends,
+    "SETITEM": _Machine.set_item,
+    "SETITEMS": _Machine.set_items,
+    "GLOBAL": _Machine.name,
+    "STACK_GLOBAL": _Machine.name_from_stack,
+    "REDUCE": _Machine.call,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.persistent_id,
+}
+"""Every instruction that is obeyed; sets become lists."""
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"items appended to a {type(value).__name__}")
+    return value
+
+
+def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(items[::2], items[1::2], strict=True)
+
+
+def _fill(target: Any, items: Any) -> dict[Any, Any]:
+    """Set keys of a dict. Only plain keys: the hash of nested tuples can take for ever."""
+    if not isinstance(target, dict):
+        raise TypeError(f"keys set in a {type(target).__name__}")
+    for key, value in items:
+        if not isinstance(key, str | bytes | int | float | None):
+            raise TypeError(f"a {type(key).__name__} as a key")
+        target[key] = value
+    return target
+
+
+def mapping(*arguments: Any) -> dict[Any, Any]:
+    """What ``OrderedDict``, ``defaultdict`` and ``Counter`` become: pairs, a dict or nothing, behind a factory."""
+    values = [value for value in arguments if value is not None and not isinstance(value, Word)]
+    inside = values[0] if values else {}
+    return _fill({}, inside.items() if isinstance(inside, dict) else inside)
+
+
+BUILTINS = ("builtins", "__builtin__")
+
+CONTAINERS = {
+    word.name: word
+    for word in (
+        Word("collections.OrderedDict", mapping),
+        Word("collections.defaultdict", mapping),
+        Word("collections.Counter", mapping),
+        *(Word(f"{module}.set", list) for module in BUILTINS),
+        *(Word(f"{module}.{name}") for module in BUILTINS for name in ("dict", "list", "int", "float")),
+    )
+}
+"""Containers of Python's own that state dicts are made of."""
+
+
+class _Dtype(Unfinished):
+    """A NumPy dtype; the state gives its byte order."""
+
+    def __init__(self, code: Any, *_: Any):
+        code = code.decode("ascii") if isinstance(code, bytes) else code
+        if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?([fiu][1248]|b1)", code):
+            raise BadInput(f"it holds an array of dtype {str(code)[:40]!r}; weights are numbers")
+        self.dtype = np.dtype(code)
+
+    def fill(self, state: Any) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class Pickled(Unfinished):
+    """A NumPy array, ``array`` once it is filled."""
+
+    def __init__(self, *_: Any):
+        self.array: np.ndarray | None = None
+
+    def fill(self, state: Any) -> None:
+        """Take version, shape, dtype, order and bytes."""
+        _, shape, kind, fortran, raw = state
+        if not isinstance(kind, _Dtype):
+            raise TypeError("an array without a dtype")
+        flat = np.frombuffer(raw.encode("latin-1") if isinstance(raw, str) else raw, kind.dtype)
+        self.array = flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _from_buffer(raw: Any, kind: Any, shape: Any, order: Any, *_: Any) -> Pickled:
+    made = Pickled()
+    made.fill((1, shape, kind, order == "F", bytes(raw)))
+    return made
+
+
+def _scalar(kind: Any, raw: Any = b"") -> Any:
+    return np.frombuffer(raw.encode("latin-1") if isinstance(raw, str) else raw, kind.dtype)[0].item()
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise BadInput(f"its pickle asks for the encoding {str(encoding)[:40]!r}, which weights do not need")
+    return text.encode("latin-1")
+
+
+NUMPY = {
+    word.name: word
+    for word in (
+        Word("numpy.dtype", _Dtype),
+        Word("numpy.ndarray"),
+        Word("_codecs.encode", _encode),
+        *(Word(f"numpy.{core}.multiarray._reconstruct", Pickled) for core in ("core", "_core")),
+        *(Word(f"numpy.{core}.numeric._frombuffer", _from_buffer) for core in ("core", "_core")),
+        *(Word(f"numpy.{core}.multiarray.scalar", _scalar) for core in ("core", "_core")),
+    )
+}
+"""NumPy arrays and scalars, as Detectron's files hold them."""
+
+
+def walk(tree: Any, leaf: tuple[type, ...]) -> dict[str, Any]:
+    """The leaves of those types by name, nested containers joined by dots; anything else is left out.
+
+    Raises:
+      BadInput: the file holds itself, or unfolds to more values than could be visited.
+    """
+    found: dict[str, Any] = {}
+    todo: list[tuple[tuple[str, ...], Any]] = [((), tree)]
+    visited = 0
+    while todo:
+        path, value = todo.pop()
+        visited += 1
+        if visited > LARGEST_WALK or len(path) > DEEPEST:
+            raise BadInput("it holds containers inside each other without an end")
+        if isinstance(value, leaf):
+            name = ".".join(path)
+            if name in found:
+                raise BadInput(f"it holds {name[:80]!r} twice")
+            found[name] = value
+        elif isinstance(value, dict):
+            todo += [((*path, str(name)), inside) for name, inside in reversed(value.items())]
+        elif isinstance(value, list | tuple):
+            todo += [((*path, str(i)), value[i]) for i in reversed(range(len(value)))]
+    return found
