@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxseg import files
+
 VARIABLES = ("JAXSEG_CACHE", "JAXSEG_DATA_DIR", "JAXSEG_WEIGHTS_DIR", "XDG_CACHE_HOME")
 
 

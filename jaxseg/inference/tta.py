@@ -6,7 +6,7 @@ angles is not said; the turns by right angles and their mirror images need no re
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,9 @@ class TestTimeAugmented:
     """
 
     model: Any
+
+    __test__: ClassVar[bool] = False
+    """Not a test, whatever its name begins with: pytest collects classes called Test*."""
 
     def apply(self, variables: Mapping[str, Any], image: Shaped[Array, "b h w 3"], *, train: bool = False) -> Any:
         """``{"logits": f32[b h w k]}``, logarithms of the mean probabilities, whatever else the network returns."""

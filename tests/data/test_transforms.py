@@ -8,9 +8,9 @@ import pytest
 
 from jaxseg.data import records
 from jaxseg.data import transforms as T  # noqa: N812
-from jaxseg.data import transforms_geometry as geometry
-from jaxseg.data import transforms_warp as warping
 from jaxseg.data.sets.scenes import scene
+from jaxseg.data.transforms import geometry
+from jaxseg.data.transforms import warp as warping
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
 

@@ -8,7 +8,6 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from tests.test_run import picture
 
 from jaxseg.backbones.resnet import ResNet
 from jaxseg.errors import BadInput
@@ -23,6 +22,7 @@ from jaxseg.tasks.semantic import Semantic
 from jaxseg.weights.names import convert
 from jaxseg.weights.readers import read
 from tests.contracts.zoo import SMALL
+from tests.inference.test_predict import picture
 from tests.torchvision_cpu import torchvision_or_skip
 
 

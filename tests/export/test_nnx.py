@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx, traverse_util
-from tests.test_run import picture
 
 from jaxseg.export.nnx import from_nnx, to_nnx
 from jaxseg.models.semantic.unet import unet
 from jaxseg.registry import create_model, entries
+from tests.inference.test_predict import picture
 
 SNAPSHOTS = Path(__file__).parents[1] / "contracts" / "snapshots"
 

@@ -7,13 +7,13 @@ import sys
 import jax
 import numpy as np
 import pytest
-from tests.test_run import picture, recipe_of, run_of
 
 from jaxseg.errors import BadInput
 from jaxseg.export import folder
 from jaxseg.inference.load import load, save
 from jaxseg.inference.predict import predict
 from jaxseg.models.semantic.unet import unet
+from tests.inference.test_predict import picture, recipe_of, run_of
 
 
 @pytest.fixture(scope="module")

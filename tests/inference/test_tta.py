@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.test_run import picture, run_of
 
 from jaxseg.inference.predict import predict
 from jaxseg.inference.tta import TestTimeAugmented
 from jaxseg.models.semantic.unet import unet, unet_original
 from jaxseg.train.evaluate import evaluate
+from tests.inference.test_predict import picture, run_of
 
 POSITIONS = [(turns, mirrored) for turns in range(4) for mirrored in (False, True)]
 
