@@ -22,7 +22,7 @@ PACKAGES = {
     "tasks": ("Tasks", ["tasks"]),
     "data": ("Data", ["data"]),
     "train": ("Training", ["train"]),
-    "inference": ("Inference", ["inference"]),
+    "inference": ("Inference", ["inference", "forward"]),
     "analysis": ("Analysis", ["analysis"]),
     "weights": ("Weights", ["weights", "conversion"]),
     "export": ("Export", ["export"]),

@@ -22,6 +22,7 @@ from jax import export
 from jaxseg.errors import BadInput
 from jaxseg.export.folder import Card, card_text
 from jaxseg.files import atomic
+from jaxseg.forward import forward
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -49,13 +50,13 @@ def write(
     Raises:
       BadInput: the network needs a size.
     """
-    forward = forward_of(card, variables)
+    program_of = forward_of(card, variables)
     shapes = ANY_SIZE if size is None else (f"b, {size[0]}, {size[1]}, 3",)
     program, reason = None, ""
     for text in shapes:
         image = jax.ShapeDtypeStruct(export.symbolic_shape(text), np.uint8)
         try:
-            program = export.export(jax.jit(forward), platforms=list(platforms))(image)
+            program = export.export(jax.jit(program_of), platforms=list(platforms))(image)
             break
         except Exception as error:
             if size is not None:
@@ -86,10 +87,9 @@ def verify(path: Path, card: Card, variables: Any, image: np.ndarray) -> float:
 def forward_of(card: Card, variables: Any) -> Callable[[jax.Array], dict[str, jax.Array]]:
     """The function from raw pixels to the task's predictions."""
 
-    def forward(image: jax.Array) -> dict[str, jax.Array]:
-        batch = {"image": image}
-        constants = jax.tree.map(jnp.asarray, variables)
-        outputs = card.model.apply(constants, **card.task.inputs(batch, train=False), train=False)
-        return card.task.predict(outputs, batch)
+    predict = forward(card.model, card.task)
 
-    return forward
+    def predictions(image: jax.Array) -> dict[str, jax.Array]:
+        return predict(jax.tree.map(jnp.asarray, variables), {"image": image})
+
+    return predictions

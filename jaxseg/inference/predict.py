@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxseg.errors import BadInput
+from jaxseg.forward import forward
 from jaxseg.inference.crf import refined
 from jaxseg.inference.load import TrainedModel
 from jaxseg.inference.tiling import plan_tiles
@@ -42,8 +43,8 @@ def predict(
     Raises:
       BadInput: no uint8 RGB image, or the tile is too small.
     """
-    forward = _forward(run.model, run.task, keys if crf is None else ("probability",))
-    whole = in_tiles(run.model, image, lambda _, pixels: forward(run.variables, pixels), tile, margin, on_tile)
+    chosen = _compiled(run.model, run.task, keys if crf is None else ("probability",))
+    whole = in_tiles(run.model, image, lambda _, pixels: chosen(run.variables, pixels), tile, margin, on_tile)
     return whole if crf is None else refined(crf, whole["probability"], np.asarray(image), keys)
 
 
@@ -74,12 +75,13 @@ def in_tiles(
 
 
 @functools.lru_cache(maxsize=8)
-def _forward(model: Any, task: Any, keys: tuple[str, ...]) -> Callable[[Any, Any], dict[str, jax.Array]]:
+def _compiled(model: Any, task: Any, keys: tuple[str, ...]) -> Callable[[Any, Any], dict[str, jax.Array]]:
     """The compiled step from variables and images to the predictions asked for."""
 
-    def forward(variables: Any, image: jax.Array) -> dict[str, jax.Array]:
-        batch = {"image": image}
-        found = task.predict(model.apply(variables, **task.inputs(batch, train=False), train=False), batch)
+    predictions = forward(model, task)
+
+    def chosen(variables: Any, image: jax.Array) -> dict[str, jax.Array]:
+        found = predictions(variables, {"image": image})
         return {name: found[name] for name in keys if name in found}
 
-    return jax.jit(forward)
+    return jax.jit(chosen)

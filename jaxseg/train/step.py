@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxseg.forward import forward
 from jaxseg.train.state import State
 
 STREAMS = ("dropout", "sample")
@@ -45,7 +46,7 @@ def make_train_step(
     clipping) and ``learning_rate``.
     """
 
-    def forward(params: Any, model_state: Any, key: Any, batch: Any) -> tuple[dict[str, Any], Any]:
+    def terms_of(params: Any, model_state: Any, key: Any, batch: Any) -> tuple[dict[str, Any], Any]:
         rngs = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
         inputs = task.inputs(batch, train=True)
         outputs, changed = model.apply(
@@ -55,7 +56,7 @@ def make_train_step(
 
     def counts(params: Any, model_state: Any, key: Any, batch: Any) -> dict[str, Any]:
         def of(m: Any, micro: Any) -> dict[str, Any]:
-            terms, _ = forward(params, model_state, jax.random.fold_in(key, m), micro)
+            terms, _ = terms_of(params, model_state, jax.random.fold_in(key, m), micro)
             return {name: _scalar(term.count) for name, term in terms.items()}
 
         _, found = jax.lax.scan(lambda c, x: (c, of(*x)), None, (jnp.arange(accumulate), batch))
@@ -63,7 +64,7 @@ def make_train_step(
 
     def gradient(params: Any, model_state: Any, key: Any, batch: Any, known: dict[str, Any] | None) -> Any:
         def loss(p: Any) -> tuple[Any, Any]:
-            terms, changed = forward(p, model_state, key, batch)
+            terms, changed = terms_of(p, model_state, key, batch)
             total = known
             if total is None:
                 total = {name: _over(_scalar(term.count), axis_name) for name, term in terms.items()}
@@ -112,10 +113,10 @@ def make_train_step(
 
 def make_eval_step(model: Any, task: Any) -> Callable[[Any, Any], dict[str, Any]]:
     """``observe(variables, batch)``: each metric's observation of the network's predictions, by the metric's name."""
-    metrics = task.metrics()
+    metrics, predict = task.metrics(), forward(model, task)
 
     def observe(variables: Any, batch: Any) -> dict[str, Any]:
-        predictions = predict(model, task, variables, batch)
+        predictions = predict(variables, batch)
         return {name: metric.observe(predictions, batch) for name, metric in metrics.items()}
 
     return observe
@@ -143,12 +144,6 @@ def make_statistics_step(model: Any, task: Any) -> Callable[[Any, Any, Any], Any
         return jax.tree.map(lambda k, m: k / (1.0 - m), kept, momentum)
 
     return statistics
-
-
-def predict(model: Any, task: Any, variables: Any, batch: Any) -> dict[str, Any]:
-    """What the task makes of the network's outputs for a batch."""
-    outputs = model.apply(variables, **task.inputs(batch, train=False), train=False)
-    return dict(task.predict(outputs, batch))
 
 
 def _average(averages: Any, values: Any, decay: float, step: Any) -> Any:

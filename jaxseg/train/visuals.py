@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from jaxseg import viz
-from jaxseg.train.step import predict
+from jaxseg.forward import forward
 
 
 def samples(folder: Path, step: int, *, stage: Any, variables: Any, data_dir: Any) -> None:
@@ -54,4 +54,4 @@ def _examples(data: Any, number: int, data_dir: str | None) -> Any:
 
 @lru_cache(maxsize=2)
 def _predict(model: Any, task: Any) -> Any:
-    return jax.jit(lambda variables, batch: predict(model, task, variables, batch))
+    return jax.jit(forward(model, task))

@@ -20,8 +20,9 @@ BELOW: dict[str, set[str]] = {
     "literals": {"types"},
     "override": {"types", "literals"},
     "recipe": {"types", "override"},
-    "train": {"types", "files", "recipe", "override", "tasks.protocol", "viz"},
-    "export": {"types", "files", "weights", "recipe", "registry", "tasks.protocol"},
+    "forward": {"tasks.protocol"},
+    "train": {"types", "files", "forward", "recipe", "override", "tasks.protocol", "viz"},
+    "export": {"types", "files", "forward", "weights", "recipe", "registry", "tasks.protocol"},
 }
 """What each package may import, and ``errors``; the command line, recipes and the package itself may import all."""
 
