@@ -1,7 +1,7 @@
-"""Losses: pure functions of logits and labels, and the frozen dataclasses by which a task names them.
+"""Losses: pure functions of logits and labels, and frozen dataclasses that configure them in a task.
 
-A loss returns values and counts, per pixel or, where it compares whole masks, per image, and reduces nothing over the
-batch: the task sums both, so that every placement and every cutting into batches gives the same loss.
+Losses are not reduced over the batch. They return values and counts, per pixel or, where whole masks are compared, per
+image; the task sums both before it divides, so the loss does not depend on placement or on the split into batches.
 """
 
 from jaxseg.losses.class_weights import inverse_log, median_frequency

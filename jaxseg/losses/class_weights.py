@@ -1,4 +1,4 @@
-"""Weights that make up for rare classes: NumPy, computed once from counts of pixels, kept in recipes as tuples."""
+"""Class weights against imbalance, computed once from pixel counts with NumPy and stored in recipes as tuples."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,23 @@ Counts = Sequence[int] | np.ndarray
 
 
 def median_frequency(pixels: Counts, image_pixels: Counts | None = None) -> tuple[float, ...]:
-    """Median frequency balancing: the median over classes of the frequency, divided by the class's frequency.
+    """Return median-frequency weights: the median class frequency divided by each class's frequency.
 
-    Two readings of "frequency" are in circulation. With ``pixels`` alone it is the class's share of all pixels of the
-    training set, as the SegNet paper words it; with ``image_pixels`` its share of the pixels of those images that
-    contain it (Eigen and Fergus 2015, sec. 4.1).
+    Two definitions of frequency are in use. With ``pixels`` alone it is the class's share of all training pixels, as
+    in the SegNet paper; with ``image_pixels`` it is the share of the pixels of the images that contain the class.
+
+    >>> median_frequency([10, 20, 40])
+    (2.0, 1.0, 0.5)
 
     Args:
-      pixels: number of training pixels of each class.
-      image_pixels: for each class, the number of pixels, of any class and void, of the images that contain it.
+      pixels: number of training pixels per class.
+      image_pixels: per class, the number of pixels (any class, void included) of the images that contain it.
 
     Returns:
-      one weight per class; 0 for a class without a pixel, which also does not take part in the median.
+      One weight per class; 0 for a class without pixels, which is left out of the median.
+
+    Reference:
+      Eigen and Fergus 2015, arXiv:1411.4734, sec. 4.1; Badrinarayanan et al. 2015, arXiv:1511.00561, sec. 4.
     """
     count = np.asarray(pixels, np.float64)
     of = np.asarray(image_pixels, np.float64) if image_pixels is not None else np.full_like(count, count.sum())
@@ -31,12 +36,18 @@ def median_frequency(pixels: Counts, image_pixels: Counts | None = None) -> tupl
 
 
 def inverse_log(pixels: Counts, k: float = 1.02, *, void: int = 0) -> tuple[float, ...]:
-    """ENet's weights ``1 / ln(k + p)``, p the class's share of the training pixels (Paszke et al. 2016, sec. 5.2).
+    """Return ENet's class weights ``1 / ln(k + p)``, where p is the class's share of the training pixels.
+
+    >>> [round(weight, 2) for weight in inverse_log([10, 90])]
+    [8.82, 1.53]
 
     Args:
-      pixels: number of training pixels of each class.
+      pixels: number of training pixels per class.
       k: bounds the weights: 1.02 (decoder) keeps them within 1..50; the released code trains the encoder with 1.2.
-      void: number of void pixels, where these count in the total.
+      void: number of void pixels, if they count towards the total.
+
+    Reference:
+      Paszke et al. 2016, arXiv:1606.02147, sec. 5.2.
     """
     count = np.asarray(pixels, np.float64)
     return tuple((1.0 / np.log(k + count / (count.sum() + void))).tolist())

@@ -1,4 +1,4 @@
-"""Dice loss (Milletari et al. 2016, with plain instead of squared sums): overlap of soft masks, image by image."""
+"""Dice loss: overlap of soft masks per image (Milletari et al. 2016, with plain instead of squared sums)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,10 +12,13 @@ from jaxseg.losses.cross_entropy import labelled
 
 
 def softmax_dice(logits: Float[Array, "b h w k"], label: Int[Array, "b h w"]) -> Float[Array, " b"]:
-    """``1 - 2 sum(p t) / (sum p + sum t)`` over an image's labelled pixels, averaged over the classes it contains.
+    """Return ``1 - 2 sum(p t) / (sum p + sum t)`` per image, averaged over the classes that it contains.
 
-    One value per image: a ratio of sums over the whole batch could not be summed up from its parts, and would
-    depend on the batch. 0 for an image without a labelled pixel.
+    Sums run over labelled pixels. The ratio is per image, not per batch, so that the loss does not depend on how
+    images are batched. 0 for an image without labelled pixels.
+
+    >>> softmax_dice(jnp.zeros((1, 1, 2, 2)), jnp.array([[[0, 1]]])).tolist()
+    [0.5]
     """
     k = logits.shape[-1]
     known = labelled(label, k)
@@ -29,27 +32,44 @@ def softmax_dice(logits: Float[Array, "b h w k"], label: Int[Array, "b h w"]) ->
 def binary_dice(
     logits: Float[Array, "b h w"], target: Float[Array, "b h w"], *, smooth: float = 1.0
 ) -> Float[Array, " b"]:
-    """``1 - (2 sum(p t) + s) / (sum p + sum t + s)`` of each image, p the sigmoid; ``smooth`` s defines empty masks."""
+    """Return ``1 - (2 sum(p t) + s) / (sum p + sum t + s)`` per image, where p is the sigmoid of the logits.
+
+    >>> binary_dice(jnp.zeros((1, 1, 2)), jnp.array([[[1.0, 0.0]]]), smooth=0.0).tolist()
+    [0.5]
+
+    Args:
+      logits: scores before the sigmoid.
+      target: t, from 0 to 1.
+      smooth: s; makes the loss of two empty masks 0.
+    """
     p, t = jax.nn.sigmoid(logits.astype(jnp.float32)), target.astype(jnp.float32)
     both, size = jnp.sum(p * t, axis=(1, 2)), jnp.sum(p + t, axis=(1, 2))
     return 1 - (2 * both + smooth) / (size + smooth)
 
 
 def mean_over_present(values: Float[Array, "b k"], present: Array) -> Float[Array, " b"]:
-    """The mean of each row over the classes that are present; 0 where none is."""
+    """Return the mean of each row over the classes that are present; 0 where none is.
+
+    >>> mean_over_present(jnp.array([[1.0, 3.0, 9.0]]), jnp.array([[True, True, False]])).tolist()
+    [2.0]
+    """
     total = jnp.sum(jnp.where(present, values, 0.0), axis=-1)
     return total / jnp.maximum(jnp.sum(present, axis=-1).astype(jnp.float32), 1.0)
 
 
 @dataclass(frozen=True)
 class Dice:
-    """Dice loss of every image, averaged over the images that have a labelled pixel. Pixel weights do not enter.
+    """Dice loss, averaged over the images that have labelled pixels. Pixel weights are ignored.
+
+    >>> values, counts = Dice()(jnp.zeros((1, 1, 2, 2)), jnp.array([[[0, 1]]]))
+    >>> values.tolist(), counts.tolist()
+    ([0.5], [1.0])
 
     Attributes:
-      scale: factor of this loss in the total.
+      weight: factor of this loss in the total.
     """
 
-    scale: float = 1.0
+    weight: float = 1.0
 
     name: ClassVar[str] = "dice"
 
@@ -57,12 +77,16 @@ class Dice:
         self,
         logits: Float[Array, "b h w k"],
         label: Int[Array, "b h w"],
-        weight: Float[Array, "b h w"] | None = None,
+        pixel_weight: Float[Array, "b h w"] | None = None,
     ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-        """Values and counts of every image."""
+        """Return values and counts per image."""
         return softmax_dice(logits, label), has_label(label, logits.shape[-1])
 
 
 def has_label(label: Int[Array, "b h w"], num_classes: int) -> Float[Array, " b"]:
-    """1 for each image with a labelled pixel, else 0."""
+    """Return 1 for each image with a labelled pixel, else 0.
+
+    >>> has_label(jnp.array([[[0, 255]], [[255, 255]]]), num_classes=2).tolist()
+    [1.0, 0.0]
+    """
     return jnp.any(labelled(label, num_classes), axis=(1, 2)).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Focal loss (Lin et al. 2017): cross-entropy that turns away from what is already right."""
+"""Focal loss: cross-entropy that down-weights well-classified pixels (Lin et al. 2017, arXiv:1708.02002)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,13 +11,22 @@ from jaxtyping import Float, Int
 from jaxseg.losses.cross_entropy import binary_cross_entropy, labelled, softmax_cross_entropy, weigh
 
 TINY = 1e-7
-"""Below this ``1 - p`` counts as constant: the slope of a power below 1 has no end there."""
+"""Lower bound of ``1 - p``: the gradient of a power below 1 is unbounded at 0."""
 
 
 def softmax_focal(
     logits: Float[Array, "*shape k"], label: Int[Array, "*shape"], *, gamma: float = 2.0
 ) -> Float[Array, "*shape"]:
-    """``(1 - p)^gamma * -log p``, p the probability of the true class, in nats; 0 where the pixel is void."""
+    """Return ``(1 - p)^gamma * -log p`` per pixel, in nats, where p is the probability of its class; 0 where void.
+
+    >>> round(float(softmax_focal(jnp.zeros((1, 2)), jnp.array([0]))[0]), 4)
+    0.1733
+
+    Args:
+      logits: scores before the softmax.
+      label: class per pixel.
+      gamma: focusing parameter; 0 is cross-entropy.
+    """
     nll = softmax_cross_entropy(logits, label)
     return jnp.maximum(-jnp.expm1(-nll), TINY) ** gamma * nll
 
@@ -25,13 +34,19 @@ def softmax_focal(
 def sigmoid_focal(
     logits: Float[Array, "*shape"], target: Float[Array, "*shape"], *, gamma: float = 2.0, alpha: float | None = 0.25
 ) -> Float[Array, "*shape"]:
-    """The binary form, RetinaNet's: ``alpha_t (1 - p_t)^gamma * -log p_t`` (eq. 5), element by element.
+    """Return RetinaNet's focal loss ``alpha_t (1 - p_t)^gamma * -log p_t`` per element, in nats.
+
+    >>> round(float(sigmoid_focal(jnp.zeros(1), jnp.ones(1))[0]), 4)
+    0.0433
 
     Args:
       logits: scores before the sigmoid.
-      target: 0 or 1, or between.
-      gamma: how fast the easy ones fade.
-      alpha: weight of the positives, ``1 - alpha`` of the negatives; None weighs both by 1.
+      target: from 0 to 1.
+      gamma: focusing parameter; 0 is cross-entropy.
+      alpha: weight of positives; negatives get ``1 - alpha``. None weighs both by 1.
+
+    Reference:
+      Lin et al. 2017, arXiv:1708.02002, eq. 5.
     """
     target = target.astype(jnp.float32)
     p = jax.nn.sigmoid(logits.astype(jnp.float32))
@@ -42,17 +57,21 @@ def sigmoid_focal(
 
 @dataclass(frozen=True)
 class Focal:
-    """Focal loss of every labelled pixel, divided by their number.
+    """Focal loss, averaged over labelled pixels.
+
+    >>> values, counts = Focal(gamma=0.0)(jnp.zeros((1, 1, 1, 2)), jnp.array([[[0]]]))
+    >>> round(values.item(), 3), counts.item()
+    (0.693, 1.0)
 
     Attributes:
-      gamma: how fast the easy pixels fade; 0 is cross-entropy.
-      weights: weight of each class; empty for 1.
-      scale: factor of this loss in the total.
+      gamma: focusing parameter; 0 is cross-entropy.
+      weights: one weight per class; empty for 1.
+      weight: factor of this loss in the total.
     """
 
     gamma: float = 2.0
     weights: tuple[float, ...] = ()
-    scale: float = 1.0
+    weight: float = 1.0
 
     name: ClassVar[str] = "focal"
 
@@ -60,9 +79,9 @@ class Focal:
         self,
         logits: Float[Array, "b h w k"],
         label: Int[Array, "b h w"],
-        weight: Float[Array, "b h w"] | None = None,
+        pixel_weight: Float[Array, "b h w"] | None = None,
     ) -> tuple[Float[Array, "b h w"], Float[Array, "b h w"]]:
-        """Values and counts of every pixel."""
+        """Return values and counts per pixel."""
         k = logits.shape[-1]
-        values = weigh(softmax_focal(logits, label, gamma=self.gamma), label, k, self.weights, weight)
+        values = weigh(softmax_focal(logits, label, gamma=self.gamma), label, k, self.weights, pixel_weight)
         return values, labelled(label, k).astype(jnp.float32)

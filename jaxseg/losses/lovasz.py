@@ -1,4 +1,4 @@
-"""Lovász losses (Berman, Rannen Triki and Blaschko 2018): a convex stand-in for intersection over union."""
+"""Lovász losses: a convex surrogate of intersection over union (Berman, Rannen Triki and Blaschko 2018)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,24 +12,30 @@ from jaxseg.losses.cross_entropy import labelled
 from jaxseg.losses.dice import has_label, mean_over_present
 
 STEPS = 32768
-"""Into how many steps errors are sorted on CPU."""
+"""Number of bins for errors in the CPU form."""
 
 
 def lovasz_slope(errors: Float[Array, "b n"], truth: Bool[Array, "b n"]) -> Float[Array, "b n"]:
-    """What each error weighs in the Lovász extension of the Jaccard loss (alg. 1), in the order of the errors given.
+    """Return the gradient of the Lovász extension of the Jaccard loss, in the order of ``errors``.
 
-    The extension's value is ``sum(errors * slope)``, and its gradient is the slope: a constant for differentiation.
+    The extension's value is ``sum(errors * slope)``. The slope is a constant for differentiation.
+
+    >>> lovasz_slope(jnp.array([[0.9, 0.1]]), jnp.array([[True, False]])).tolist()
+    [[1.0, 0.0]]
 
     Args:
-      errors: not negative; an error of 0 weighs nothing in the sum wherever it stands.
-      truth: which of them belong to the object.
+      errors: non-negative.
+      truth: True for the pixels of the object.
+
+    Reference:
+      Berman et al. 2018, arXiv:1705.08790, alg. 1.
     """
     fixed = jax.lax.stop_gradient(errors).astype(jnp.float32)
     return jax.lax.platform_dependent(fixed, truth, cpu=_slope_by_counting, default=_slope_by_sorting)
 
 
 def _slope_by_sorting(errors: Array, truth: Array) -> Array:
-    """Exactly; equal errors in the order of their places."""
+    """Sort the errors: exact, ties in the order of their positions."""
     # The bits of floats that are not negative sort as integers do, and integers sort faster than floats.
     key = ~jax.lax.bitcast_convert_type(errors + 0.0, jnp.uint32)
     place = jax.lax.broadcasted_iota(jnp.int32, key.shape, 1)
@@ -41,7 +47,7 @@ def _slope_by_sorting(errors: Array, truth: Array) -> Array:
 
 
 def _slope_by_counting(errors: Array, truth: Array) -> Array:
-    """As if errors within one of 32768 equal steps up to the largest were equal; the loss moves by less than a step.
+    """Bin the errors into 32768 equal steps up to the largest; the loss changes by less than one step.
 
     On CPU 29 times as fast as sorting (4 rows of 360 x 480).
     """
@@ -58,7 +64,7 @@ def _slope_by_counting(errors: Array, truth: Array) -> Array:
 
 
 def _rise(hits: Array, others: Array) -> Array:
-    """By how much the Jaccard loss grows with each group of pixels that joins the mispredicted ones, int32 [b n]."""
+    """Return by how much the Jaccard loss grows as each group of pixels is mispredicted; counts are int32 [b n]."""
     missed, false = jnp.cumsum(hits, axis=1), jnp.cumsum(others, axis=1)
     size = missed[:, -1:]
     union = (size + false).astype(jnp.float32)
@@ -67,10 +73,17 @@ def _rise(hits: Array, others: Array) -> Array:
 
 
 def lovasz_softmax(logits: Float[Array, "b h w k"], label: Int[Array, "b h w"]) -> Float[Array, " b"]:
-    """The Lovász extension of each class's ``1 - IoU`` over an image, averaged over the classes that it contains.
+    """Return the Lovász extension of ``1 - IoU`` per image, averaged over the classes that it contains.
 
-    One value per image (the authors' ``per_image``, ``classes="present"``): the extension sorts all pixels at once, so
-    over a batch it could not be summed up from parts. 0 for an image without a labelled pixel.
+    The authors' ``per_image=True, classes="present"``: the extension sorts all pixels at once, so over a batch it would
+    depend on how images are batched. 0 for an image without labelled pixels.
+
+    >>> lovasz_softmax(jnp.zeros((1, 1, 2, 2)), jnp.array([[[0, 1]]])).tolist()
+    [0.5]
+
+    Args:
+      logits: scores before the softmax.
+      label: class per pixel.
     """
     k = logits.shape[-1]
     known = labelled(label, k).reshape(label.shape[0], -1)
@@ -87,7 +100,18 @@ def lovasz_softmax(logits: Float[Array, "b h w k"], label: Int[Array, "b h w"]) 
 
 
 def lovasz_hinge(logits: Float[Array, "b h w"], target: Bool[Array, "b h w"]) -> Float[Array, " b"]:
-    """The binary form on hinge errors ``max(0, 1 - y x)``, y being 1 inside the target and -1 outside, per image."""
+    """Return the binary Lovász loss on hinge errors ``max(0, 1 - y x)``, y = 1 inside the target and -1 outside.
+
+    >>> lovasz_hinge(jnp.array([[[2.0, 0.0]]]), jnp.array([[[True, False]]])).tolist()
+    [0.5]
+
+    Args:
+      logits: scores x before the sigmoid.
+      target: pixels of the object.
+
+    Returns:
+      One value per image.
+    """
     b = logits.shape[0]
     sign = 2.0 * target.astype(jnp.float32) - 1.0
     errors = jax.nn.relu(1.0 - logits.astype(jnp.float32) * sign).reshape(b, -1)
@@ -96,13 +120,17 @@ def lovasz_hinge(logits: Float[Array, "b h w"], target: Bool[Array, "b h w"]) ->
 
 @dataclass(frozen=True)
 class Lovasz:
-    """Lovász-softmax of every image, averaged over the images that have a labelled pixel. Pixel weights do not enter.
+    """Lovász-softmax, averaged over the images that have labelled pixels. Pixel weights are ignored.
+
+    >>> values, counts = Lovasz()(jnp.zeros((1, 1, 2, 2)), jnp.array([[[0, 1]]]))
+    >>> values.tolist(), counts.tolist()
+    ([0.5], [1.0])
 
     Attributes:
-      scale: factor of this loss in the total.
+      weight: factor of this loss in the total.
     """
 
-    scale: float = 1.0
+    weight: float = 1.0
 
     name: ClassVar[str] = "lovasz"
 
@@ -110,7 +138,7 @@ class Lovasz:
         self,
         logits: Float[Array, "b h w k"],
         label: Int[Array, "b h w"],
-        weight: Float[Array, "b h w"] | None = None,
+        pixel_weight: Float[Array, "b h w"] | None = None,
     ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-        """Values and counts of every image."""
+        """Return values and counts per image."""
         return lovasz_softmax(logits, label), has_label(label, logits.shape[-1])

@@ -23,11 +23,11 @@ class Loss(Protocol):
     """Under which it is logged."""
 
     @property
-    def scale(self) -> float:
+    def weight(self) -> float:
         """Its factor in the total."""
         ...
 
-    def __call__(self, logits: Array, label: Array, weight: Array | None = None) -> tuple[Array, Array]:
+    def __call__(self, logits: Array, label: Array, pixel_weight: Array | None = None) -> tuple[Array, Array]:
         """Values and counts, each with the batch as first axis; the task sums both over the real rows."""
         ...
 
@@ -40,7 +40,7 @@ class Semantic:
 
     Attributes:
       num_classes: number of classes; every other label is void.
-      losses: what is minimised, each with its own ``scale``; see :mod:`jaxseg.losses`. The first is also applied to
+      losses: what is minimised, each with its own ``weight``; see :mod:`jaxseg.losses`. The first is also applied to
         ``aux_logits`` where a network returns them, or to each of several ``aux_logits_<which>``.
       aux_weight: factor of each auxiliary loss (0.4 in PSPNet, 1 in DeepLab v2).
       classes: names of the classes, for reports.
@@ -83,7 +83,7 @@ class Semantic:
             if key.startswith("aux_logits"):
                 term = self._term(main, outputs[key], batch)
                 which = key.removeprefix("aux_logits")
-                terms[f"aux{which}_{main.name}"] = term._replace(weight=self.aux_weight * main.scale)
+                terms[f"aux{which}_{main.name}"] = term._replace(weight=self.aux_weight * main.weight)
         return terms
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
@@ -111,7 +111,7 @@ class Semantic:
             label = jnp.where((label >= 0) & (label < self.num_classes), label, self.num_classes)
         weight = centre_crop(batch["weight"], *size) if "weight" in batch else None
         values, counts = loss(logits.astype(jnp.float32), label, weight)
-        return Term(_sum(values, batch), _sum(counts, batch), loss.scale)
+        return Term(_sum(values, batch), _sum(counts, batch), loss.weight)
 
 
 def _sum(values: Array, batch: Batch) -> Array:

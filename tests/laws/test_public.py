@@ -15,7 +15,6 @@ WITHOUT_EXAMPLES = {
     "inference",
     "layers",
     "literals",
-    "losses",
     "metrics",
     "models",
     "ops",

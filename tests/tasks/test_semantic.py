@@ -67,7 +67,7 @@ def test_logits_larger_than_the_label_are_refused():
 
 def test_auxiliary_logits_get_the_first_loss_at_their_weight():
     outputs, batch = example()
-    task = Semantic(K, losses=(CrossEntropy(scale=2.0), Dice()), aux_weight=0.25)
+    task = Semantic(K, losses=(CrossEntropy(weight=2.0), Dice()), aux_weight=0.25)
     terms = task.loss({**outputs, "aux_logits": outputs["logits"]}, batch)
     assert set(terms) == {"cross_entropy", "dice", "aux_cross_entropy"}
     assert terms["aux_cross_entropy"].weight == 0.5

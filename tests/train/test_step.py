@@ -163,7 +163,7 @@ def test_metrics_tell_the_norm_and_the_rate_of_the_step_just_made():
 def test_weights_scale_a_terms_share():
     model, batch = Net(dropout=0.0, norm=False), batch_of()
     state = begin(model)
-    light = Semantic(num_classes=CLASSES, losses=(CrossEntropy(scale=0.25),), aux_weight=0.0)
+    light = Semantic(num_classes=CLASSES, losses=(CrossEntropy(weight=0.25),), aux_weight=0.0)
     _, metrics = jax.jit(make_train_step(model, light, optax.sgd(1.0)))(state, batch)
     np.testing.assert_allclose(metrics["loss"], 0.25 * metrics["loss/cross_entropy"], rtol=1e-6)
 
