@@ -336,7 +336,7 @@ def _stack(rows: Sequence[Record]) -> Batch:
         if len(shapes) > 1:
             raise BadInput(
                 f"{key!r} has several shapes in one batch: {', '.join(str(list(s)) for s in sorted(shapes))}; "
-                "end the transforms with RandomCrop, Resize or PadTo, or use batches of one"
+                "end the transforms with RandomCrop, Resize or PadTo; evaluation may use eval_batch_size=1"
             )
         batch[key] = np.stack([row[key] for row in rows])
     batch.setdefault("real", np.ones(len(rows), bool))

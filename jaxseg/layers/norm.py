@@ -36,6 +36,8 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (c,), jnp.float32) if self.use_scale else jnp.ones(c)
         bias = self.param("bias", self.bias_init, (c,), jnp.float32) if self.use_bias else jnp.zeros(c)
         if train:
+            if not self.is_initializing():
+                _check_count(x, "/".join(self.path))
             m, v = moments(x)
             if not self.is_initializing():
                 n = x.shape[0] * x.shape[1] * x.shape[2] * axis.device_count()
@@ -47,6 +49,16 @@ class BatchNorm(nn.Module):
         shift = bias - m * gain
         out = x.astype(jnp.float32) * gain.reshape(1, 1, 1, c) + shift.reshape(1, 1, 1, c)
         return out.astype(self.dtype)
+
+
+def _check_count(x: Float[Array, "b h w c"], path: str) -> None:
+    """Raise if there is one value per channel: it would be normalised to 0, and the statistics would be worthless."""
+    rows = x.shape[0] * axis.device_count()
+    if rows * x.shape[1] * x.shape[2] == 1:
+        raise BadInput(
+            f"BatchNorm {path} sees one value per channel in training (one image, a map of 1x1): "
+            "use two or more images per update and microbatch, larger images, or norm='group' where the model has it"
+        )
 
 
 def moments(x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:

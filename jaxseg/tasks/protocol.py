@@ -58,6 +58,29 @@ class Metric(Protocol):
 
 
 @runtime_checkable
+class ChecksFacts(Protocol):
+    """A task that knows its classes and can refuse a data set that has others."""
+
+    def check_facts(self, facts: Any) -> None:
+        """Raise BadInput if the classes of the data set are not the task's."""
+        ...
+
+
+def check_facts(task: Any, facts: Any) -> None:
+    """Raise if the task knows its classes and the data set has others; other tasks pass.
+
+    Args:
+      task: any task; those that are :class:`ChecksFacts` are asked.
+      facts: the :class:`jaxseg.data.Facts` of the data set.
+
+    Raises:
+      BadInput: the classes differ; both counts are named.
+    """
+    if isinstance(task, ChecksFacts):
+        task.check_facts(facts)
+
+
+@runtime_checkable
 class Task(Protocol):
     """What a network is trained and judged for. A frozen dataclass: hashable, comparable, dumped into recipes."""
 

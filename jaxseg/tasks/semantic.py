@@ -75,6 +75,24 @@ class Semantic:
         """The image."""
         return {"image": batch["image"]}
 
+    def check_facts(self, facts: Any) -> None:
+        """Raise if the data set has another number of classes, or if there is nothing to tell apart.
+
+        Raises:
+          BadInput: so it is; both counts are named.
+        """
+        if self.num_outputs == 1:
+            raise BadInput(
+                "a task of one class has nothing to learn: the softmax of one output is always 1; "
+                "count the background as a class: num_classes=2 in task and model"
+            )
+        known = len(facts.classes)
+        if known != self.num_classes:
+            raise BadInput(
+                f"the task has {self.num_classes} classes, but data set {facts.name!r} has {known}: "
+                f"set num_classes of task and model to {known}"
+            )
+
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
         """One term per loss, and ``aux_<name>`` or ``aux_<which>_<name>`` for each auxiliary head."""
         terms = {loss.name: self._term(loss, outputs["logits"], batch) for loss in self.losses}
@@ -88,6 +106,7 @@ class Semantic:
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
         """``label``, the most probable class, and ``probability``, the softmax of the logits."""
+        self._check_outputs(outputs["logits"])
         logits = outputs["logits"].astype(jnp.float32)
         label = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         return {
@@ -103,8 +122,18 @@ class Semantic:
             **{type(metric).__name__: metric for metric in self.extra_metrics},
         }
 
+    def _check_outputs(self, logits: Array) -> None:
+        """Raise, while tracing, if the network's channels are not the task's classes."""
+        if logits.shape[-1] != self.num_outputs:
+            void = " and void" * self.void_is_class
+            raise BadInput(
+                f"the network has {logits.shape[-1]} outputs, but the task has {self.num_classes} classes{void}: "
+                f"set the model's num_classes to {self.num_outputs}"
+            )
+
     def _term(self, loss: Loss, logits: Array, batch: Batch) -> Term:
         """Sum and count over the real rows."""
+        self._check_outputs(logits)
         size = logits.shape[1:3]
         label = centre_crop(batch["label"], *size)
         if self.void_is_class:

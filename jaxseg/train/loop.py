@@ -6,7 +6,8 @@ from typing import Any
 from jaxseg.train.evaluate import evaluate
 from jaxseg.train.log import Console
 from jaxseg.train.placement import Placement, single
-from jaxseg.train.stage import StageTrainer, claim, guarded
+from jaxseg.train.stage import StageTrainer, open_stage
+from jaxseg.train.workdir import claim, guarded
 
 __all__ = ["evaluate", "fit"]
 
@@ -45,18 +46,23 @@ def fit(
     metrics: dict[str, float] = {}
     with guarded(workdir, log):
         claim(workdir, recipe)
-        for index, stage in enumerate(recipe.stages):
-            with StageTrainer(recipe, index, workdir, placement, data_dir, log) as run:
-                state = run.restore_or_start()
-                while run.step < stage.steps:
-                    state = run.update(state, run.next_batch())
-                    if stage.precise_bn and run.due(stage.eval_every):
-                        state = run.precise_bn(state)
-                    if run.due(stage.log_every):
-                        run.log()
-                    if run.due(stage.save_every):
-                        run.save(state)
-                    if run.due(stage.eval_every):
-                        run.evaluate(state)
+        for index in range(len(recipe.stages)):
+            with open_stage(recipe, index, workdir, placement, data_dir, log) as (run, state):
+                if isinstance(run, StageTrainer):
+                    _train(run, state)
                 metrics = run.metrics
     return metrics
+
+
+def _train(run: StageTrainer, state: Any) -> None:
+    stage = run.stage
+    while run.step < stage.steps:
+        state = run.update(state, run.next_batch())
+        if stage.precise_bn and run.due(stage.eval_every):
+            state = run.precise_bn(state)
+        if run.due(stage.log_every):
+            run.log()
+        if run.due(stage.save_every):
+            run.save(state)
+        if run.due(stage.eval_every):
+            run.evaluate(state)

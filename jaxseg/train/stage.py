@@ -1,88 +1,184 @@
-"""One stage of a recipe being trained in a work directory: what ``fit`` reads from and writes to."""
+"""Train one stage of a recipe in a work directory: restore or start, update, log, save, evaluate."""
 
 import contextlib
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxseg.errors import BadInput, FailedRun
-from jaxseg.recipe import dump, load
+from jaxseg.recipe import dump
+from jaxseg.tasks.protocol import check_facts
 from jaxseg.train import checkpoint, environment, visuals
 from jaxseg.train import state as states
 from jaxseg.train.checkpoint import Checkpoints
 from jaxseg.train.evaluate import evaluate_placed
-from jaxseg.train.log import Console, MetricsFile, PendingMetrics, Stopwatch, clock, evaluation, read_rows, replace_text
+from jaxseg.train.log import Console, MetricsFile, PendingMetrics, Stopwatch, clock, evaluation, read_rows
 from jaxseg.train.optim import check_multipliers
 from jaxseg.train.placement import Placement
 from jaxseg.train.precise_bn import STATISTICS, check_statistics, precise_bn_placed
 
 
-class StageTrainer:
-    """A stage between its first update and its last; ``step`` counts the updates made."""
+@dataclass(frozen=True)
+class Site:
+    """Where a stage is trained: its recipe and number, the work directory, the devices, the data and the console."""
 
-    def __init__(self, recipe: Any, index: int, workdir: Path, placement: Placement, data_dir: Any, console: Console):
-        self.stage = recipe.stages[index]
-        self.step = 0
-        self.metrics: dict[str, float] = {}
-        self._recipe, self._index, self._workdir = recipe, index, workdir
-        self._placement, self._data_dir, self._console = placement, data_dir, console
-        self._shard = (jax.process_index(), jax.process_count())
-        self._labels = [f"{i}-{stage.name}" for i, stage in enumerate(recipe.stages)]
-        self._label = self._labels[index]
-        self._folder = workdir / "stages" / self._label
-        self._open = contextlib.ExitStack()
+    recipe: Any
+    index: int
+    workdir: Path
+    placement: Placement
+    data_dir: Any
+    console: Console
 
-    def __enter__(self) -> "StageTrainer":
-        return self
+    @property
+    def stage(self) -> Any:
+        """The stage."""
+        return self.recipe.stages[self.index]
 
-    def __exit__(self, *error: Any) -> None:
-        self._open.close()
+    @property
+    def labels(self) -> list[str]:
+        """The folder names of all stages, ``"0-main"``."""
+        return [f"{i}-{stage.name}" for i, stage in enumerate(self.recipe.stages)]
 
-    def restore_or_start(self) -> Any:
-        """The state of the last checkpoint, with the data stream and the log set back to it; else a new state."""
-        done = self._finished()
-        if done is not None:
-            self.step, self.metrics = self.stage.steps, done
-            return None
-        self._check_batch_size()
-        stage, seed = self.stage, self._recipe.seed
-        self._checkpoints = self._opened(Checkpoints(self._folder / "checkpoints", keep=stage.keep_last))
-        self._best = self._opened(Checkpoints(self._folder / "best", keep=1)) if stage.keep_best else None
-        rows = stage.batch_size // self._shard[1]
-        self._batches = stage.data.train_batches(
-            batch_size=rows, seed=seed + self._index, data_dir=self._data_dir, shard=self._shard
+    @property
+    def label(self) -> str:
+        """The folder name of this stage."""
+        return self.labels[self.index]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this stage."""
+        return self.workdir / "stages" / self.label
+
+    @property
+    def start(self) -> int:
+        """The number of steps of all stages before this one."""
+        return sum(stage.steps for stage in self.recipe.stages[: self.index])
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """This process's number and the number of processes."""
+        return jax.process_index(), jax.process_count()
+
+    def eval_batches(self, split: str, rows: int, *, limit: int | None = None) -> Any:
+        """Return one pass over a split, ``rows`` rows per batch over all processes."""
+        rows, shard = -(-rows // self.shard[1]), self.shard
+        return self.stage.data.eval_batches(
+            batch_size=rows, split=split, data_dir=self.data_dir, shard=shard, limit=limit
         )
-        self._open.callback(self._batches.close)
-        last = self._checkpoints.latest()
-        saved = None if last is None else checkpoint.read(self._checkpoints.folder, last)
-        if saved is not None:
-            self._batches.set_state(self._position(saved.notes["positions"]))
-            self.step = saved.step
-        self._first = next(self._batches)
-        state = self._template(saved)
+
+    @property
+    def eval_rows(self) -> int:
+        """Rows per evaluation batch over all processes."""
+        return self.stage.eval_batch_size or self.stage.batch_size
+
+
+@dataclass(frozen=True)
+class FinishedStage:
+    """A stage that was trained and evaluated to its end before."""
+
+    step: int
+    metrics: dict[str, float]
+
+
+@contextlib.contextmanager
+def open_stage(
+    recipe: Any, index: int, workdir: Path, placement: Placement, data_dir: Any, console: Console
+) -> "Iterator[tuple[StageTrainer | FinishedStage, Any]]":
+    """Open a stage where it was left, or at its beginning; yield it with its training state on the devices.
+
+    In this order:
+
+    1. Yield the final metrics if the stage was trained and evaluated to its end.
+    2. Refuse what can be seen to be wrong: batch size against devices, task against data set, and, at the very
+       beginning, a validation split that cannot be read.
+    3. Find the last checkpoint, set the data stream to its position, and take the first batch.
+    4. Compile the step. Fit the checkpoint's arrays into the state's shapes; without a checkpoint create a state, and
+       initialise it as ``stage.init`` says.
+    5. Open the log as if the run had never gone beyond the checkpoint: later rows, events and samples are cut.
+    6. Put the state on the devices.
+    7. Evaluate once more if the run died between the checkpoint and the evaluation of the same step.
+    """
+    site = Site(recipe, index, workdir, placement, data_dir, console)
+    stage = site.stage
+    done = _finished(site)  # 1
+    if done is not None:
+        yield FinishedStage(stage.steps, done), None
+        return
+    _check_batch_size(site)  # 2
+    check_facts(stage.task, stage.data.facts())
+    with contextlib.ExitStack() as opened:
+        checkpoints = Checkpoints(site.folder / "checkpoints", keep=stage.keep_last)
+        opened.enter_context(contextlib.closing(checkpoints))
+        best = Checkpoints(site.folder / "best", keep=1) if stage.keep_best else None
+        if best is not None:
+            opened.enter_context(contextlib.closing(best))
+        batches = stage.data.train_batches(
+            batch_size=stage.batch_size // site.shard[1], seed=recipe.seed + index, data_dir=data_dir, shard=site.shard
+        )
+        opened.callback(batches.close)
+        last = checkpoints.latest()  # 3
+        saved = None if last is None else checkpoint.read(checkpoints.folder, last)
+        if saved is None:
+            next(iter(site.eval_batches("val", site.eval_rows, limit=site.eval_rows)))
+        else:
+            batches.set_state(_position(site, saved.notes["positions"]))
+        first = next(batches)
+        train_step, state = _compile_and_fill(site, saved, first)  # 4
         if stage.precise_bn:
             check_statistics(stage.model, state.model_state)
-        self._open_log([] if saved is None else saved.notes["window"])
-        state = self._placement.put(state)
+        step = 0 if saved is None else saved.step
+        rows = _open_log(site, step)  # 5
+        opened.callback(rows.close)
+        pending = PendingMetrics(placement.fetch, [] if saved is None else saved.notes["window"])
+        console.begin(site.label, stage.steps, step)
+        opened.callback(console.end)
+        state = placement.put(state)  # 6
+        trainer = StageTrainer(site, step, batches, first, train_step, checkpoints, best, rows, pending)
         if saved is not None:
-            self._console.line(f"{self._label}: goes on from step {self.step}")
-            if self.due(stage.eval_every):
-                self._recall(state)
-        return state
+            console.line(f"{site.label}: resumed at step {step}")
+            if trainer.due(stage.eval_every):
+                trainer.recall(state)  # 7
+        yield trainer, state
+
+
+class StageTrainer:
+    """A stage between its first update and its last; ``step`` counts the updates made. Made by :func:`open_stage`."""
+
+    def __init__(
+        self,
+        site: Site,
+        step: int,
+        batches: Any,
+        first: Any,
+        train_step: Any,
+        checkpoints: Checkpoints,
+        best: Checkpoints | None,
+        rows: MetricsFile,
+        pending: PendingMetrics,
+    ):
+        self.stage = site.stage
+        self.step = step
+        self.metrics: dict[str, float] = {}
+        self._site, self._placement, self._console, self._label = site, site.placement, site.console, site.label
+        self._batches, self._first, self._train_step = batches, first, train_step
+        self._checkpoints, self._best = checkpoints, best
+        self._rows, self._pending = rows, pending
+        self._watch = Stopwatch()
+        self._timed = -1  # steps since the last row; -1 until the first step has compiled
 
     def next_batch(self) -> Any:
-        """The next batch, on the devices."""
+        """Return the next batch, on the devices."""
         batch, self._first = self._first, None
         return self._placement.batch(next(self._batches) if batch is None else batch)
 
     def update(self, state: Any, batch: Any) -> Any:
-        """The state after one more step; the old one is given up."""
+        """Return the state after one more step; the input state is donated."""
         state, seen = self._train_step(state, batch)
         self.step += 1
-        self._window.add(self.step, seen)
+        self._pending.add(self.step, seen)
         self._timed += 1
         if self._timed == 0:  # the first step compiles: time is counted from its end
             jax.block_until_ready(seen)
@@ -91,12 +187,12 @@ class StageTrainer:
         return state
 
     def due(self, every: int) -> bool:
-        """Whether something that happens every so many steps, and at the end, happens now."""
+        """Return True if something that happens every so many steps, and at the end, happens now."""
         return self.step % every == 0 or self.step == self.stage.steps
 
     def log(self) -> None:
-        """One row of training metrics: their means since the last row."""
-        means = self._seen(close=True)
+        """Write one row of training metrics: their means since the last row."""
+        means = self._fetch(close=True)
         seconds, timed, self._timed = self._watch.lap(), self._timed, 0
         speed: dict[str, float] = {}
         note, left = f"loss {means['loss']:.4g}  {self._headline()}lr {means['learning_rate']:.3g}", ""
@@ -104,20 +200,20 @@ class StageTrainer:
             speed = {"seconds": seconds / timed, "examples_per_second": timed * self.stage.batch_size / seconds}
             note += f"  {speed['examples_per_second']:.3g} examples/s"
             left = f"  {clock((self.stage.steps - self.step) * speed['seconds'])} left"
-        self._journal.write("train", self._label, self.step, {**means, **speed})
+        self._rows.write("train", self._label, self.step, {**means, **speed})
         self._console.move(self.step, note)
         if self._console.plain:
             self._console.line(f"{self._label}  step {self.step}/{self.stage.steps}  {note}{left}")
 
     def precise_bn(self, state: Any) -> Any:
-        """The state with new statistics of batch normalisation, from one pass over the training images.
+        """Return the state with BatchNorm statistics recomputed in one pass over the training images.
 
-        They are those of the variables that are evaluated. It comes before saving: a run that goes on from the
+        They are those of the variables that are evaluated. It comes before saving, so that a run resumed from the
         checkpoint of this step has them already.
         """
-        self._seen(close=False)
+        self._fetch(close=False)
         self._watch.pause()
-        batches = self._batches_of("train", self.stage.batch_size // self.stage.accumulate)
+        batches = self._site.eval_batches("train", self.stage.batch_size // self.stage.accumulate)
         self._console.begin("statistics", len(batches))
         found = precise_bn_placed(
             self.stage.model,
@@ -133,17 +229,17 @@ class StageTrainer:
 
     def save(self, state: Any) -> None:
         """Begin to write a checkpoint, unless a loss since the last one was not finite."""
-        self._seen(close=False)
+        self._fetch(close=False)
         self._watch.pause()
         self._checkpoints.save(self.step, self._placement.fetch(state), self._notes())
         self._watch.go()
 
     def evaluate(self, state: Any) -> None:
-        """Metrics on the validation split, pictures, curves, and the best checkpoint if this is it."""
-        self._seen(close=False)
+        """Evaluate on the validation split, draw samples and curves, and keep the checkpoint if it is the best."""
+        self._fetch(close=False)
         self._watch.pause()
         variables = states.variables(state)
-        batches = self._batches_of("val", self.stage.eval_batch_size or self.stage.batch_size)
+        batches = self._site.eval_batches("val", self._site.eval_rows)
         self._console.begin("evaluate", len(batches))
         self.metrics = evaluate_placed(
             self.stage.model,
@@ -155,102 +251,30 @@ class StageTrainer:
         )
         self._console.end()
         self._keep_best(state)
-        if self._shard[0] == 0 and self.stage.pictures:
+        writes = self._site.shard[0] == 0
+        if writes and self.stage.pictures:
             self._draw(variables)
         # The row comes last: where it stands, nothing of this evaluation is missing.
-        self._journal.write("eval", self._label, self.step, self.metrics, split="val")
+        self._rows.write("eval", self._label, self.step, self.metrics, split="val")
         shown = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items() if "/" not in name)
         self._console.line(f"{self._label}  step {self.step}/{self.stage.steps}  validation: {shown}")
-        if self._shard[0] == 0:
-            visuals.curves(self._workdir, title=self._recipe.name)
+        if writes:
+            visuals.curves(self._site.workdir, title=self._site.recipe.name)
         self._watch.go()
 
-    # what the above is made of, in the order of use
-
-    def _finished(self) -> dict[str, float] | None:
-        """The final metrics if this stage has been trained and evaluated to its end."""
-        if checkpoint.latest_step(self._folder / "checkpoints") != self.stage.steps:
-            return None
-        return evaluation(read_rows(self._workdir / "metrics.jsonl"), self._label, self.stage.steps)
-
-    def _check_batch_size(self) -> None:
-        size, parts = self.stage.batch_size, self._placement.local_devices * self._shard[1] * self.stage.accumulate
-        if size % parts:
-            fits = [n for n in (size // parts * parts, (size // parts + 1) * parts) if n]
-            micro = f" times {self.stage.accumulate} microbatches" if self.stage.accumulate > 1 else ""
-            raise BadInput(
-                f"batch_size {size} does not divide among {parts // self.stage.accumulate} devices{micro}; "
-                f"{' or '.join(map(str, fits))} would"
-            )
-
-    def _opened(self, checkpoints: Checkpoints) -> Checkpoints:
-        self._open.callback(checkpoints.close)
-        return checkpoints
-
-    def _template(self, saved: Any) -> Any:
-        """The host state to go on from; builds the compiled step by the way."""
-        stage, keeps = self.stage, self.stage.ema is not None
-        tx, rate = stage.optimizer.build(stage.steps), stage.optimizer.schedule(stage.steps)
-        key = jax.random.fold_in(jax.random.key(self._recipe.seed), self._index)
-        self._train_step = self._placement.train_step(
-            stage.model, stage.task, tx, accumulate=stage.accumulate, ema=stage.ema, rate=rate
-        )
-
-        def create() -> Any:
-            return states.create(key, stage.model, stage.task, tx, self._first, ema=keeps)
-
-        if saved is not None:
-            shapes = jax.eval_shape(create)
-            return checkpoint.fit_into(shapes, saved, what=str(self._folder / "checkpoints"))
-        state = create()
-        check_multipliers(stage.optimizer, state.params)
-        if stage.init == "previous":
-            origin = self._labels[self._index - 1]
-            found = checkpoint.read(self._workdir / "stages" / origin / "checkpoints").variables
-        elif stage.init is None:
-            return state
-        else:
-            origin, found = stage.init, stage.init.load({"params": state.params, **state.model_state})
-        state, carried, known = states.carry_over(state, found)
-        self._console.line(f"{self._label}: {carried} of {known} arrays from {origin}")
-        return state
-
-    def _open_log(self, window: list[dict[str, float]]) -> None:
-        starts, before = {}, 0
-        for label, stage in zip(self._labels, self._recipe.stages, strict=True):
-            starts[label], before = before, before + stage.steps
-        self._start = starts[self._label]
-        at = (self._label, self.step)
-        self._journal = MetricsFile(self._workdir, starts, at=at, writes=self._shard[0] == 0)
-        self._open.callback(self._journal.close)
-        if self._shard[0] == 0:
-            visuals.cut(self._workdir / "samples", self._start + self.step)
-            environment.record(self._workdir, self._label, self.step, self._placement.devices)
-        self._window = PendingMetrics(self._placement.fetch, window)
-        self._watch = Stopwatch()
-        self._timed = -1
-        self._console.begin(self._label, self.stage.steps, self.step)
-        self._open.callback(self._console.end)
-
-    def _recall(self, state: Any) -> None:
-        """The evaluation that belongs to the restored step, made again if the run died before it was written."""
-        found = self._journal.evaluation(self._label, self.step)
+    def recall(self, state: Any) -> None:
+        """Read the evaluation of the restored step, or repeat it if the run died before it was written."""
+        found = self._rows.evaluation(self._label, self.step)
         if found is None:
             self.evaluate(state)
         else:
             self.metrics = found
 
-    def _position(self, positions: list[Any]) -> Any:
-        index, count = self._shard
-        if len(positions) != count:
-            raise BadInput(f"the run was left by {len(positions)} processes: go on with as many, not with {count}")
-        return checkpoint.unpack(positions[index])
-
-    def _seen(self, *, close: bool) -> dict[str, float]:
-        """The window's means if it closes, and in any case proof that all is finite so far."""
+    def _fetch(self, *, close: bool) -> dict[str, float]:
+        """Check that all metrics so far are finite; return their means since the last row if it ``close``s."""
         try:
-            self._window.fetch()
-            return self._window.close() if close else {}
+            self._pending.fetch()
+            return self._pending.close() if close else {}
         except FailedRun as error:
             last = self._checkpoints.latest()
             kept = "no checkpoint was saved before" if last is None else f"the checkpoint of step {last} is kept"
@@ -258,12 +282,8 @@ class StageTrainer:
 
     def _notes(self) -> dict[str, Any]:
         positions = checkpoint.from_all_processes(checkpoint.pack(self._batches.get_state()))
-        window = self._window.fetch()
-        return {"recipe": dump(self._recipe), "stage": self._index, "positions": positions, "window": window}
-
-    def _batches_of(self, split: str, rows: int) -> Any:
-        rows = -(-rows // self._shard[1])
-        return self.stage.data.eval_batches(batch_size=rows, split=split, data_dir=self._data_dir, shard=self._shard)
+        window, recipe = self._pending.fetch(), dump(self._site.recipe)
+        return {"recipe": recipe, "stage": self._site.index, "positions": positions, "window": window}
 
     def _keep_best(self, state: Any) -> None:
         if self._best is None:
@@ -286,11 +306,11 @@ class StageTrainer:
 
     def _draw(self, variables: Any) -> None:
         visuals.samples(
-            self._workdir / "samples",
-            self._start + self.step,
+            self._site.workdir / "samples",
+            self._site.start + self.step,
             stage=self.stage,
             variables=self._placement.fetch(variables),
-            data_dir=self._data_dir,
+            data_dir=self._site.data_dir,
         )
 
     def _headline(self) -> str:
@@ -298,71 +318,71 @@ class StageTrainer:
         return f"{name} {self.metrics[name]:.4f}  " if name in self.metrics else ""
 
 
-def claim(workdir: Path, recipe: Any) -> None:
-    """Write the recipe into a new work directory, or make sure that an old one is of the same recipe.
-
-    A directory without a checkpoint counts as new: what was tried there got nowhere, and nothing is lost.
-
-    Raises:
-      BadInput: it is of another; the first field that differs is named.
-    """
-    path, form = workdir / "recipe.json", dump(recipe)
-    if path.exists() and any((workdir / "stages").glob("*/checkpoints/[0-9]*")):
-        try:
-            old = json.loads(path.read_text())
-        except ValueError as error:
-            raise BadInput(f"{path} is damaged ({error}); choose another work directory") from error
-        with contextlib.suppress(BadInput):  # a field that came into being since has its default value there
-            old = json.loads(json.dumps(dump(load(old))))
-        for where, there, here in differences(old, json.loads(json.dumps(form))):
-            fault = f"{where} is {_brief(there)} there and {_brief(here)} here"
-            raise BadInput(f"{workdir} holds a run of another recipe: {fault}; choose another work directory")
-    elif jax.process_index() == 0:
-        try:
-            replace_text(path, json.dumps(form, indent=1) + "\n")
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise BadInput(f"{workdir} cannot be a work directory: {error.strerror}") from error
+# The steps of open_stage, in their order.
 
 
-def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two dumped recipes differ: the path as ``override`` writes it, what the first has there, and the second."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        if "fields" in old and "fields" in new and old.get("type") == new.get("type"):
-            yield from differences(old["fields"], new["fields"], path)
-            return
-        if old.keys() == new.keys() and "type" not in old:
-            for name in old:
-                yield from differences(old[name], new[name], _join(path, name))
-            return
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from differences(before, after, _join(path, str(index)))
-        return
-    if old != new:
-        yield path or "recipe", old, new
+def _finished(site: Site) -> dict[str, float] | None:
+    """Return the final metrics if the stage was trained and evaluated to its end."""
+    if checkpoint.latest_step(site.folder / "checkpoints") != site.stage.steps:
+        return None
+    return evaluation(read_rows(site.workdir / "metrics.jsonl"), site.label, site.stage.steps)
 
 
-@contextlib.contextmanager
-def guarded(workdir: Path, console: Console) -> Iterator[None]:
-    """A full disk becomes one line, and the bars go whatever happens."""
-    try:
-        yield
-    except OSError as error:
-        if checkpoint.is_full(error):
-            raise FailedRun(
-                f"no space left on the device of {workdir}: free some and give the same command again"
-            ) from error
-        raise
-    finally:
-        console.close()
+def _check_batch_size(site: Site) -> None:
+    size, micro = site.stage.batch_size, site.stage.accumulate
+    devices = site.placement.local_devices * site.shard[1]
+    parts = devices * micro
+    if size % parts:
+        fits = [n for n in (size // parts * parts, (size // parts + 1) * parts) if n]
+        times = f" times {micro} microbatches" if micro > 1 else ""
+        raise BadInput(
+            f"batch_size {size} does not divide among {devices} devices{times}; {' or '.join(map(str, fits))} would"
+        )
 
 
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def _position(site: Site, positions: list[Any]) -> Any:
+    index, count = site.shard
+    if len(positions) != count:
+        raise BadInput(f"the run was left by {len(positions)} processes: resume it with as many, not with {count}")
+    return checkpoint.unpack(positions[index])
 
 
-def _brief(value: Any) -> str:
-    if isinstance(value, dict) and "type" in value:
-        return str(value["type"]).split(":")[-1]
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+def _compile_and_fill(site: Site, saved: Any, first: Any) -> tuple[Any, Any]:
+    """Return the compiled step and the host state to go on from."""
+    stage, recipe, keeps = site.stage, site.recipe, site.stage.ema is not None
+    tx, rate = stage.optimizer.build(stage.steps), stage.optimizer.schedule(stage.steps)
+    key = jax.random.fold_in(jax.random.key(recipe.seed), site.index)
+    train_step = site.placement.train_step(
+        stage.model, stage.task, tx, accumulate=stage.accumulate, ema=stage.ema, rate=rate
+    )
+
+    def create() -> Any:
+        return states.create(key, stage.model, stage.task, tx, first, ema=keeps)
+
+    if saved is not None:
+        shapes = jax.eval_shape(create)
+        return train_step, checkpoint.fit_into(shapes, saved, what=str(site.folder / "checkpoints"))
+    state = create()
+    check_multipliers(stage.optimizer, state.params)
+    if stage.init is None:
+        return train_step, state
+    if stage.init == "previous":
+        origin = site.labels[site.index - 1]
+        found = checkpoint.read(site.workdir / "stages" / origin / "checkpoints").variables
+    else:
+        origin, found = stage.init, stage.init.load({"params": state.params, **state.model_state})
+    state, carried, known = states.carry_over(state, found)
+    site.console.line(f"{site.label}: {carried} of {known} arrays from {origin}")
+    return train_step, state
+
+
+def _open_log(site: Site, step: int) -> MetricsFile:
+    starts, before = {}, 0
+    for label, stage in zip(site.labels, site.recipe.stages, strict=True):
+        starts[label], before = before, before + stage.steps
+    writes = site.shard[0] == 0
+    rows = MetricsFile(site.workdir, starts, at=(site.label, step), writes=writes)
+    if writes:
+        visuals.cut(site.workdir / "samples", site.start + step)
+        environment.record(site.workdir, site.label, step, site.placement.devices)
+    return rows

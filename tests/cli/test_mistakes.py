@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxseg.errors import FailedRun
 from jaxseg.recipe import load_file
-from jaxseg.train.stage import claim
+from jaxseg.train.workdir import claim
 from tests.cli.test_verbs import camvid_folder
 
 

@@ -25,6 +25,7 @@ class Net(nn.Module):
     width: int = 4
     dropout: float = 0.2
     norm: bool = True
+    num_classes: int = CLASSES
 
     @nn.compact
     def __call__(self, image: Any, *, train: bool = False) -> dict[str, Any]:
@@ -33,7 +34,10 @@ class Net(nn.Module):
         if self.norm:
             x = BatchNorm(name="norm")(x, train=train)
         x = Dropout(self.dropout, name="drop")(nn.relu(x), train=train)
-        return {"logits": Conv(CLASSES, 1, name="last")(x), "aux_logits": Conv(CLASSES, 1, name="aux")(x)}
+        return {
+            "logits": Conv(self.num_classes, 1, name="last")(x),
+            "aux_logits": Conv(self.num_classes, 1, name="aux")(x),
+        }
 
 
 @dataclass(frozen=True)
