@@ -1,4 +1,4 @@
-"""The vocabulary: axis letters, and the keys of batches, outputs and predictions.
+"""The vocabulary: axis letters, and the keys of batches, outputs and predictions with their behaviour.
 
 Axis letters, used in every signature (``Float[Array, "b h w k"]``):
 
@@ -11,13 +11,17 @@ k    classes                   j    joints
 n    ground-truth slots
 ==== ========================  ==== =========================
 
-Boxes are ``x0 y0 x1 y1`` in absolute pixels, half-open. Classes count from 0; void is 255 in label maps. Images travel
-as uint8 RGB, NHWC; kernels are HWIO. Padding is always accompanied by a mask. Nothing here imports JAX, so that data
-workers stay light.
+Boxes are ``x0 y0 x1 y1`` in absolute pixels, half-open. Classes count from 0; void is 255 in label maps. Images are
+raw, NHWC, uint8 RGB unless the data set has other bands; kernels are HWIO. Padding always comes with a mask. A key may
+be prefixed by the name of a task, ``parts/label``, and then behaves as the bare key does. Nothing here imports JAX, so
+that data workers stay light.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+from jaxseg.errors import BadInput, suggest
 
 VOID = 255
 """The label of pixels that belong to no class: they carry no loss and count in no metric unless one says so."""
@@ -25,59 +29,273 @@ VOID = 255
 DATA_AXIS = "data"
 """Name of the axis over which a batch is spread: mesh axis of sharded steps, ``axis_name`` of replicated ones."""
 
+ROWS_AXIS = "h"
+"""Name of the mesh axis over which image rows may be spread as well."""
+
 Rules = tuple[tuple[str, str | None], ...]
 """How the names of another framework's weights lead to ours, see :mod:`jaxseg.weights.names`."""
+
+Bound = Literal["classes", "things", "slots", "not negative", "unit", "visibility", "box"]
+"""What bounds the values of a key: ``Facts.classes`` (or void), ``Facts.things``, the number of object slots, zero,
+unit length, COCO's visibility, the image."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a figure of merit is shown and compared.
+
+    Attributes:
+      name: as in ``metrics.jsonl``, "miou".
+      title: for people, "mean IoU".
+      unit: "%", "m", "px", or nothing.
+      higher_is_better: False for errors.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True)
 class Key:
-    """One row of the vocabulary: dtype, axes (letters as above, without quotes) and meaning."""
+    """One row of the vocabulary, from which transforms, batching, placement and prediction derive their behaviour.
+
+    Attributes:
+      dtype: NumPy's name; ``uint8|uint16|float32`` where several are allowed, the usual one first.
+      axes: letters as in the table above, and numbers for fixed lengths.
+      meaning: one line.
+      fill: value outside the image, for keys with the axes ``h w``.
+      mask: the boolean key that is true where this one holds something.
+      needs: keys to read as well, where the data set has them, to make this one or to move it exactly.
+      bound: what bounds the values, if anything.
+
+    >>> BATCH["label"].letters, BATCH["label"].is_map, BATCH["boxes"].is_box
+    (('b', 'h', 'w'), True, True)
+    """
 
     dtype: str
     axes: str
     meaning: str
+    fill: float | int | bool | tuple[int, ...] | None = None
+    mask: str | None = None
+    needs: tuple[str, ...] = ()
+    bound: Bound | None = None
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """The axes one by one."""
+        return tuple(self.axes.split())
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes allowed, the usual one first."""
+        return tuple(self.dtype.split("|"))
+
+    @property
+    def is_map(self) -> bool:
+        """True if the key moves with the pixels of the image."""
+        return {"h", "w"} <= set(self.letters)
+
+    @property
+    def is_box(self) -> bool:
+        """True if the last axis is x0 y0 x1 y1."""
+        return self.letters[-1] == "4"
+
+    @property
+    def is_points(self) -> bool:
+        """True if the last axis is x, y and a third value that does not move."""
+        return self.letters[-2:] == ("j", "3")
+
+    @property
+    def is_direction(self) -> bool:
+        """True if the values are vectors in camera axes, which turn with the image."""
+        return self.bound == "unit"
+
+    @property
+    def slots(self) -> str | None:
+        """The letter of the axis of slots, ``n``, ``p`` or ``d``; None without one."""
+        return next((letter for letter in self.letters if letter in "npd"), None)
 
 
 BATCH: Mapping[str, Key] = {
-    "image": Key("uint8", "b h w 3", "raw RGB, 0..255"),
+    "image": Key("uint8|uint16|float32", "b h w c", "raw values: RGB 0..255, or the data set's bands", fill=0),
     "real": Key("bool", "b", "false on rows that only fill up the last batch"),
-    "label": Key("int32", "b h w", "class of each pixel, 255 void"),
-    "weight": Key("float32", "b h w", "weight of each pixel in the loss (U-Net's separation map)"),
-    "boxes": Key("float32", "b n 4", "x0 y0 x1 y1, pixels, half-open"),
-    "classes": Key("int32", "b n", "class of each object"),
-    "valid": Key("bool", "b n", "whether the slot holds an object"),
-    "crowd": Key("bool", "b n", "whether the object stands for a crowd"),
-    "instance_ids": Key("uint16", "b h w", "1 + slot of the object that owns the pixel, 0 for none"),
-    "keypoints": Key("float32", "b n j 3", "x, y, visibility as in COCO (0 absent, 1 hidden, 2 visible)"),
-    "panoptic": Key("int32", "b h w 2", "class (255 void), instance id (0 for stuff)"),
-    "depth": Key("float32", "b h w", "distance along the optical axis, metres"),
-    "depth_valid": Key("bool", "b h w", "whether depth is known"),
-    "normal": Key("float32", "b h w 3", "unit surface normal in camera axes: x right, y down, z forward"),
-    "normal_valid": Key("bool", "b h w", "whether the normal is known"),
-    "boundary": Key("bool", "b h w", "object boundary"),
-    "saliency": Key("bool", "b h w", "salient foreground"),
-    "proposals": Key("float32", "b p 4", "region proposals"),
-    "proposal_valid": Key("bool", "b p", "whether the slot holds a proposal"),
+    "size": Key("int32", "b 2", "rows and columns that are image, not padding", needs=("extent",)),
+    "original_size": Key("int32", "b 2", "rows and columns of the image as it was read"),
+    "index": Key("int64", "b", "number of the example in its split; int32 on devices without 64-bit integers"),
+    "extent": Key("float32", "b 4", "the part that is image, not padding: x0 y0 x1 y1"),
+    "label": Key("int32", "b h w", "class of each pixel, 255 void", fill=VOID, bound="classes"),
+    "weight": Key(
+        "float32",
+        "b h w",
+        "weight of each pixel in the loss (U-Net's separation map)",
+        fill=0.0,
+        needs=("label",),
+        bound="not negative",
+    ),
+    "boxes": Key(
+        "float32",
+        "b n 4",
+        "x0 y0 x1 y1, pixels, half-open",
+        mask="valid",
+        needs=("instance_ids", "crowd"),
+        bound="box",
+    ),
+    "classes": Key("int32", "b n", "class of each object", mask="valid", needs=("boxes",), bound="things"),
+    "valid": Key("bool", "b n", "true where the slot holds an object", needs=("boxes",)),
+    "crowd": Key("bool", "b n", "true where the object stands for a crowd", mask="valid", needs=("boxes",)),
+    "instance_ids": Key(
+        "uint16",
+        "b h w",
+        "1 + slot of the object that owns the pixel, 0 for none",
+        fill=0,
+        needs=("boxes",),
+        bound="slots",
+    ),
+    "keypoints": Key(
+        "float32",
+        "b n j 3",
+        "x, y, visibility as in COCO (0 absent, 1 hidden, 2 visible)",
+        mask="valid",
+        needs=("boxes",),
+        bound="visibility",
+    ),
+    "panoptic": Key(
+        "int32",
+        "b h w 2",
+        "class (255 void), instance id (0 for stuff)",
+        fill=(VOID, 0),
+        needs=("label", "instance_ids"),
+        bound="classes",
+    ),
+    "depth": Key(
+        "float32",
+        "b h w",
+        "distance along the optical axis, metres",
+        fill=0.0,
+        mask="depth_valid",
+        bound="not negative",
+    ),
+    "depth_valid": Key("bool", "b h w", "true where depth is known", fill=False, needs=("depth",)),
+    "normal": Key(
+        "float32",
+        "b h w 3",
+        "unit surface normal in camera axes: x right, y down, z forward",
+        fill=0.0,
+        mask="normal_valid",
+        bound="unit",
+    ),
+    "normal_valid": Key("bool", "b h w", "true where the normal is known", fill=False, needs=("normal",)),
+    "boundary": Key("bool", "b h w", "object boundary", fill=False),
+    "saliency": Key("bool", "b h w", "salient foreground", fill=False),
+    "proposals": Key("float32", "b p 4", "region proposals, x0 y0 x1 y1", mask="proposal_valid", bound="box"),
+    "proposal_valid": Key("bool", "b p", "true where the slot holds a proposal", needs=("proposals",)),
 }
 """What a batch may hold. A record is one example of it: the same keys without the axis ``b``."""
 
 OUTPUTS: Mapping[str, Key] = {
     "logits": Key("float32", "b h w k", "class scores at image resolution (centre crop for valid convolutions)"),
     "aux_logits": Key("float32", "b h w k", "scores of an auxiliary head, training only; several: aux_logits_<which>"),
-    "boxes": Key("float32", "b d 4", "detections, x0 y0 x1 y1"),
-    "scores": Key("float32", "b d", "confidence of each detection"),
-    "classes": Key("int32", "b d", "class of each detection"),
-    "valid": Key("bool", "b d", "whether the slot holds a detection"),
-    "masks": Key("float32", "b d m m", "box-relative mask probabilities"),
-    "keypoints": Key("float32", "b d j 3", "x, y, score"),
-    "depth": Key("float32", "b h w", "metres"),
-    "normal": Key("float32", "b h w 3", "unit vectors"),
+    "boxes": Key("float32", "b d 4", "detections, x0 y0 x1 y1", mask="valid", bound="box"),
+    "scores": Key("float32", "b d", "confidence of each detection", mask="valid"),
+    "classes": Key("int32", "b d", "class of each detection", mask="valid", bound="things"),
+    "valid": Key("bool", "b d", "true where the slot holds a detection"),
+    "masks": Key("float32", "b d m m", "box-relative mask probabilities", mask="valid"),
+    "keypoints": Key("float32", "b d j 3", "x, y, score", mask="valid"),
+    "depth": Key("float32", "b h w", "metres", bound="not negative"),
+    "normal": Key("float32", "b h w 3", "unit vectors", bound="unit"),
     "ab_logits": Key("float32", "b y x q", "scores of the quantised ab colours"),
 }
 """What a network may return."""
 
 PREDICTIONS: Mapping[str, Key] = {
-    "label": Key("int32", "b h w", "most probable class of each pixel"),
-    "probability": Key("float32", "b h w k", "class probabilities"),
+    "label": Key("int32", "b h w", "most probable class of each pixel", fill=VOID, bound="classes"),
+    "probability": Key("float32", "b h w k", "class probabilities", fill=0.0),
+    "variance": Key("float32", "b h w", "variance of the class probabilities over samples", fill=0.0),
+    "boxes": Key("float32", "b d 4", "detections, x0 y0 x1 y1, pixels, half-open", mask="valid", bound="box"),
+    "scores": Key("float32", "b d", "confidence of each detection, falling", mask="valid"),
+    "classes": Key("int32", "b d", "class of each detection", mask="valid", bound="things"),
+    "valid": Key("bool", "b d", "true where the slot holds a detection"),
+    "masks": Key("float32", "b d m m", "box-relative mask probabilities", mask="valid"),
+    "keypoints": Key("float32", "b d j 3", "x, y, score", mask="valid"),
+    "panoptic": Key("int32", "b h w 2", "class (255 void), instance id (0 for stuff)", fill=(VOID, 0), bound="classes"),
+    "depth": Key("float32", "b h w", "metres", fill=0.0, bound="not negative"),
+    "normal": Key("float32", "b h w 3", "unit surface normal in camera axes", fill=0.0, bound="unit"),
+    "boundary": Key("float32", "b h w", "probability of an object boundary", fill=0.0),
+    "saliency": Key("float32", "b h w", "probability of salient foreground", fill=0.0),
+    "image": Key("uint8", "b h w 3", "the image itself, coloured or restored, RGB 0..255", fill=0),
 }
 """What a task makes of a network's outputs."""
+
+
+def key_of(table: Mapping[str, Key], name: str) -> Key:
+    """Return the row of a key; the name of a task before it, as in ``parts/label``, does not matter.
+
+    Args:
+      table: ``BATCH``, ``OUTPUTS`` or ``PREDICTIONS``.
+      name: a key, bare or prefixed.
+
+    Raises:
+      BadInput: the table has no such key; similar names are offered.
+
+    >>> key_of(BATCH, "parts/label") is BATCH["label"]
+    True
+    """
+    bare = bare_key(name)
+    if bare not in table:
+        raise BadInput(f"{name!r} is not a key{suggest(bare, table)}")
+    return table[bare]
+
+
+def bare_key(name: str) -> str:
+    """Return the key without the name of its task.
+
+    >>> bare_key("parts/label"), bare_key("label")
+    ('label', 'label')
+    """
+    return name.rpartition("/")[2]
+
+
+def beside(name: str, key: str) -> str:
+    """Return ``key`` with the same task's prefix as ``name``.
+
+    >>> beside("parts/boxes", "valid"), beside("boxes", "valid")
+    ('parts/valid', 'valid')
+    """
+    task, slash, _ = name.rpartition("/")
+    return f"{task}{slash}{key}"
+
+
+def closure(names: Iterable[str], table: Mapping[str, Key] = BATCH) -> tuple[str, ...]:
+    """Return the keys together with their masks and everything that they need, and so on, sorted.
+
+    A prefixed key may be made of the bare one, which is therefore among them.
+
+    >>> closure(["depth"])
+    ('depth', 'depth_valid')
+    """
+    found: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            row = key_of(table, name)
+            todo += [beside(name, other) for other in (*row.needs, *filter(None, [row.mask]))]
+            todo.append(bare_key(name))
+    return tuple(sorted(found))
+
+
+def mesh_axes(name: str) -> tuple[str | None, ...]:
+    """Return the mesh axis over which each axis of a batch's key is spread; None for an axis that stays whole.
+
+    Keys outside the vocabulary are spread over their first axis.
+
+    >>> mesh_axes("label"), mesh_axes("boxes")
+    (('data', 'h', None), ('data', None, None))
+    """
+    if bare_key(name) not in BATCH:
+        return (DATA_AXIS,)
+    spread = {"b": DATA_AXIS, "h": ROWS_AXIS}
+    return tuple(spread.get(letter) for letter in key_of(BATCH, name).letters)

@@ -22,6 +22,12 @@ class Facts:
       weights: named lists of class weights (name -> one weight per class), each with its definition in the file.
       fractions: share of each class among all pixels of the training split, void counted in the total.
       joints: names of the keypoints of an object.
+      things: names of the classes that objects have (``classes`` of a record), 0, 1, ...; void and stuff are not
+        among them. A thing that is a class of label maps too bears the same name there.
+      thing_palette: one RGB triple per thing.
+      bands: names of the image's channels.
+      tables: classes of the label maps of further tasks, by the task's name: ``{"parts": ("head", "tail")}`` for
+        the key ``parts/label``.
       options: what its builder takes, with the defaults.
     """
 
@@ -39,8 +45,18 @@ class Facts:
     fractions: tuple[float, ...] | None = None
     joints: tuple[str, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
+    things: tuple[str, ...] = ()
+    thing_palette: tuple[tuple[int, int, int], ...] = ()
+    bands: tuple[str, ...] = ("red", "green", "blue")
+    tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
         """Number of classes, void not counted."""
         return len(self.classes)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Lengths of the tables that a record's values index, for :func:`jaxseg.data.records.validate`."""
+        found = {"classes": len(self.classes), "things": len(self.things), "c": len(self.bands)}
+        return found | {f"{task}/classes": len(classes) for task, classes in self.tables.items()}

@@ -27,6 +27,7 @@ from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record
 from jaxseg.data.transforms import Transform
 from jaxseg.errors import BadInput
+from jaxseg.types import closure
 
 _ENDLESS = 2**32
 """Epochs. Grain's own endless repetition has a length that overflows when it is sliced or made into batches of one."""
@@ -159,13 +160,13 @@ class Examples:
             except KeyError as error:
                 raise BadInput(f"{where} has no {error}, which {type(transform).__name__} needs") from error
         done = records.to_batch_row(record, keys=self.keys, slots=self.slots, where=where)
-        records.validate(done, where=where, num_classes=sets.find(self.source.dataset).FACTS.num_classes)
+        records.validate(done, where=where, limits=sets.find(self.source.dataset).FACTS.limits)
         return done
 
     @functools.cached_property
     def _records(self) -> Sequence[Record]:
         source = self.source
-        wanted = _wanted(self.keys)
+        wanted = closure(("image", *self.keys))
         return sets.open_split(
             source.dataset, source.split, keys=wanted, data_dir=self.data_dir, options=source.options
         )
@@ -308,21 +309,6 @@ def _end_with_parent(folder: str, worker: int, workers: int) -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _wanted(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """What must be read so that ``keys`` can be filled: masks with their maps, ids with boxes, labels for weights."""
-    wanted = {"image", *keys}
-    if "weight" in keys:
-        wanted.add("label")
-    for name in ("depth", "normal"):
-        if name in keys or f"{name}_valid" in keys:
-            wanted |= {name, f"{name}_valid"}
-    if "panoptic" in keys:
-        wanted |= {"label", "instance_ids"}
-    if wanted & {*records.OBJECT_KEYS, "instance_ids"}:
-        wanted |= {"boxes", "valid", "crowd", "instance_ids"}
-    return tuple(sorted(wanted))
 
 
 def _mark_real(total: int, position: int, record: Record) -> Record:

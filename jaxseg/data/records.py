@@ -6,181 +6,255 @@ Inside the pipeline integer maps may be narrower than in a batch (a label is uin
 
 import io
 import re
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from PIL import Image
 
 from jaxseg.errors import BadInput
-from jaxseg.types import BATCH, VOID
+from jaxseg.types import BATCH, VOID, Key, bare_key, beside, key_of
 
 Record = dict[str, np.ndarray]
 """One example. Keys and meanings: :data:`jaxseg.types.BATCH`."""
 
-OBJECT_KEYS = ("boxes", "classes", "valid", "crowd", "keypoints")
-"""Keys whose first axis is the object slots."""
-
-MAP_FILL = {
-    "image": 0,
-    "label": VOID,
-    "weight": 0.0,
-    "instance_ids": 0,
-    "panoptic": (VOID, 0),
-    "depth": 0.0,
-    "depth_valid": False,
-    "normal": 0.0,
-    "normal_valid": False,
-    "boundary": False,
-    "saliency": False,
-}
-"""Keys that are maps over the image, and what stands where there is no image: black, void, invalid."""
+PROPOSAL_SLOTS = 2000
+"""Proposals per image unless told otherwise: as many as R-CNN and Fast R-CNN take."""
 
 
 def decode_image(data: bytes | np.ndarray) -> np.ndarray:
-    """PNG or JPEG bytes -> uint8 [h w 3], or [h w] for one channel; 16-bit PNG -> uint16 [h w]."""
+    """Decode PNG or JPEG bytes: uint8 [h w 3], or [h w] for one channel; a 16-bit PNG gives uint16 [h w]."""
     with Image.open(io.BytesIO(data if isinstance(data, bytes) else data.tobytes())) as image:
         array = np.asarray(image)
     return array.astype(np.uint16) if image.mode.startswith("I") else array
 
 
 def encode_png(array: np.ndarray) -> bytes:
-    """uint8 [h w], uint8 [h w 3] or uint16 [h w] -> PNG bytes, lossless."""
+    """Encode uint8 [h w], uint8 [h w 3] or uint16 [h w] as PNG, lossless.
+
+    >>> decode_image(encode_png(np.asarray([[1, 300]], np.uint16))).tolist()
+    [[1, 300]]
+    """
     out = io.BytesIO()
     Image.fromarray(array).save(out, "PNG", compress_level=4)
     return out.getvalue()
 
 
+def known(record: Record) -> Iterator[tuple[str, Key]]:
+    """Yield the record's keys that the vocabulary knows, each with its row; others pass through transforms untouched.
+
+    >>> [name for name, row in known({"parts/label": np.zeros((2, 2)), "note": np.zeros(1)})]
+    ['parts/label']
+    """
+    for name in record:
+        row = BATCH.get(bare_key(name))
+        if row is not None:
+            yield name, row
+
+
 def size(record: Record) -> tuple[int, int]:
-    """Height and width of the record's image (or of any other map that it holds)."""
-    for key in MAP_FILL:
-        if key in record:
-            return record[key].shape[0], record[key].shape[1]
+    """Return height and width of the record's image (or of any other map that it holds).
+
+    Raises:
+      BadInput: the record holds no map.
+    """
+    for name, row in known(record):
+        if row.is_map:
+            return record[name].shape[0], record[name].shape[1]
     raise BadInput(f"a record without any map (it holds {', '.join(record) or 'nothing'}) has no size")
 
 
-def to_batch_row(record: Record, *, keys: tuple[str, ...], slots: int, where: str = "a record") -> Record:
-    """The record as it goes into a batch: the keys asked for, their final types, objects padded to ``slots``.
+def to_batch_row(
+    record: Record,
+    *,
+    keys: tuple[str, ...],
+    slots: int,
+    proposal_slots: int = PROPOSAL_SLOTS,
+    where: str = "a record",
+) -> Record:
+    """Return the record as it goes into a batch: the keys asked for, in their final types, padded to slots.
 
     What may be padded or unknown comes with its mask, asked for or not: ``valid`` with objects, ``depth_valid`` with
-    depth, ``normal_valid`` with normals, ``proposal_valid`` with proposals. A mask that the record lacks is all true,
-    and a labelled record that lacks ``weight`` has the weight 1 everywhere: only training transforms put others.
+    depth, and so on. A mask that the record lacks is all true, and a labelled record that lacks ``weight`` has the
+    weight 1 everywhere: only training transforms put others. ``parts/label`` is the record's own ``parts/label`` or,
+    if there is none, its ``label``.
+
+    Args:
+      record: one example after its transforms.
+      keys: what the batch holds.
+      slots: objects per image.
+      proposal_slots: proposals per image.
+      where: what to call the example in an error.
 
     Raises:
-      BadInput: a key is absent, or there are more objects than slots.
+      BadInput: a key is unknown or absent, its values do not fit its type, or there is more than the slots hold.
     """
     done: Record = {}
-    record = _with_masks(record)
-    for key in dict.fromkeys((*keys, *(_MASK_OF[key] for key in keys if key in _MASK_OF))):
-        if key not in record:
-            raise BadInput(f"{where} has no {key!r}; it has: {', '.join(record)}")
-        array = record[key]
-        if key in OBJECT_KEYS:
-            array = _pad_slots(array, slots, where)
-        done[key] = np.ascontiguousarray(array, dtype=np.dtype(BATCH[key].dtype))
+    masks = [beside(name, row.mask) for name, row in ((name, key_of(BATCH, name)) for name in keys) if row.mask]
+    for name in dict.fromkeys((*keys, *masks)):
+        row = key_of(BATCH, name)
+        array = _value(record, name)
+        if array is None:
+            raise BadInput(f"{where} has no {name!r}; it has: {', '.join(record)}")
+        if row.slots == "n":
+            array = _pad_slots(array, slots, f"{where} has {len(array)} objects but slots={slots}; set Data.slots")
+        elif row.slots == "p":
+            rule = f"{where} has {len(array)} proposals but proposal_slots={proposal_slots}; set Data.proposal_slots"
+            array = _pad_slots(array, proposal_slots, rule)
+        done[name] = _cast(name, array, row, where)
     return done
 
 
-_MASK_OF = {
-    **dict.fromkeys(("boxes", "classes", "crowd", "keypoints"), "valid"),
-    "depth": "depth_valid",
-    "normal": "normal_valid",
-    "proposals": "proposal_valid",
-}
+def _value(record: Record, name: str) -> np.ndarray | None:
+    """The record's array of that name, or what stands for it: first of the same task, then of none."""
+    for candidate in dict.fromkeys((name, bare_key(name))):
+        if candidate in record:
+            return record[candidate]
+        made = _default(record, candidate)
+        if made is not None:
+            return made
+    return None
 
 
-def _with_masks(record: Record) -> Record:
-    done = dict(record)
-    for key, mask in _MASK_OF.items():
-        if key in record and mask not in record:
-            axes = len(BATCH[mask].axes.split()) - 1
-            done[mask] = np.ones(record[key].shape[:axes], bool)
-    if "boxes" in record and "crowd" not in record:
-        done["crowd"] = np.zeros(len(record["boxes"]), bool)
-    if "label" in record and "weight" not in record:
-        done["weight"] = np.ones(record["label"].shape, np.float32)
+def _default(record: Record, name: str) -> np.ndarray | None:
+    bare = bare_key(name)
+    if bare == "weight" and beside(name, "label") in record:
+        return np.ones(record[beside(name, "label")].shape, np.float32)
+    if bare == "crowd" and beside(name, "boxes") in record:
+        return np.zeros(len(record[beside(name, "boxes")]), bool)
+    if name in ("extent", "size"):
+        height, width = size(record)
+        extent = record.get("extent", np.asarray([0, 0, width, height], np.float32))
+        x0, y0, x1, y1 = np.rint(extent)
+        return extent if name == "extent" else np.asarray([y1 - y0, x1 - x0], np.int32)
+    for owner, row in BATCH.items():
+        if row.mask == bare and beside(name, owner) in record:
+            axes = len(BATCH[bare].letters) - 1
+            return np.ones(record[beside(name, owner)].shape[:axes], bool)
+    return None
+
+
+def _cast(name: str, array: np.ndarray, row: Key, where: str) -> np.ndarray:
+    """The array in the row's type; one of several types is kept as it is, and left to ``validate`` where it is none."""
+    if len(row.dtypes) > 1:
+        return np.ascontiguousarray(array)
+    done = np.ascontiguousarray(array, dtype=np.dtype(row.dtype))
+    if not np.can_cast(array.dtype, row.dtype, "same_kind") and not np.array_equal(done, array):
+        raise BadInput(f"{where}: {_describe(name, array)}, which does not fit {row.dtype}")
     return done
 
 
-def validate(record: Record, *, where: str, num_classes: int | None = None) -> None:
+def validate(record: Record, *, where: str, limits: Mapping[str, int] | None = None) -> None:
     """Hold a record to the vocabulary: known keys, dtypes, axes that agree, values in range.
 
     Args:
       record: one example, as it goes into a batch.
       where: what to call it in the error, "camvid/train[17]".
-      num_classes: upper bound of ``label`` and ``classes`` (255 allowed in ``label``); None leaves it open.
+      limits: lengths of the tables that values index and of axes that are known, as
+        :attr:`jaxseg.data.facts.Facts.limits` has them: "classes", "things", "c", "parts/classes". What is not among
+        them is left open.
 
     Raises:
       BadInput: names the example, the key, dtype, shape and the range found.
     """
-    axes: dict[str, int] = {}
-    for key, array in record.items():
-        if key not in BATCH:
-            raise BadInput(f"{where}: {key!r} is not a key of a batch")
-        expected = BATCH[key]
-        if array.dtype != np.dtype(expected.dtype):
-            raise BadInput(f"{where}: {_describe(key, array)}, but {expected.dtype} belongs there")
-        letters = expected.axes.split()[1:]
+    limits = limits or {}
+    axes = {letter: length for letter, length in limits.items() if len(letter) == 1}
+    for name, array in record.items():
+        row = BATCH.get(bare_key(name))
+        if row is None:
+            raise BadInput(f"{where}: {name!r} is not a key of a batch")
+        if array.dtype.name not in row.dtypes:
+            raise BadInput(f"{where}: {_describe(name, array)}, but {' or '.join(row.dtypes)} belongs there")
+        letters = row.letters[1:]
         if array.ndim != len(letters):
-            raise BadInput(f"{where}: {_describe(key, array)}, but its axes are [{' '.join(letters)}]")
+            raise BadInput(f"{where}: {_describe(name, array)}, but its axes are [{' '.join(letters)}]")
         for letter, length in zip(letters, array.shape, strict=True):
-            known = int(letter) if letter.isdigit() else axes.setdefault(letter, length)
-            if known != length:
-                raise BadInput(f"{where}: {_describe(key, array)}, but axis {letter!r} should be {known}")
-        fault = _fault(key, array, record, num_classes)
+            of_task = letter if letter in "hwc" else beside(name, letter)
+            expected = int(letter) if letter.isdigit() else axes.setdefault(of_task, length)
+            if expected != length:
+                raise BadInput(f"{where}: {_describe(name, array)}, but axis {letter!r} should be {expected}")
+        fault = _fault(name, row, record, limits)
         if fault:
-            raise BadInput(f"{where}: {_describe(key, array)}, {fault}")
+            raise BadInput(f"{where}: {_describe(name, array)}, {fault}")
 
 
-def _describe(key: str, array: np.ndarray) -> str:
+def _describe(name: str, array: np.ndarray) -> str:
     span = f", {array.min()}..{array.max()}" if array.size and array.dtype.kind in "iuf" else ""
-    return f"{key!r} is {array.dtype}{re.sub(',', '', str(list(array.shape)))}{span}"
+    return f"{name!r} is {array.dtype}{re.sub(',', '', str(list(array.shape)))}{span}"
 
 
-def _fault(key: str, array: np.ndarray, record: Record, num_classes: int | None) -> str | None:
-    if not array.size:
-        return None
+def _fault(name: str, row: Key, record: Record, limits: Mapping[str, int]) -> str | None:
+    array = record[name]
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return "but every value must be finite"
-    if key in ("label", "panoptic"):
-        classes = array if key == "label" else array[..., 0]
-        top = VOID if num_classes is None else num_classes
-        inside = ((classes >= 0) & (classes < top)) | (classes == VOID)
-        if not inside.all():
-            wrong = int(classes[~inside].flat[0])
-            return f"but value {wrong} is neither a class (0..{top - 1}) nor void ({VOID})"
-    if key == "weight" and array.min() < 0:
-        return "but weights cannot be negative"
-    if key == "depth" and array.min() < 0:
-        return "but depths cannot be negative"
-    if key == "normal":
-        known = record.get("normal_valid", np.ones(array.shape[:2], bool))
-        length = np.linalg.norm(array[known], axis=-1)
-        if length.size and np.abs(length - 1).max() > 1e-3:
-            return "but normals must have unit length"
-    return _object_fault(key, array, record, num_classes)
-
-
-def _object_fault(key: str, array: np.ndarray, record: Record, num_classes: int | None) -> str | None:
-    valid = record.get("valid")
-    if key in ("boxes", "classes", "keypoints") and valid is not None and len(valid) == len(array):
-        array = array[valid]
-    if not array.size:
+    mask = record.get(beside(name, row.mask)) if row.mask else None
+    if mask is not None and mask.shape == array.shape[: mask.ndim]:
+        array = array[mask]
+    if not array.size or row.bound is None:
         return None
-    if key == "boxes":
-        if (array[:, 2:] <= array[:, :2]).any():
-            return "but boxes are x0 y0 x1 y1 with x0 < x1 and y0 < y1"
-        height, width = size(record)
-        if array.min() < 0 or array[:, 2].max() > width or array[:, 3].max() > height:
-            return f"but the image is {height} high and {width} wide"
-    if key == "classes" and (array.min() < 0 or (num_classes is not None and array.max() >= num_classes)):
-        return f"but classes are 0..{'' if num_classes is None else num_classes - 1}"
-    if key == "keypoints" and not np.isin(array[..., 2], (0, 1, 2)).all():
-        return "but visibility is 0 (absent), 1 (hidden) or 2 (visible)"
-    if key == "instance_ids" and "boxes" in record and array.max() > len(record["boxes"]):
-        return f"but there are {len(record['boxes'])} object slots"
+    return _RULES[row.bound](name, array, record, limits)
+
+
+def _class_fault(name: str, array: np.ndarray, record: Record, limits: Mapping[str, int]) -> str | None:
+    classes = array if bare_key(name) == "label" else array[..., 0]
+    top = limits.get(beside(name, "classes"), VOID)
+    inside = ((classes >= 0) & (classes < top)) | (classes == VOID)
+    if inside.all():
+        return None
+    wrong = int(classes[~inside].flat[0])
+    return f"but value {wrong} is neither a class (0..{top - 1}) nor void ({VOID})"
+
+
+def _thing_fault(name: str, array: np.ndarray, record: Record, limits: Mapping[str, int]) -> str | None:
+    top = limits.get(beside(name, "things"))
+    if top == 0:
+        return "but the data set names no classes of objects (Facts.things)"
+    if array.min() < 0 or (top is not None and array.max() >= top):
+        return f"but classes are 0..{'' if top is None else top - 1}"
     return None
 
 
-def _pad_slots(array: np.ndarray, slots: int, where: str) -> np.ndarray:
+def _slot_fault(name: str, array: np.ndarray, record: Record, limits: Mapping[str, int]) -> str | None:
+    boxes = record.get(beside(name, "boxes"))
+    if boxes is not None and array.max() > len(boxes):
+        return f"but there are {len(boxes)} object slots"
+    return None
+
+
+def _negative_fault(name: str, array: np.ndarray, record: Record, limits: Mapping[str, int]) -> str | None:
+    return f"but {bare_key(name)}s cannot be negative" if array.min() < 0 else None
+
+
+def _unit_fault(name: str, array: np.ndarray, record: Record, limits: Mapping[str, int]) -> str | None:
+    length = np.linalg.norm(array, axis=-1)
+    return f"but {bare_key(name)}s must have unit length" if np.abs(length - 1).max() > 1e-3 else None
+
+
+def _visibility_fault(name: str, array: np.ndarray, record: Record, limits: Mapping[str, int]) -> str | None:
+    known = np.isin(array[..., 2], (0, 1, 2)).all()
+    return None if known else "but visibility is 0 (absent), 1 (hidden) or 2 (visible)"
+
+
+def _box_fault(name: str, array: np.ndarray, record: Record, limits: Mapping[str, int]) -> str | None:
+    if (array[:, 2:] <= array[:, :2]).any():
+        return "but boxes are x0 y0 x1 y1 with x0 < x1 and y0 < y1"
+    height, width = size(record)
+    if array.min() < 0 or array[:, 2].max() > width or array[:, 3].max() > height:
+        return f"but the image is {height} high and {width} wide"
+    return None
+
+
+_RULES: dict[str, Callable[[str, np.ndarray, Record, Mapping[str, int]], str | None]] = {
+    "classes": _class_fault,
+    "things": _thing_fault,
+    "slots": _slot_fault,
+    "not negative": _negative_fault,
+    "unit": _unit_fault,
+    "visibility": _visibility_fault,
+    "box": _box_fault,
+}
+
+
+def _pad_slots(array: np.ndarray, slots: int, rule: str) -> np.ndarray:
     if len(array) > slots:
-        raise BadInput(f"{where} has {len(array)} objects but slots={slots}; set Data.slots to {len(array)} or more")
+        raise BadInput(f"{rule} to {len(array)} or more")
     return np.concatenate([array, np.zeros((slots - len(array), *array.shape[1:]), array.dtype)])

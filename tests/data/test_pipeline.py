@@ -55,7 +55,7 @@ def test_batches_are_full_and_of_the_vocabulary(data_dir):
     for batch in stream(data_dir, 5):
         assert set(batch) == {"image", "label", "real"}
         for key, array in batch.items():
-            assert array.dtype == np.dtype(BATCH[key].dtype)
+            assert array.dtype == np.dtype(BATCH[key].dtypes[0])
             assert len(array) == 3
         assert batch["real"].all()
 

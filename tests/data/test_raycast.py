@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxseg.data import records
-from jaxseg.data.raycast import CLASSES, layout, lighting, picture, random_room, solids, textures
+from jaxseg.data.raycast import CLASSES, THINGS, layout, lighting, picture, random_room, solids, textures
 from jaxseg.data.sets.scenes import scene
 
 HALF = {"sphere": (0.4, 0.4, 0.4), "box": (0.3, 0.5, 0.2), "cylinder": (0.3, 0.5, 0.3), "cone": (0.4, 0.6, 0.4)}
@@ -140,7 +140,7 @@ def record(request):
 
 def test_a_scene_satisfies_the_vocabulary(record):
     done = records.to_batch_row(record, keys=tuple(record), slots=len(record["boxes"]))
-    records.validate(done, where="scene", num_classes=len(CLASSES))
+    records.validate(done, where="scene", limits={"classes": len(CLASSES), "things": len(THINGS)})
     assert record["image"].shape == (48, 64, 3)
     assert record["image"].std() > 10
 
@@ -158,7 +158,7 @@ def test_instances_labels_and_classes_agree(record):
     assert ((ids > 0) == (label >= CLASSES.index("sphere"))).all()
     assert set(np.unique(ids)) - {0} == set(range(1, len(record["boxes"]) + 1)), "every object has a visible pixel"
     for slot, class_ in enumerate(record["classes"]):
-        assert (label[ids == slot + 1] == class_).all()
+        assert (label[ids == slot + 1] == CLASSES.index(THINGS[class_])).all()
     assert np.array_equal(record["panoptic"], np.stack([label, ids], -1))
 
 

@@ -23,14 +23,14 @@ def record() -> records.Record:
 
 
 def test_a_good_record_passes():
-    records.validate(record(), where="x", num_classes=3)
+    records.validate(record(), where="x", limits={"classes": 3, "things": 3, "c": 3})
 
 
 FAULTS = {
     "range": ("label", np.full((4, 6), 7, np.int32), "value 7 is neither a class (0..2) nor void (255)"),
     "dtype": ("label", np.zeros((4, 6), np.int64), "int32 belongs there"),
-    "axes": ("image", np.zeros((4, 6), np.uint8), "its axes are [h w 3]"),
-    "channels": ("image", np.zeros((4, 6, 1), np.uint8), "axis '3' should be 3"),
+    "axes": ("image", np.zeros((4, 6), np.uint8), "its axes are [h w c]"),
+    "channels": ("image", np.zeros((4, 6, 1), np.uint8), "axis 'c' should be 3"),
     "size": ("label", np.zeros((4, 5), np.int32), "axis 'w' should be 6"),
     "box": ("boxes", np.asarray([[3, 1, 3, 4]], np.float32), "x0 < x1"),
     "outside": ("boxes", np.asarray([[0, 1, 7, 4]], np.float32), "4 high and 6 wide"),
@@ -48,7 +48,7 @@ FAULTS = {
 def test_a_fault_is_named_with_example_key_and_rule(fault):
     key, array, rule = FAULTS[fault]
     with pytest.raises(BadInput) as caught:
-        records.validate({**record(), key: array}, where="camvid/train[17]", num_classes=3)
+        records.validate({**record(), key: array}, where="camvid/train[17]", limits={"classes": 3, "things": 3, "c": 3})
     message = str(caught.value)
     assert message.startswith("camvid/train[17]: ")
     assert repr(key) in message
@@ -60,12 +60,14 @@ def test_the_message_shows_dtype_shape_and_range():
     label = np.ones((4, 6), np.int32)
     label[0, 0] = 7
     with pytest.raises(BadInput, match=r"'label' is int32\[4 6\], 1\.\.7"):
-        records.validate({"label": label}, where="x", num_classes=3)
+        records.validate({"label": label}, where="x", limits={"classes": 3, "things": 3, "c": 3})
 
 
 def test_void_is_a_label_and_normals_may_be_unknown():
     fine = record() | {"label": np.full((4, 6), 255, np.int32), "normal": np.zeros((4, 6, 3), np.float32)}
-    records.validate(fine | {"normal_valid": np.zeros((4, 6), bool)}, where="x", num_classes=3)
+    records.validate(
+        fine | {"normal_valid": np.zeros((4, 6), bool)}, where="x", limits={"classes": 3, "things": 3, "c": 3}
+    )
 
 
 def test_finish_selects_casts_and_pads_to_slots():
@@ -73,7 +75,7 @@ def test_finish_selects_casts_and_pads_to_slots():
     del raw["valid"]
     done = records.to_batch_row(raw, keys=("image", "label", "boxes", "valid", "crowd", "keypoints"), slots=3)
     assert list(done) == ["image", "label", "boxes", "valid", "crowd", "keypoints"]
-    assert all(array.dtype == np.dtype(BATCH[key].dtype) for key, array in done.items())
+    assert all(array.dtype == np.dtype(BATCH[key].dtypes[0]) for key, array in done.items())
     assert done["boxes"].tolist() == [[0, 1, 3, 4], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert done["valid"].tolist() == [True, False, False]
     assert done["crowd"].tolist() == [False, False, False]

@@ -55,6 +55,7 @@ def test_facts_are_complete(name):
     facts = sets.find(name).FACTS
     assert facts.name == name
     assert len(facts.classes) == len(set(facts.classes)) == len(facts.palette)
+    assert len(facts.things) == len(set(facts.things)) == len(facts.thing_palette)
     assert facts.summary
     assert facts.licence
     assert facts.source

@@ -62,7 +62,7 @@ def test_every_transform_gives_a_sound_record_and_leaves_its_argument(transform,
         moved = transform(record, rng(seed))
         same(before, record)
         done = records.to_batch_row(moved, keys=tuple(moved), slots=16)
-        records.validate(done, where=str(transform), num_classes=7)
+        records.validate(done, where=str(transform), limits={"classes": 7, "things": 4})
 
 
 @pytest.mark.parametrize("transform", TABLE, ids=str)

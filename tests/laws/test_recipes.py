@@ -61,7 +61,7 @@ def batch_of(source, keys, rows):
     for transform in source.transforms:
         record = transform(record, np.random.default_rng(0))
     done = records.to_batch_row(record, keys=keys, slots=16)
-    records.validate(done, where=source.dataset, num_classes=classes)
+    records.validate(done, where=source.dataset, limits=sets.find(source.dataset).FACTS.limits)
     done["real"] = np.ones((), bool)
     return {key: jax.ShapeDtypeStruct((rows, *array.shape), array.dtype) for key, array in done.items()}
 

@@ -5,6 +5,6 @@ makes the image and the ground truth.
 """
 
 from jaxseg.data.raycast.layout import random_room
-from jaxseg.data.raycast.picture import CLASSES, JOINTS, render
+from jaxseg.data.raycast.picture import CLASSES, JOINTS, THINGS, render
 
-__all__ = ["CLASSES", "JOINTS", "random_room", "render"]
+__all__ = ["CLASSES", "JOINTS", "THINGS", "random_room", "render"]

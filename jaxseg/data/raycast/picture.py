@@ -11,6 +11,7 @@ from jaxseg.data.raycast.textures import paint
 from jaxseg.data.records import Record
 
 CLASSES = ("wall", "floor", "ceiling", *SHAPES)
+THINGS = SHAPES
 JOINTS = ("top", "bottom", "middle")
 
 _WALL, _FLOOR, _CEILING = 0, 1, 2
@@ -38,7 +39,7 @@ def render(room: Room, height: int, width: int, rng: np.random.Generator) -> Rec
     number = np.zeros(len(room.solids) + 1, np.uint16)
     number[visible + 1] = np.arange(1, len(visible) + 1)
     ids = number[seen.owner].reshape(height, width)
-    classes = np.asarray([CLASSES.index(room.solids[i].shape) for i in visible], np.int32)
+    classes = np.asarray([THINGS.index(room.solids[i].shape) for i in visible], np.int32)
     return {
         "image": _photograph(room, seen, rng),
         "label": label,

@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
-from jaxseg.data.raycast import CLASSES, JOINTS, random_room, render
+from jaxseg.data.raycast import CLASSES, JOINTS, THINGS, random_room, render
 from jaxseg.data.records import Record, decode_image, encode_png
 from jaxseg.errors import BadInput
 
@@ -33,19 +33,23 @@ ENCODED = ("image", "label", "instance_ids", "boundary", "saliency")
 
 _AT_ONCE = 64
 
+PALETTE = (
+    (150, 150, 160),
+    (120, 90, 60),
+    (225, 225, 240),
+    (220, 60, 60),
+    (60, 160, 60),
+    (60, 80, 220),
+    (235, 190, 40),
+)
+
 FACTS = Facts(
     name="scenes",
     summary="ray-cast rooms with exact ground truth for every task, made on first use, 128x128 unless told otherwise",
     classes=CLASSES,
-    palette=(
-        (150, 150, 160),
-        (120, 90, 60),
-        (225, 225, 240),
-        (220, 60, 60),
-        (60, 160, 60),
-        (60, 80, 220),
-        (235, 190, 40),
-    ),
+    palette=PALETTE,
+    things=THINGS,
+    thing_palette=PALETTE[CLASSES.index(THINGS[0]) :],
     splits={"train": 1000, "val": 200},
     keys=(
         *("image", "label", "boxes", "classes", "instance_ids", "keypoints", "panoptic"),
@@ -94,7 +98,7 @@ def _whole(name: str, value: Any) -> int:
 class Scenes(LocalBuilder):
     """Makes the scenes and writes them: maps as PNG, depth and normals as compressed numbers."""
 
-    VERSION = tfds.core.Version("2.0.0")
+    VERSION = tfds.core.Version("3.0.0")  # objects index the table of things
     FACTS = FACTS
     builder_config: ScenesConfig
 

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from jaxseg.data.records import Record
+from jaxseg.data.transforms.frame import Frame, Geometric, frame_of
 from jaxseg.data.transforms.geometry import (
     CentreCrop,
     MirrorPad,
@@ -43,6 +44,8 @@ __all__ = [
     "CropObject",
     "CropProposal",
     "Elastic",
+    "Frame",
+    "Geometric",
     "MirrorPad",
     "PadTo",
     "PadToMultiple",
@@ -57,4 +60,5 @@ __all__ = [
     "SeparationWeights",
     "ToGrey",
     "Transform",
+    "frame_of",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxseg.data.records import Record, size
-from jaxseg.data.transforms.geometry import crop
+from jaxseg.data.transforms.moves import crop
 from jaxseg.types import VOID
 
 Box = tuple[float, float, float, float]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from jaxseg.data.records import MAP_FILL, Record, size
-from jaxseg.data.transforms.geometry import refit_boxes
-
-Points = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+from jaxseg.data.records import Record, size
+from jaxseg.data.transforms.moves import Points, move, refit_boxes, with_masks
+from jaxseg.types import BATCH, Key
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class RandomRotate:
     mirror: bool = False
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        """The record, turned counter-clockwise where the angle is positive."""
+        """Return the record, turned counter-clockwise where the angle is positive."""
         return rotate(record, float(rng.uniform(-self.degrees, self.degrees)), mirror=self.mirror)
 
 
@@ -44,7 +43,7 @@ class Elastic:
     mirror: bool = True
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        """The record, deformed; its size stays."""
+        """Return the record, deformed; its size stays."""
         height, width = size(record)
         coarse = rng.normal(0.0, self.std, (2, self.grid, self.grid))
         rows, columns = spline_basis(self.grid, height), spline_basis(self.grid, width)
@@ -55,7 +54,7 @@ class Elastic:
 
 
 def rotate(record: Record, degrees: float | int, *, mirror: bool = False) -> Record:
-    """The record turned counter-clockwise about the centre of the image; normals turn with it."""
+    """Turn the record counter-clockwise about the centre of the image; normals turn with it."""
     height, width = size(record)
     # Exact at quarter turns: cos and sin there are 0 and +-1 to the last bit only after rounding.
     cos, sin = (round(float(f(np.deg2rad(degrees))), 15) for f in (np.cos, np.sin))
@@ -67,15 +66,24 @@ def rotate(record: Record, degrees: float | int, *, mirror: bool = False) -> Rec
     v, u = np.mgrid[:height, :width] + 0.5
     x = cos * (u - cx) - sin * (v - cy) + cx - 0.5
     y = sin * (u - cx) + cos * (v - cy) + cy - 0.5
-    done = warp(record, y, x, forward, mirror=mirror)
-    if "normal" in done:
-        nx, ny, nz = np.moveaxis(done["normal"], -1, 0)
-        done["normal"] = np.stack([cos * nx + sin * ny, -sin * nx + cos * ny, nz], -1).astype(np.float32)
-    return done
+
+    def turned(normal: np.ndarray) -> np.ndarray:
+        nx, ny, nz = np.moveaxis(normal, -1, 0)
+        return np.stack([cos * nx + sin * ny, -sin * nx + cos * ny, nz], -1).astype(np.float32)
+
+    return warp(record, y, x, forward, mirror=mirror, directions=turned)
 
 
-def warp(record: Record, y: np.ndarray, x: np.ndarray, forward: Points, *, mirror: bool) -> Record:
-    """The record resampled so that pixel (i, j) of the result shows the source's pixel centre (y[i, j], x[i, j]).
+def warp(
+    record: Record,
+    y: np.ndarray,
+    x: np.ndarray,
+    forward: Points,
+    *,
+    mirror: bool,
+    directions: Callable[[np.ndarray], np.ndarray] = lambda array: array,
+) -> Record:
+    """Resample the record so that pixel (i, j) of the result shows the source's pixel centre (y[i, j], x[i, j]).
 
     Args:
       record: any record.
@@ -83,6 +91,7 @@ def warp(record: Record, y: np.ndarray, x: np.ndarray, forward: Points, *, mirro
       x: f64[h w], columns likewise.
       forward: where points of the source (x, y in pixel edges, arrays) go in the result.
       mirror: whether what lies outside the source is its mirror image, or black, void and invalid.
+      directions: turns unit vectors [h w 3] that have been resampled.
     """
     height, width = size(record)
     outside = np.zeros(y.shape, bool)
@@ -91,26 +100,30 @@ def warp(record: Record, y: np.ndarray, x: np.ndarray, forward: Points, *, mirro
     else:
         outside = (y < -0.5) | (y > height - 0.5) | (x < -0.5) | (x > width - 0.5)
     nearest = (np.clip(np.rint(y), 0, height - 1) * width + np.clip(np.rint(x), 0, width - 1)).astype(np.intp)
-    done = dict(record)
-    for key in record.keys() & MAP_FILL.keys():
-        source = record[key]
-        moved = _bilinear(source, y, x) if key == "image" else source.reshape(-1, *source.shape[2:])[nearest]
-        moved[outside] = MAP_FILL[key]
-        done[key] = moved
-    for key, mask in (("depth", "depth_valid"), ("normal", "normal_valid")):
-        if key in record and mask not in record and outside.any():
-            done[mask] = ~outside
-    for key in ("boxes", "proposals"):
-        if key in record:
-            done[key] = _moved_boxes(record[key], forward, height, width)
-    if "keypoints" in record:
-        done["keypoints"] = _moved_keypoints(record["keypoints"], forward, height, width)
-    return refit_boxes(done)
+
+    def maps(row: Key, source: np.ndarray) -> np.ndarray:
+        image = row is BATCH["image"]
+        moved = _bilinear(source, y, x) if image else source.reshape(-1, *source.shape[2:])[nearest]
+        moved[outside] = row.fill
+        return moved
+
+    done = move(
+        record,
+        maps=maps,
+        boxes=lambda array: _moved_boxes(array, forward, height, width),
+        points=lambda array: _moved_keypoints(array, forward, height, width),
+        directions=directions,
+    )
+    return refit_boxes(with_masks(done, ~outside) if outside.any() else done)
 
 
 @functools.lru_cache(maxsize=64)
 def spline_basis(knots: int, length: int) -> np.ndarray:
-    """f64[length knots]: rows interpolate values spread from the first pixel to the last, by a natural cubic spline."""
+    """Return f64[length knots], a natural cubic spline through values spread from the first pixel to the last.
+
+    >>> spline_basis(3, 5)[[0, 2, 4]].round(6).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     spline = CubicSpline(np.arange(knots), np.eye(knots), bc_type="natural")
     return spline(np.linspace(0, knots - 1, length))
 
@@ -126,7 +139,8 @@ def _bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     corner = y0 * width + x0
     top = flat[corner] * (1 - fx) + flat[corner + right] * fx
     bottom = flat[corner + down] * (1 - fx) + flat[corner + down + right] * fx
-    return np.rint(top * (1 - fy) + bottom * fy).astype(image.dtype)
+    between = top * (1 - fy) + bottom * fy
+    return between.astype(image.dtype) if image.dtype.kind == "f" else np.rint(between).astype(image.dtype)
 
 
 def _reflect(position: np.ndarray, length: int) -> np.ndarray:
@@ -154,17 +168,17 @@ def _inverse_by_search(y: np.ndarray, x: np.ndarray) -> Points:
 
 def _moved_boxes(boxes: np.ndarray, forward: Points, height: int, width: int) -> np.ndarray:
     """Tightest upright boxes around the moved outlines, clipped to the image."""
+    if not boxes.size:
+        return boxes
     t = np.linspace(0, 1, 9)
-    x0, y0, x1, y1 = (boxes[:, i, None] for i in range(4))
+    x0, y0, x1, y1 = (boxes[..., i, None] for i in range(4))
     along_x, along_y = x0 + (x1 - x0) * t, y0 + (y1 - y0) * t
     full = np.ones_like(t)
-    x = np.concatenate([along_x, along_x, x0 * full, x1 * full], 1)
-    y = np.concatenate([y0 * full, y1 * full, along_y, along_y], 1)
+    x = np.concatenate([along_x, along_x, x0 * full, x1 * full], -1)
+    y = np.concatenate([y0 * full, y1 * full, along_y, along_y], -1)
     x, y = forward(x, y)
     x, y = np.clip(x, 0, width), np.clip(y, 0, height)
-    if not len(boxes):
-        return boxes
-    return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], -1).astype(np.float32)
+    return np.stack([x.min(-1), y.min(-1), x.max(-1), y.max(-1)], -1).astype(np.float32)
 
 
 def _moved_keypoints(keypoints: np.ndarray, forward: Points, height: int, width: int) -> np.ndarray:

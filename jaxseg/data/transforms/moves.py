@@ -1,0 +1,253 @@
+"""Moves of a whole record on the pixel grid: flip, quarter turns, resize, crop, pad. Transforms are made of them.
+
+How a key moves follows from its row of the vocabulary (:class:`jaxseg.types.Key`): maps with the pixels, boxes and
+points by their coordinates, unit vectors turn, everything else stays. Depth is metres and a zoom does not change it:
+scaling an image stands for a longer focal length, not for a shorter distance.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from jaxseg.data.records import Record, known, size
+from jaxseg.types import BATCH, Key, beside
+
+Points = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""x and y, in pixels, to where they go."""
+
+
+def flip(record: Record, swap: tuple[tuple[int, int], ...] = ()) -> Record:
+    """Mirror the record: left becomes right.
+
+    Args:
+      record: any record.
+      swap: pairs of joint numbers that change places.
+
+    >>> flip({"image": np.zeros((1, 4, 3), np.uint8), "boxes": np.asarray([[0, 0, 1, 1]])})["boxes"].tolist()
+    [[3, 0, 4, 1]]
+    """
+    width = size(record)[1]
+
+    def boxes(array: np.ndarray) -> np.ndarray:
+        x0, y0, x1, y1 = np.moveaxis(array, -1, 0)
+        return np.stack([width - x1, y0, width - x0, y1], -1)
+
+    def points(array: np.ndarray) -> np.ndarray:
+        moved = _map_points(array, lambda x, y: (width - x, y))
+        for left, right in swap:
+            moved[:, [left, right]] = moved[:, [right, left]]
+        return moved
+
+    return hide_empty(
+        move(
+            record,
+            maps=lambda _, array: array[:, ::-1],
+            directions=lambda array: array * np.asarray([-1, 1, 1], np.float32),
+            boxes=boxes,
+            points=points,
+        )
+    )
+
+
+def rotate90(record: Record, turns: int) -> Record:
+    """Turn the record counter-clockwise by ``turns`` quarter turns (as ``np.rot90``)."""
+    for _ in range(turns % 4):
+        record = _quarter_turn(record)
+    return record
+
+
+def resize(record: Record, height: int, width: int) -> Record:
+    """Scale the record to another size: image bilinear (averaging when it shrinks), the other maps nearest.
+
+    >>> resize({"image": np.zeros((4, 6, 13), np.uint16)}, 8, 3)["image"].shape
+    (8, 3, 13)
+    """
+    old_height, old_width = size(record)
+    if (height, width) == (old_height, old_width):
+        return record
+    rows = np.minimum(((np.arange(height) + 0.5) * (old_height / height)).astype(np.intp), old_height - 1)
+    columns = np.minimum(((np.arange(width) + 0.5) * (old_width / width)).astype(np.intp), old_width - 1)
+    scale_x, scale_y = width / old_width, height / old_height
+    scale = np.asarray([scale_x, scale_y, scale_x, scale_y], np.float32)
+    limit = np.asarray([width, height, width, height], np.float32)  # which the product may pass in its last bit
+
+    def maps(row: Key, array: np.ndarray) -> np.ndarray:
+        return resize_image(array, height, width) if row is BATCH["image"] else array[rows][:, columns]
+
+    moved = move(
+        record,
+        maps=maps,
+        boxes=lambda array: np.minimum(array * scale, limit),
+        points=lambda array: _map_points(array, lambda x, y: (x * scale_x, y * scale_y)),
+    )
+    return refit_boxes(moved)
+
+
+def crop(record: Record, top: int, left: int, height: int, width: int) -> Record:
+    """Cut out that rectangle, which must lie inside the image.
+
+    Objects that are wholly outside keep their row, with ``valid`` false; boxes are clipped, or follow the visible
+    pixels where the record has ``instance_ids``; keypoints outside become absent.
+    """
+    if (top, left, height, width) == (0, 0, *size(record)):
+        return record
+    moved = _shifted(record, lambda _, array: array[top : top + height, left : left + width], -left, -top)
+    return refit_boxes(clip(moved))
+
+
+def pad(record: Record, top: int, bottom: int, left: int, right: int) -> Record:
+    """Put room around the record: black image, void label, false masks (:attr:`jaxseg.types.Key.fill`)."""
+    if not (top or bottom or left or right):
+        return record
+    height, width = size(record)
+    inside = (slice(top, top + height), slice(left, left + width))
+    canvas = (height + top + bottom, width + left + right)
+
+    def maps(row: Key, array: np.ndarray) -> np.ndarray:
+        new = np.empty((*canvas, *array.shape[2:]), array.dtype)
+        new[...] = row.fill
+        new[inside] = array
+        return new
+
+    known_inside = np.zeros(canvas, bool)
+    known_inside[inside] = True
+    return with_masks(_shifted(record, maps, left, top), known_inside)
+
+
+def move(
+    record: Record,
+    *,
+    maps: Callable[[Key, np.ndarray], np.ndarray],
+    boxes: Callable[[np.ndarray], np.ndarray],
+    points: Callable[[np.ndarray], np.ndarray],
+    directions: Callable[[np.ndarray], np.ndarray] = lambda array: array,
+) -> Record:
+    """Move every key of a record by what its axes say; keys without geometry stay.
+
+    Args:
+      record: any record.
+      maps: moves a map [h w ...]; given its row of the vocabulary for what to fill in.
+      boxes: moves x0 y0 x1 y1 [... 4].
+      points: moves x, y and a third value [... j 3].
+      directions: turns the vectors of a map that has been moved, [h w 3].
+    """
+    done = dict(record)
+    for name, row in known(record):
+        if row.is_map:
+            done[name] = maps(row, record[name])
+            if row.is_direction:
+                done[name] = directions(done[name])
+        elif row.is_box:
+            done[name] = boxes(record[name])
+        elif row.is_points:
+            done[name] = points(record[name])
+    return done
+
+
+def with_masks(record: Record, inside: np.ndarray) -> Record:
+    """Add the mask of every masked map that has none: true where ``inside`` bool[h w] is."""
+    done = dict(record)
+    for name, row in known(record):
+        if row.is_map and row.mask and beside(name, row.mask) not in record:
+            done[beside(name, row.mask)] = inside
+    return done
+
+
+def refit_boxes(record: Record) -> Record:
+    """Draw boxes anew around the visible pixels of each object, where the record has ``instance_ids``.
+
+    Objects without a visible pixel become invalid; crowds keep their box.
+    """
+    done = dict(record)
+    for name, row in known(record):
+        ids = record.get(beside(name, "instance_ids"))
+        if row is BATCH["boxes"] and ids is not None:
+            crowd = record.get(beside(name, "crowd"), np.zeros(len(record[name]), bool))
+            done[name] = record[name].copy()
+            for slot in np.flatnonzero(~crowd):
+                mine = ids == slot + 1
+                rows, columns = np.flatnonzero(mine.any(1)), np.flatnonzero(mine.any(0))
+                done[name][slot] = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else 0
+    return hide_empty(done)
+
+
+def hide_empty(record: Record) -> Record:
+    """Mark boxes without area as invalid."""
+    done = dict(record)
+    for name, row in known(record):
+        if row.is_box and row.mask:
+            x0, y0, x1, y1 = np.moveaxis(record[name], -1, 0)
+            mask = beside(name, row.mask)
+            done[mask] = (x1 > x0) & (y1 > y0) & record.get(mask, True)
+    return done
+
+
+def clip(record: Record) -> Record:
+    """Cut boxes at the edge of the image, and let keypoints outside become absent."""
+    height, width = size(record)
+    limit = np.asarray([width, height, width, height], np.float32)
+
+    def points(array: np.ndarray) -> np.ndarray:
+        x, y, _ = np.moveaxis(array, -1, 0)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        return np.where(inside[..., None], array, 0).astype(np.float32)
+
+    return move(
+        record,
+        maps=lambda _, array: array,
+        boxes=lambda array: np.minimum(np.maximum(array, 0), limit).astype(np.float32),
+        points=points,
+    )
+
+
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scale an image [h w c] of any dtype and number of channels: bilinear, averaging when it shrinks.
+
+    >>> resize_image(np.asarray([[[0.0], [1.0]]], np.float32), 1, 4).ravel().tolist()
+    [0.0, 0.25, 0.75, 1.0]
+    """
+    bilinear = Image.Resampling.BILINEAR
+    if image.dtype == np.uint8 and image.shape[-1] == 3:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), bilinear))
+    bands = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(band, np.float32)).resize((width, height), bilinear))
+        for band in np.moveaxis(image, -1, 0)
+    ]
+    scaled = np.stack(bands, -1)
+    return scaled if image.dtype.kind == "f" else np.rint(scaled).astype(image.dtype)
+
+
+def _quarter_turn(record: Record) -> Record:
+    width = size(record)[1]
+
+    def directions(normal: np.ndarray) -> np.ndarray:
+        # x' = y, y' = -x: what pointed right now points up, and y points down
+        return np.stack([normal[..., 1], -normal[..., 0], normal[..., 2]], -1)
+
+    def boxes(array: np.ndarray) -> np.ndarray:
+        x0, y0, x1, y1 = np.moveaxis(array, -1, 0)
+        return np.stack([y0, width - x1, y1, width - x0], -1)
+
+    return move(
+        record,
+        maps=lambda _, array: np.rot90(array),
+        directions=directions,
+        boxes=boxes,
+        points=lambda array: _map_points(array, lambda x, y: (y, width - x)),
+    )
+
+
+def _shifted(record: Record, maps: Callable[[Key, np.ndarray], np.ndarray], dx: int, dy: int) -> Record:
+    return move(
+        record,
+        maps=maps,
+        boxes=lambda array: array + np.asarray([dx, dy, dx, dy], np.float32),
+        points=lambda array: _map_points(array, lambda x, y: (x + dx, y + dy)),
+    )
+
+
+def _map_points(points: np.ndarray, place: Points) -> np.ndarray:
+    x, y, visibility = np.moveaxis(points, -1, 0)
+    moved = np.stack([*place(x, y), visibility], -1).astype(np.float32)
+    return np.where(visibility[..., None] > 0, moved, 0).astype(np.float32)
