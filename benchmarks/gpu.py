@@ -28,6 +28,8 @@ import networks
 import ops
 import torch
 
+from jaxseg.ops.backend import using
+
 SAMPLE_S = 0.03
 """Calls are sent off together for at least so long."""
 
@@ -129,8 +131,12 @@ def main() -> None:
     options = parser.parse_args()
     if jax.default_backend() != "gpu" or not torch.cuda.is_available():
         sys.exit(f"a GPU is wanted for both frameworks; JAX runs on {jax.default_backend()}")
-    if options.cpu_forms:
-        jax.lax.platform_dependent = lambda *args, cpu=None, default, **_: (cpu or default)(*args)
+    with using("cpu" if options.cpu_forms else "auto"):
+        measure_all(options)
+
+
+def measure_all(options: argparse.Namespace) -> None:
+    """Measure the parts that are asked for, print them, and write them if asked."""
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")  # TF32 in matrix products too
     card = f"{torch.cuda.get_device_name()}, jax {jax.__version__}, torch {torch.__version__}"

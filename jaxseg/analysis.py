@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseg.errors import BadInput
+from jaxseg.ops.backend import using
 
 LARGEST = 4096
 """Receptive fields beyond half of so many pixels are not told from the whole image."""
@@ -42,7 +43,7 @@ def operations(function: Callable[..., Any], *arguments: Any) -> float:
 
     The arguments may be arrays or their shapes. Loops count as often as they run.
     """
-    return _operations(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return _operations(jax.make_jaxpr(using("xla")(function))(*arguments).jaxpr)
 
 
 def gflops(model: Any, height: int, width: int) -> float:
@@ -108,7 +109,7 @@ def geometry(function: Callable[[Any], Any], *, height: int = LARGEST, width: in
     Two maps are aligned by cropping the finer one at the difference of their offsets over its stride: Caffe's rule for
     its crops (``coord_map``). Where neighbouring cells see unequally, as behind an upsampling, the offset is a mean.
     """
-    closed = jax.make_jaxpr(function)(_image(height, width))
+    closed = jax.make_jaxpr(using("xla")(function))(_image(height, width))
     rows, *on_the_way = _follow(closed.jaxpr, [Rows(1.0, np.arange(height), np.arange(height))], closed.consts)
     centre, count = (rows.first + rows.last) / 2, len(rows.first)
     if rows.first[count // 2] <= 0 or rows.last[count // 2] >= height - 1:
@@ -145,7 +146,7 @@ def _program(model: Any, height: int, width: int) -> tuple[Any, list[Any]]:
     def forward(image: Any, *leaves: Any) -> Any:
         return model.apply(jax.tree.unflatten(tree, leaves), image, train=False)["logits"]
 
-    closed = jax.make_jaxpr(forward)(image, *leaves)
+    closed = jax.make_jaxpr(using("xla")(forward))(image, *leaves)
     return closed.jaxpr, closed.consts
 
 

@@ -4,7 +4,6 @@
 runs there.
 """
 
-import contextlib
 import importlib
 import importlib.util
 import json
@@ -12,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from jaxseg.export import folder
 from jaxseg.export.folder import Card, card_text
 from jaxseg.export.stablehlo import forward_of
 from jaxseg.files import atomic
+from jaxseg.ops.backend import using
 
 ENVIRONMENT = ".venv-onnx"
 """Where ``make onnx-env`` puts it; the variable ``JAXSEG_ONNX_PYTHON`` names another interpreter."""
@@ -90,9 +89,8 @@ def translate(source: Path, path: Path, size: tuple[int, int]) -> float:
     for batch in ("B", 1):  # some operations are translated for a batch of known size only
         shape = export.symbolic_shape(f"{batch}, {size[0]}, {size[1]}, 3")
         try:
-            with plain_forms():
-                given = [jax.ShapeDtypeStruct(shape, np.uint8)]
-                made = jax2onnx.to_onnx(probability, given, model_name=card.name)
+            given = [jax.ShapeDtypeStruct(shape, np.uint8)]
+            made = jax2onnx.to_onnx(using("xla")(probability), given, model_name=card.name)
             break
         except Exception:
             if batch == 1:
@@ -104,24 +102,6 @@ def translate(source: Path, path: Path, size: tuple[int, int]) -> float:
     session = onnxruntime.InferenceSession(str(path))
     found = session.run(None, {session.get_inputs()[0].name: image[:rows]})[0]
     return float(np.abs(found - wanted[:rows]).max())
-
-
-@contextlib.contextmanager
-def plain_forms() -> Iterator[None]:
-    """Trace operations in the form that every platform has, not in the one that is fast on this."""
-    choose = jax.lax.platform_dependent
-
-    def plain(*operands: Any, default: Any, **forms: Any) -> Any:
-        del forms
-        return default(*operands)
-
-    jax.lax.platform_dependent = plain
-    jax.clear_caches()  # of what was traced in the other form
-    try:
-        yield
-    finally:
-        jax.lax.platform_dependent = choose
-        jax.clear_caches()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxseg.losses.cross_entropy import labelled
 from jaxseg.losses.dice import has_label, mean_over_present
+from jaxseg.ops.backend import choose
 
 STEPS = 32768
 """Number of bins for errors in the CPU form."""
@@ -31,7 +32,7 @@ def lovasz_slope(errors: Float[Array, "b n"], truth: Bool[Array, "b n"]) -> Floa
       Berman et al. 2018, arXiv:1705.08790, alg. 1.
     """
     fixed = jax.lax.stop_gradient(errors).astype(jnp.float32)
-    return jax.lax.platform_dependent(fixed, truth, cpu=_slope_by_counting, default=_slope_by_sorting)
+    return choose(fixed, truth, cpu=_slope_by_counting, default=_slope_by_sorting)
 
 
 def _slope_by_sorting(errors: Array, truth: Array) -> Array:

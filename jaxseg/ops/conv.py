@@ -11,11 +11,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float, Int
 
 from jaxseg.errors import BadInput
 from jaxseg.ops import xla
+from jaxseg.ops.backend import choose, current
 from jaxseg.ops.cpu import convolution, transposed
 from jaxseg.ops.window import ConvGeometry, Extent, Padding, Pads, Size, effective_kernel_size, explicit_pads, pair
 
@@ -52,7 +53,7 @@ def conv(
     for size, span, sides in zip(x.shape[1:3], effective_kernel_size(window, dilation), pads, strict=True):
         if size + sum(sides) < span:
             raise BadInput(f"a window that reaches {span} pixels does not fit {size} pixels padded by {sides}")
-    return _compiled_conv(x, kernel, ConvGeometry(stride, pads, dilation, groups))
+    return _compiled_conv(x, kernel, ConvGeometry(stride, pads, dilation, groups), current())
 
 
 def conv_transpose(
@@ -94,61 +95,71 @@ def conv_transpose(
         size.append((n - 1) * s + span - sum(sides) + e)
         if size[-1] < 1:
             raise BadInput(f"padding {sides} leaves nothing of {(n - 1) * s + span} rows or columns")
-    return _compiled_conv_transpose(x, kernel, (size[0], size[1]), ConvGeometry(stride, pads, dilation, groups))
+    geometry = ConvGeometry(stride, pads, dilation, groups)
+    return _compiled_conv_transpose(x, kernel, (size[0], size[1]), geometry, current())
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(x: Array, kernel: Array, geometry: ConvGeometry) -> Array:
-    forms = {"cpu": partial(convolution.conv, geometry=geometry), "default": partial(xla.xla_conv, geometry=geometry)}
-    return lax.platform_dependent(x, kernel, **forms)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Array, kernel: Array, geometry: ConvGeometry, backend: str) -> Array:
+    return choose(
+        x,
+        kernel,
+        cpu=partial(convolution.conv, geometry=geometry),
+        default=partial(xla.xla_conv, geometry=geometry),
+        backend=backend,
+    )
 
 
-def _conv_forward(x: Array, kernel: Array, geometry: ConvGeometry) -> tuple[Array, tuple[Array, Array]]:
-    return _conv(x, kernel, geometry), (x, kernel)
+def _conv_forward(x: Array, kernel: Array, geometry: ConvGeometry, backend: str) -> tuple[Array, tuple[Array, Array]]:
+    return _conv(x, kernel, geometry, backend), (x, kernel)
 
 
-def _conv_backward(geometry: ConvGeometry, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+def _conv_backward(geometry: ConvGeometry, backend: str, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = kept
-    dx = lax.platform_dependent(
+    dx = choose(
         dy,
         kernel,
         cpu=partial(convolution.conv_input_gradient, x_shape=x.shape, geometry=geometry),
         default=partial(xla.xla_conv_input_gradient, x_shape=x.shape, geometry=geometry),
+        backend=backend,
     )
-    return dx, _kernel_gradient(x, dy, kernel.shape, geometry)
+    return dx, _kernel_gradient(x, dy, kernel.shape, geometry, backend)
 
 
-def _kernel_gradient(x: Array, dy: Array, kernel_shape: xla.Shape, geometry: ConvGeometry) -> Array:
-    return lax.platform_dependent(
+def _kernel_gradient(x: Array, dy: Array, kernel_shape: xla.Shape, geometry: ConvGeometry, backend: str) -> Array:
+    return choose(
         x,
         dy,
         cpu=partial(convolution.conv_kernel_gradient, kernel_shape=kernel_shape, geometry=geometry),
         default=partial(xla.xla_conv_kernel_gradient, kernel_shape=kernel_shape, geometry=geometry),
+        backend=backend,
     )
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
 # Compiled as one, so that eager calls do not run tap by tap and equal layers are traced once.
-_compiled_conv = jax.jit(_conv, static_argnums=(2,))
+_compiled_conv = jax.jit(_conv, static_argnums=(2, 3))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv_transpose(x: Array, kernel: Array, size: Extent, geometry: ConvGeometry) -> Array:
-    forms = {
-        "cpu": partial(transposed.conv_transpose, size=size, geometry=geometry),
-        "default": partial(xla.xla_conv_transpose, size=size, geometry=geometry),
-    }
-    return lax.platform_dependent(x, kernel, **forms)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv_transpose(x: Array, kernel: Array, size: Extent, geometry: ConvGeometry, backend: str) -> Array:
+    return choose(
+        x,
+        kernel,
+        cpu=partial(transposed.conv_transpose, size=size, geometry=geometry),
+        default=partial(xla.xla_conv_transpose, size=size, geometry=geometry),
+        backend=backend,
+    )
 
 
 def _transpose_forward(
-    x: Array, kernel: Array, size: Extent, geometry: ConvGeometry
+    x: Array, kernel: Array, size: Extent, geometry: ConvGeometry, backend: str
 ) -> tuple[Array, tuple[Array, Array]]:
-    return _conv_transpose(x, kernel, size, geometry), (x, kernel)
+    return _conv_transpose(x, kernel, size, geometry, backend), (x, kernel)
 
 
 def _transpose_backward(
-    size: Extent, geometry: ConvGeometry, kept: tuple[Array, Array], dy: Array
+    size: Extent, geometry: ConvGeometry, backend: str, kept: tuple[Array, Array], dy: Array
 ) -> tuple[Array, Array]:
     # The gradient of a transposed convolution is the strided convolution that it transposes, whose own kernel
     # gradient is the kernel's. XLA's transposes of the zero-stuffed call are up to 100 times slower on CPU.
@@ -160,11 +171,12 @@ def _transpose_backward(
     ]
     strided = geometry._replace(pads=(ends[0], ends[1]))
     swapped = kernel.swapaxes(2, 3)
-    return _conv(dy, swapped, strided), _kernel_gradient(dy, x, swapped.shape, strided).swapaxes(2, 3)
+    dkernel = _kernel_gradient(dy, x, swapped.shape, strided, backend)
+    return _conv(dy, swapped, strided, backend), dkernel.swapaxes(2, 3)
 
 
 _conv_transpose.defvjp(_transpose_forward, _transpose_backward)
-_compiled_conv_transpose = jax.jit(_conv_transpose, static_argnums=(2, 3))
+_compiled_conv_transpose = jax.jit(_conv_transpose, static_argnums=(2, 3, 4))
 
 
 def bilinear_kernel(size: int, channels: int, *, grouped: bool = False) -> Float[Array, "size size i o"]:

@@ -22,7 +22,7 @@ BELOW: dict[str, set[str]] = {
     "recipe": {"types", "override"},
     "forward": {"tasks.protocol"},
     "train": {"types", "files", "forward", "recipe", "override", "tasks.protocol", "viz"},
-    "export": {"types", "files", "forward", "weights", "recipe", "registry", "tasks.protocol"},
+    "export": {"types", "files", "forward", "ops.backend", "weights", "recipe", "registry", "tasks.protocol"},
 }
 """What each package may import, and ``errors``; the command line, recipes and the package itself may import all."""
 
