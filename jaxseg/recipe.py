@@ -6,7 +6,6 @@ equal, so that every work directory can say what was run in it. A recipe file is
 """
 
 import dataclasses
-import importlib
 import importlib.util
 import json
 import re
@@ -19,13 +18,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from jaxseg.constructors import find_constructor, public_name
 from jaxseg.errors import BadInput, suggest
 from jaxseg.override import brief, fields, one_line, override, override_text
 
 __all__ = [
+    "FORMAT",
     "Recipe",
     "Stage",
     "WeightSource",
+    "check_format",
     "dump",
     "find_file",
     "load",
@@ -127,24 +129,34 @@ def _at_least(name: str, value: int, least: int) -> None:
         raise BadInput(f"{name} is {value}, but must be at least {least}")
 
 
-def dump(value: Any) -> Any:
-    """A recipe, or any part of one, as what ``json`` writes; ``load`` gives an equal value back.
+FORMAT = 2
+"""Version of the JSON form. Version 1 (jaxseg 0.1) named classes by their modules; it is no longer read."""
 
-    Dataclasses and linen modules become ``{"type": "module:Class", "fields": {...}}``, functions
-    ``{"function": "module:name"}``, dtypes ``{"dtype": "bfloat16"}``, tuples lists.
+
+def dump(value: Any) -> Any:
+    """Return a recipe, or any part of one, in the form that ``json`` writes; ``load`` gives an equal value back.
+
+    Dataclasses and linen modules become ``{"type": "SGD", "fields": {...}}`` with their public name
+    (:mod:`jaxseg.constructors`), a user's own ``{"type": "module:Class", ...}``, a user's functions ``{"function":
+    "module:name"}``, dtypes ``{"dtype": "bfloat16"}``, tuples lists. A whole recipe also has ``"format": 2``.
 
     Raises:
-      BadInput: something inside is none of these (an array, say, or a lambda).
+      BadInput: something inside has no such form (an array, say, or a lambda).
+
+    >>> from jaxseg.losses import Dice
+    >>> dump(Dice(0.5))["type"]
+    'Dice'
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):
         return [dump(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
+        form = {
             "type": _address(type(value)),
             "fields": {f.name: dump(getattr(value, f.name)) for f in fields(value)},
         }
+        return {"format": FORMAT, **form} if isinstance(value, Recipe) else form
     if isinstance(value, np.generic):
         return value.item()
     dtype = _dtype_name(value)
@@ -156,12 +168,13 @@ def dump(value: Any) -> Any:
 
 
 def load(form: Any) -> Any:
-    """The value that ``dump`` wrote.
+    """Return the value that ``dump`` wrote.
 
-    Only what jaxseg and modules already imported offer is built, and nothing of Python's own library.
+    Only classes with a public name and those of modules that are already imported are built, and nothing of Python's
+    own library.
 
     Raises:
-      BadInput: the form is none of ``dump``'s, or names a class or field that does not exist.
+      BadInput: the form is none of ``dump``'s, is of another version, or names a class or field that does not exist.
     """
     if isinstance(form, list):
         return tuple(load(item) for item in form)
@@ -173,9 +186,11 @@ def load(form: Any) -> Any:
         return getattr(jnp, form["dtype"])
     if form.keys() == {"function"}:
         return _find(form["function"])
-    if form.keys() != {"type", "fields"}:
+    if form.keys() - {"format"} != {"type", "fields"}:
         raise BadInput(f"not a recipe: an object with the keys {', '.join(sorted(map(str, form)))}")
     kind = _find(form["type"])
+    if "format" in form or kind is Recipe:
+        check_format(form, "the recipe")
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise BadInput(f"not a recipe: {form['type']} is no dataclass")
     known = [f.name for f in fields(kind)]
@@ -188,6 +203,26 @@ def load(form: Any) -> Any:
         raise BadInput(f"{form['type']} cannot be built: {one_line(error)}") from error
 
 
+def check_format(form: Any, what: str) -> None:
+    """Refuse a saved form of another version than :data:`FORMAT`.
+
+    Args:
+      form: the top of a recipe, a card or a checkpoint's notes, as JSON holds it.
+      what: names it in the message.
+
+    Raises:
+      BadInput: its ``"format"`` is another or, as jaxseg 0.1 wrote it, absent.
+    """
+    found = form.get("format", 1) if isinstance(form, Mapping) else 1
+    if found != FORMAT:
+        version = f"a newer jaxseg (format {found})" if _is_newer(found) else f"jaxseg 0.1 (format {found!r})"
+        raise BadInput(f"{what} was saved by {version}; this version of jaxseg reads format {FORMAT}")
+
+
+def _is_newer(found: Any) -> bool:
+    return type(found) is int and found > FORMAT
+
+
 def _dtype_name(value: Any) -> str | None:
     """ "bfloat16" for ``jnp.bfloat16``, ``np.dtype("bfloat16")`` and the like; None for anything else."""
     if isinstance(value, np.dtype):
@@ -197,10 +232,16 @@ def _dtype_name(value: Any) -> str | None:
 
 
 def _address(value: Any) -> str:
+    """The public name of a class of jaxseg's, or ``module:name`` of anything else."""
+    name = public_name(value) if isinstance(value, type) else None
+    if name is not None:
+        return name
     address = f"{value.__module__}:{value.__qualname__}"
     module = sys.modules.get(value.__module__)
     if "<" in value.__qualname__ or module is None or _attribute(module, value.__qualname__) is not value:
         raise BadInput(f"a recipe cannot hold {address}: only what a module offers by name can be loaded back")
+    if value.__module__.split(".")[0] == "jaxseg":
+        raise BadInput(f"a recipe cannot hold {address}: it has no public name (jaxseg.constructors)")
     return address
 
 
@@ -211,15 +252,19 @@ def _attribute(module: Any, qualname: str) -> Any:
 
 
 def _find(address: str) -> Any:
-    name, _, qualname = address.partition(":")
-    if name.split(".")[0] in sys.stdlib_module_names:
-        raise BadInput(f"the recipe names {address}: nothing of Python's own library belongs into a recipe")
-    module = sys.modules.get(name)
-    if module is None and name.split(".")[0] == "jaxseg":
+    """The class of a public name, or what ``module:name`` stands for."""
+    name, colon, qualname = address.partition(":")
+    if not colon:
         try:
-            module = importlib.import_module(name)
-        except ImportError as error:
-            raise BadInput(f"the recipe names {address}, but this jaxseg has no module {name}") from error
+            return find_constructor(address)
+        except BadInput as error:
+            raise BadInput(f"the recipe names {error}") from error
+    top = name.split(".")[0]
+    if top in sys.stdlib_module_names:
+        raise BadInput(f"the recipe names {address}: nothing of Python's own library belongs into a recipe")
+    if top == "jaxseg":
+        check_format({}, f"{address} in the recipe")
+    module = sys.modules.get(name)
     if module is None:
         raise BadInput(f"the recipe names {address}: import {name} first (only jaxseg's own modules are imported)")
     found = _attribute(module, qualname)
@@ -241,9 +286,11 @@ def load_file(path: str | Path) -> Recipe:
         raise BadInput(f"there is no recipe file {str(path)!r}; {_offer(path.stem)}")
     if path.suffix == ".json":
         try:
-            found = load(json.loads(path.read_text()))
+            form = json.loads(path.read_text())
         except ValueError as error:
-            raise error if isinstance(error, BadInput) else BadInput(f"{path} is not JSON: {error}") from error
+            raise BadInput(f"{path} is not JSON: {error}") from error
+        check_format(form, str(path))
+        found = load(form)
     elif path.suffix == ".py":
         found = _run_file(path)
     else:

@@ -15,10 +15,8 @@ import numpy as np
 from flax import traverse_util
 
 from jaxseg.errors import BadInput
-from jaxseg.recipe import dump, load
+from jaxseg.recipe import FORMAT, check_format, dump, load
 from jaxseg.weights import readers
-
-FORMAT = "jaxseg model 1"
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 
@@ -74,8 +72,10 @@ def card_from_text(text: str, *, where: str) -> Card:
     """
     try:
         form = json.loads(text)
-        if form.pop("format") != FORMAT:
-            raise BadInput(f"{where} is a card of another version of jaxseg; this one reads {FORMAT!r}")
+        if not isinstance(form, dict):
+            raise TypeError("not an object")
+        check_format(form, where)
+        del form["format"]
         form |= {"model": load(form["model"]), "task": load(form["task"]), "classes": tuple(form["classes"])}
         return Card(**{**form, "palette": tuple(tuple(color) for color in form["palette"])})
     except BadInput:

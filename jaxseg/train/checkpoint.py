@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.errors import BadInput, FailedRun
+from jaxseg.recipe import FORMAT, check_format
 from jaxseg.train.optim import path_of
 
 # Orbax tells each failure twice: as an exception, which becomes one line here, and as a traceback in absl's log.
@@ -61,7 +62,8 @@ class Checkpoints:
           FailedRun: this or the save before it could not be written; what was kept before is intact.
         """
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(by_path(state)), notes=ocp.args.JsonSave({**notes, "step": step})
+            state=ocp.args.StandardSave(by_path(state)),
+            notes=ocp.args.JsonSave({"format": FORMAT, **notes, "step": step}),
         )
         with _one_line(self.folder):
             self._manager.wait_until_finished()
@@ -113,13 +115,21 @@ def read(folder: Path, step: int | None = None) -> Saved:
             target = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), dict(stored.tree))
             state = checkpointer.restore(place / "state", target)
         return Saved(found, state, read_notes(folder, found))
+    except BadInput:
+        raise
     except Exception as error:
         raise BadInput(f"checkpoint {place} cannot be read ({_first_line(error)}); remove that folder") from error
 
 
 def read_notes(folder: Path, step: int) -> dict[str, Any]:
-    """What was noted beside the state of a checkpoint."""
-    return json.loads((Path(folder) / str(step) / "notes" / "metadata").read_text())
+    """Return what was noted beside the state of a checkpoint.
+
+    Raises:
+      BadInput: another version of jaxseg wrote it.
+    """
+    notes = json.loads((Path(folder) / str(step) / "notes" / "metadata").read_text())
+    check_format(notes, f"checkpoint {Path(folder) / str(step)}")
+    return notes
 
 
 def fit_into(state: Any, saved: Saved, *, what: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jaxseg.errors import BadInput, FailedRun
-from jaxseg.recipe import dump, load
+from jaxseg.recipe import check_format, dump, load
 from jaxseg.train import checkpoint
 from jaxseg.train.log import Console, replace_text
 
@@ -28,6 +28,7 @@ def claim(workdir: Path, recipe: Any) -> None:
             old = json.loads(path.read_text())
         except ValueError as error:
             raise BadInput(f"{path} is damaged ({error}); choose another work directory") from error
+        check_format(old, str(path))
         with contextlib.suppress(BadInput):  # a field that came into being since has its default value there
             old = json.loads(json.dumps(dump(load(old))))
         for where, there, here in differences(old, json.loads(json.dumps(form))):

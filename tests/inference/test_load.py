@@ -71,9 +71,9 @@ def test_a_recipe_takes_the_weights(run, tmp_path):
     ("change", "message"),
     [
         (lambda text: text[:-9], "no card of a model"),
-        (lambda text: text.replace("jaxseg model 1", "jaxseg model 9"), "another version"),
-        (lambda text: text.replace("unet:UNet", "unet:UNot"), "does not exist"),
-        (lambda text: text.replace("jaxseg.models.semantic.unet:UNet", "os:system"), "Python's own library"),
+        (lambda text: text.replace('"format": 2', '"format": 9'), "a newer jaxseg"),
+        (lambda text: text.replace('"UNet"', '"UNot"'), "does not exist"),
+        (lambda text: text.replace('"UNet"', '"os:system"'), "Python's own library"),
         (lambda text: text.replace('"width": 2', '"width": 3'), "of another model"),
         (lambda text: "[]", "no card of a model"),
     ],

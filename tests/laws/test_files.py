@@ -7,6 +7,8 @@ from tests.laws.tree import ROOT, modules, name_of, tracked
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "tools", "stuff", "base_utils"}
 LONGEST = 450
 MACHINE = re.compile(r"(?<![\w.~$}])/(?:home|root|Users|work|tmp|mnt|opt)/[\w.-]+")
+SAVED = "tests/fixtures/saved/"
+"""What jaxseg itself saved once, byte for byte."""
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".cff", ".json", ".txt", ".cfg", ".sh", ".rst", ""}
 
 
@@ -27,7 +29,7 @@ def test_a_file_holds_one_idea():
 def test_no_machine_paths():
     faults = []
     for path in tracked():
-        if path.suffix in TEXT:
+        if path.suffix in TEXT and not name_of(path).startswith(SAVED):
             found = MACHINE.findall(path.read_text(encoding="utf-8"))
             faults += [f"{name_of(path)} speaks of {place}" for place in found]
     assert not faults, "\n".join(faults)
@@ -35,6 +37,16 @@ def test_no_machine_paths():
 
 def test_data_and_weights_stay_outside():
     heavy = {".npz", ".npy", ".pt", ".pth", ".h5", ".safetensors", ".msgpack", ".tif", ".caffemodel", ".zip", ".gz"}
-    assert not [name_of(path) for path in tracked() if path.suffix in heavy]
+    outside = [path for path in tracked() if not name_of(path).startswith(SAVED)]
+    assert not [name_of(path) for path in outside if path.suffix in heavy]
     large = {name_of(path): path.stat().st_size for path in tracked() if path.stat().st_size > 2**20}
     assert not large, f"over one MiB: {large}"
+
+
+def test_what_is_kept_to_be_loaded_for_good_is_small_and_names_no_machine():
+    kept = [path.read_bytes() for path in tracked() if name_of(path).startswith(SAVED)]
+    assert 5 <= len(kept) <= 20
+    assert sum(map(len, kept)) < 60_000
+    assert not [
+        MACHINE.search(content.decode("latin-1")) for content in kept if MACHINE.search(content.decode("latin-1"))
+    ]
