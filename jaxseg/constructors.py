@@ -45,6 +45,9 @@ def find_constructor(name: str) -> type:
 
     Raises:
       BadInput: there is none, or two share it.
+
+    >>> find_constructor("Poly")(0.1)
+    Poly(value=0.1, power=0.9)
     """
     kinds = _by_name().get(name, ())
     if len(kinds) > 1:
