@@ -47,7 +47,7 @@ def find_constructor(name: str) -> type:
       BadInput: there is none, or two share it.
 
     >>> find_constructor("Poly")(0.1)
-    Poly(value=0.1, power=0.9)
+    Poly(value=0.1, power=0.9, end=0.0)
     """
     kinds = _by_name().get(name, ())
     if len(kinds) > 1:
