@@ -14,7 +14,6 @@ WITHOUT_EXAMPLES = {
     "files",
     "inference",
     "layers",
-    "literals",
     "metrics",
     "models",
     "ops",
