@@ -1,7 +1,7 @@
-"""What a network is, found out without training or weights: size, cost, stride and receptive field.
+"""Analyse a network without weights or training: parameters, FLOPs, stride and receptive field.
 
-Nothing is declared by the models: all of it is read off shapes and the traced program, in its plain form, not in the
-one that is fast on a CPU. Nothing is compiled and nothing computed.
+Models declare none of it: everything is read off shapes and the traced program, in XLA's form
+(:mod:`jaxseg.ops.backend`). Nothing is compiled or computed.
 """
 
 import math
@@ -16,11 +16,19 @@ from jaxseg.errors import BadInput
 from jaxseg.ops.backend import using
 
 LARGEST = 4096
-"""Receptive fields beyond half of so many pixels are not told from the whole image."""
+"""Side of the image for receptive fields; fields beyond half of it count as the whole image."""
 
 
 def fitting_size(model: Any, side: int) -> tuple[int, int]:
-    """Height and width of the smallest square image of at least ``side`` pixels that the model takes."""
+    """Return height and width of the smallest square image of at least ``side`` pixels that the model takes.
+
+    >>> import jaxseg
+    >>> fitting_size(jaxseg.create_model("unet"), 64)
+    (64, 64)
+
+    Raises:
+      BadInput: no size up to ``side + 511`` fits.
+    """
     if not hasattr(model, "valid_size"):
         return side, side
     for size in range(side, side + 512):
@@ -29,38 +37,58 @@ def fitting_size(model: Any, side: int) -> tuple[int, int]:
         except BadInput:
             continue
         return size, size
-    raise BadInput(f"the network takes no image of about {side} pixels")
+    raise BadInput(f"the network takes no square image of {side} to {side + 511} pixels")
 
 
 def parameters(model: Any) -> int:
-    """The number of trained parameters."""
+    """Return the number of trained parameters.
+
+    >>> import jaxseg
+    >>> parameters(jaxseg.create_model("unet", num_classes=2, depth=1, width=2))
+    486
+    """
     shapes = jax.eval_shape(model.init, jax.random.key(0), _image(*fitting_size(model, 64)))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
 def operations(function: Callable[..., Any], *arguments: Any) -> float:
-    """Operations of any function of arrays: convolutions and matrix products only; a multiply-add counts as two.
+    """Count the floating-point operations of convolutions and matrix products; a multiply-add counts as two.
 
-    The arguments may be arrays or their shapes. Loops count as often as they run.
+    Loops count once per iteration.
+
+    >>> operations(lambda a, b: a @ b, jnp.ones((2, 3)), jnp.ones((3, 4)))
+    48.0
+
+    Args:
+      function: any function of arrays.
+      arguments: arrays or their shapes.
     """
     return _operations(jax.make_jaxpr(using("xla")(function))(*arguments).jaxpr)
 
 
 def gflops(model: Any, height: int, width: int) -> float:
-    """Billions of operations for one image, convolutions and matrix products only; a multiply-add counts as two.
+    """Return the operations for one image in billions, counted as by ``operations``.
 
     Transposed convolutions are counted without the zeros between their inputs.
+
+    >>> import jaxseg
+    >>> model = jaxseg.create_model("unet", num_classes=2, depth=1, width=2)
+    >>> gflops(model, 128, 64) == 2 * gflops(model, 64, 64)
+    True
     """
     return _operations(_program(model, height, width)[0]) / 1e9
 
 
-class Reach(NamedTuple):
-    """How a network looks at an image.
+class ReceptiveField(NamedTuple):
+    """Stride, receptive field and offset of a network, along rows.
 
-    ``stride`` is how many pixels apart the cells of the coarsest map lie, and ``offset`` the pixel on which its first
-    cell is centred: negative in a padding, None where every cell sees the whole image. ``field`` is how many rows of
-    the image reach one row of the logits, the farthest over one output stride; None where it is the whole image, or
-    too large to be told from it.
+    ``stride`` is the distance in pixels between cells of the coarsest map, and ``offset`` the pixel on which its first
+    cell is centred: negative inside a padding, None if every cell sees the whole image. ``field`` is the number of rows
+    of the image that reach one row of the logits, the maximum over one output stride; None if it is the whole image, or
+    indistinguishable from it.
+
+    >>> ReceptiveField(stride=32, field=404, offset=12.5).stride
+    32
     """
 
     stride: int
@@ -68,8 +96,13 @@ class Reach(NamedTuple):
     offset: float | None
 
 
-def receptive_field(model: Any) -> Reach:
-    """Stride and offset of the coarsest map, and the receptive field in pixels, of the whole network."""
+def receptive_field(model: Any) -> ReceptiveField:
+    """Return stride and offset of a network's coarsest map, and the receptive field of its logits.
+
+    >>> import jaxseg
+    >>> receptive_field(jaxseg.create_model("unet", depth=1, width=2))
+    ReceptiveField(stride=2, field=18, offset=0.5)
+    """
     height, width = fitting_size(model, LARGEST)[0], fitting_size(model, 64)[1]
     logits, *maps = _trace_rows(model, height, width)
     coarsest = max(rows.stride for rows in maps)
@@ -79,12 +112,12 @@ def receptive_field(model: Any) -> Reach:
     middle = slice(half - stride, half + stride)
     first, last = logits.first[middle], logits.last[middle]
     if first.min() <= 0 or last.max() >= height - 1:
-        return Reach(stride, None, offset)
-    return Reach(stride, int((last - first).max()) + 1, offset)
+        return ReceptiveField(stride, None, offset)
+    return ReceptiveField(stride, int((last - first).max()) + 1, offset)
 
 
 def _offset(rows: "Rows", height: int) -> list[float]:
-    """The centre of a map's first cell, followed back from the middle; empty where that sees the whole image."""
+    """Return the centre of a map's first cell, traced back from the middle; empty if that sees the whole image."""
     i = len(rows.first) // 2
     if len(rows.first) < 2 or rows.first[i] <= 0 or rows.last[i] >= height - 1:
         return []
@@ -94,8 +127,11 @@ def _offset(rows: "Rows", height: int) -> list[float]:
 class Geometry(NamedTuple):
     """Where the cells of a map lie on the image: cell i is centred on pixel ``offset + stride * i``.
 
-    ``field`` is how many pixels one cell sees, the widest over one period; None where it is the whole image, and then
-    the offset is not a number.
+    ``field`` is the number of pixels that one cell sees, the maximum over one period. It is None if that is the whole
+    image, and the offset is then NaN.
+
+    >>> Geometry(field=3, stride=2.0, offset=0.0).field
+    3
     """
 
     field: int | None
@@ -104,10 +140,19 @@ class Geometry(NamedTuple):
 
 
 def geometry(function: Callable[[Any], Any], *, height: int = LARGEST, width: int = 64) -> Geometry:
-    """Field, stride and offset of the map that a function makes of an image ``f32[1 height width 3]``, along its rows.
+    """Return field, stride and offset of the map that a function computes from an image, along rows.
 
-    Two maps are aligned by cropping the finer one at the difference of their offsets over its stride: Caffe's rule for
-    its crops (``coord_map``). Where neighbouring cells see unequally, as behind an upsampling, the offset is a mean.
+    Two maps are aligned by cropping the finer one at the difference of their offsets over its stride, as Caffe's
+    ``coord_map``. If neighbouring cells see unequally, as after an upsampling, the offset is a mean.
+
+    >>> from jaxseg.ops.pool import max_pool
+    >>> geometry(lambda x: max_pool(x, 2))
+    Geometry(field=2, stride=2.0, offset=0.5)
+
+    Args:
+      function: takes an image ``f32[1 height width 3]`` and returns a map.
+      height: of the image.
+      width: of the image.
     """
     closed = jax.make_jaxpr(using("xla")(function))(_image(height, width))
     rows, *on_the_way = _follow(closed.jaxpr, [Rows(1.0, np.arange(height), np.arange(height))], closed.consts)
@@ -127,7 +172,11 @@ def geometry(function: Callable[[Any], Any], *, height: int = LARGEST, width: in
 
 
 def recipes_of(name: str) -> list[str]:
-    """The recipes that come with jaxseg and name the model."""
+    """Return the names of the shipped recipes that use the model.
+
+    >>> "unet_scenes" in recipes_of("unet")
+    True
+    """
     from jaxseg.recipe import shipped
 
     return [recipe for recipe, path in shipped().items() if f"{name}(" in path.read_text(encoding="utf-8")]
@@ -138,7 +187,7 @@ def _image(height: int, width: int) -> jax.ShapeDtypeStruct:
 
 
 def _program(model: Any, height: int, width: int) -> tuple[Any, list[Any]]:
-    """The traced program from image and variables to logits, and its constants."""
+    """Return the traced program from image and variables to logits, and its constants."""
     image = _image(height, width)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     leaves, tree = jax.tree.flatten(variables)
@@ -151,9 +200,9 @@ def _program(model: Any, height: int, width: int) -> tuple[Any, list[Any]]:
 
 
 def _inner(equation: Any) -> Iterator[Any]:
-    """The programs inside an equation; of one written for several platforms, the plain one, which comes last.
+    """Return the programs inside an equation; of branches, the last one.
 
-    What an equation does to pairs of single values, as a scatter that adds, is none of them.
+    The scalar functions of scatters and reductions are none of them.
     """
     if equation.primitive.name.startswith(("scatter", "reduce")):
         return
@@ -192,9 +241,12 @@ def _cost(equation: Any) -> float:
 
 
 class Rows(NamedTuple):
-    """Which rows of the image reach each row of a map: ``first[i]`` to ``last[i]``; none where first exceeds last.
+    """Rows of the image that reach each row of a map: ``first[i]`` to ``last[i]``; none if first exceeds last.
 
-    ``stride`` is how many rows of the image lie between two of the map, ``axis`` where the map's rows are.
+    ``stride`` is the number of image rows between two rows of the map, ``axis`` the axis of the map's rows.
+
+    >>> Rows(1.0, np.arange(4), np.arange(4)).axis
+    1
     """
 
     stride: float
@@ -204,18 +256,18 @@ class Rows(NamedTuple):
 
 
 NOTHING = 1 << 40
-"""The first row of an empty range; its last is -1."""
+"""First row of an empty range; its last is -1."""
 
 
 def _trace_rows(model: Any, height: int, width: int) -> list[Rows]:
-    """The rows that receptive_field the logits, and after them those that receptive_field every map on the way."""
+    """Return the rows that reach the logits, followed by those that reach every map on the way."""
     program, constants = _program(model, height, width)
     image = Rows(1.0, np.arange(height), np.arange(height))
     return _follow(program, [image, *[None] * (len(program.invars) - 1)], constants)
 
 
 def _follow(program: Any, given: list[Rows | None], constants: list[Any]) -> list[Rows]:
-    """``_trace_rows`` for a program whose inputs are given; None where an input does not depend on the image."""
+    """Return ``_trace_rows`` of a program with given inputs; None for an input that does not depend on the image."""
     known = {v: rows for v, rows in zip(program.invars, given, strict=True) if rows is not None}
     values = dict(zip(program.constvars, constants, strict=False))
     seen = []
@@ -238,7 +290,7 @@ def _follow(program: Any, given: list[Rows | None], constants: list[Any]) -> lis
 
 
 def _through(equation: Any, operands: list[Rows | None], values: list[Any]) -> Rows:
-    """The rows that receptive_field an equation's result."""
+    """Return the rows that reach an equation's result."""
     name, p = equation.primitive.name, equation.params
     x = next(rows for rows in operands if rows is not None)
     shape, axis = equation.outvars[0].aval.shape, x.axis
@@ -277,18 +329,18 @@ def _through(equation: Any, operands: list[Rows | None], values: list[Any]) -> R
     seen = [rows for rows in operands if rows is not None]
     places = slice(*INDEX_OPERANDS.get(name.split("-")[0], (0, 0)))
     if name == "sort" or any(rows is not None for rows in operands[places]):
-        # Where the image itself says what goes where, anything may.
+        # Indices computed from the image may move any row anywhere.
         return _stretched(_union([_whole(rows) for rows in seen]), length, 0)._replace(axis=axis)
     doubt = 0 if name in ("reshape", "broadcast_in_dim", "squeeze") else 1
     return _union([_stretched(rows, length, doubt)._replace(axis=axis) for rows in seen])
 
 
 INDEX_OPERANDS = {"gather": (1, 2), "scatter": (1, 2), "dynamic_slice": (1, None), "dynamic_update_slice": (2, None)}
-"""Which operands of an equation say where its values come from or go to."""
+"""Operands of an equation that hold indices."""
 
 
 def _product(equation: Any, operands: list[Rows | None], values: list[Any]) -> Rows:
-    """Through a matrix product: over channels the rows stay; a known matrix over the rows mixes them as it says."""
+    """Return the rows after a matrix product: unchanged over channels, mixed by a known matrix over rows."""
     contracted, batched = equation.params["dimension_numbers"]
     side = 0 if operands[0] is not None else 1
     x = operands[side]
@@ -311,15 +363,15 @@ def _product(equation: Any, operands: list[Rows | None], values: list[Any]) -> R
 
 
 def _window(x: Rows, size: int, stride: int, pads: tuple[int, int], spread: int, dilation: int) -> Rows:
-    """The rows seen through a sliding window; the map is first spread out, then padded or, below 0, cropped."""
+    """Return the rows seen by a sliding window over a map that is dilated, then padded or (below 0) cropped."""
     wide = _nothing((len(x.first) - 1) * spread + 1)
     wide.first[::spread], wide.last[::spread] = x.first, x.last
-    (before, after), receptive_field = pads, (size - 1) * dilation + 1
+    (before, after), span = pads, (size - 1) * dilation + 1
     cut = slice(max(-before, 0), len(wide.first) - max(-after, 0))
     border = [_nothing(max(n, 0)) for n in (before, after)]
     first = np.concatenate([border[0].first, wide.first[cut], border[1].first])
     last = np.concatenate([border[0].last, wide.last[cut], border[1].last])
-    count = (len(first) - receptive_field) // stride + 1
+    count = (len(first) - span) // stride + 1
     taps = [slice(k * dilation, k * dilation + (count - 1) * stride + 1, stride) for k in range(size)]
     return _union([Rows(x.stride * stride / spread, first[tap], last[tap], x.axis) for tap in taps])
 
@@ -329,7 +381,7 @@ def _pair(pads: Any) -> tuple[int, int]:
 
 
 def _stretched(x: Rows, length: int, doubt: int) -> Rows:
-    """The same rows over another number of them; where values are mixed by unknown rules, ``doubt`` rows around."""
+    """Return the rows of a map resized to ``length``; ``doubt`` rows around, if values are mixed by unknown rules."""
     n = len(x.first)
     if n in (length, 1):
         return x._replace(first=np.broadcast_to(x.first, length), last=np.broadcast_to(x.last, length))
@@ -340,7 +392,7 @@ def _stretched(x: Rows, length: int, doubt: int) -> Rows:
 
 
 def _whole(x: Rows) -> Rows:
-    """Every row depends on every row, and none lies anywhere."""
+    """Return the rows if every row depends on every row."""
     return x._replace(stride=0.0, first=x.first.min(keepdims=True), last=x.last.max(keepdims=True))
 
 

@@ -10,19 +10,25 @@ LEVELS = 256
 
 
 def clahe(x: Float[Array, "b h w"], *, tiles: int = 8, clip: float = 2.0) -> Float[Array, "b h w"]:
-    """Grey images whose contrast is made even: each of ``tiles`` x ``tiles`` parts gets its own curve from the clipped
-    histogram of its pixels, and a pixel the bilinear mean of the four curves around it.
+    """Equalise the contrast of grey images tile by tile.
+
+    Each of ``tiles`` x ``tiles`` parts gets a curve from the clipped histogram of its pixels; a pixel is mapped by the
+    bilinear mean of the four nearest curves.
+
+    >>> low_contrast = jnp.tile(jnp.arange(100.0, 116.0), (1, 16, 1))
+    >>> clahe(low_contrast, tiles=2).max() > low_contrast.max()
+    Array(True, dtype=bool)
 
     Args:
-      x: whole numbers from 0 to 255.
-      tiles: parts along each side; the image is mirrored until they divide it.
-      clip: counts above ``clip`` times the mean of a histogram are cut and spread over all of it.
+      x: integers from 0 to 255.
+      tiles: number of parts along each side; the image is mirrored until they divide it.
+      clip: counts above ``clip`` times a histogram's mean are cut and redistributed.
 
     Returns:
-      Whole numbers from 0 to 255.
+      Integers from 0 to 255.
 
     Raises:
-      BadInput: an image too small to be mirrored so far.
+      BadInput: the image is too small to be mirrored that far.
     """
     h, w = x.shape[1:]
     missing = (-h % tiles, -w % tiles) if h % tiles or w % tiles else (0, 0)
@@ -48,7 +54,7 @@ def clahe(x: Float[Array, "b h w"], *, tiles: int = 8, clip: float = 2.0) -> Flo
 
 
 def _curve(pixels: jax.Array, clip: float) -> jax.Array:
-    """The 256 new levels of one tile."""
+    """Return the 256 output levels of one tile."""
     counts = jnp.zeros(LEVELS, jnp.int32).at[pixels].add(1)
     limit = max(int(clip * pixels.size / LEVELS), 1)
     cut = jnp.sum(jnp.maximum(counts - limit, 0))
@@ -61,7 +67,7 @@ def _curve(pixels: jax.Array, clip: float) -> jax.Array:
 
 
 def _around(size: int, tile: int, tiles: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """For each pixel along an axis: the tiles before and behind it, and how near it is to the second, 0 to 1."""
+    """Return, per pixel along an axis, the tiles before and after it and the weight of the second."""
     place = jnp.arange(size, dtype=jnp.float32) * (1 / tile) - 0.5
     first = jnp.floor(place)
     near = place - first

@@ -1,8 +1,8 @@
-"""Convolutions as the zoo uses them: NHWC maps, HWIO kernels, pure functions.
+"""Convolutions and channel rearrangements: NHWC maps, HWIO kernels, pure functions.
 
-``conv`` and ``conv_transpose`` equal one call of ``lax.conv_general_dilated`` each; every float dtype is kept. On a CPU
-they take the forms of ``jaxseg.ops.cpu``, chosen where the code is compiled, not where it is traced. They differentiate
-in reverse mode, any number of times; there is no forward mode (``jax.jvp``).
+``conv`` and ``conv_transpose`` each equal one call of ``lax.conv_general_dilated`` and keep every float dtype. On CPUs
+they are compiled in the forms of ``jaxseg.ops.cpu``; see :mod:`jaxseg.ops.backend`. They support reverse-mode
+differentiation of any order, but not forward mode (``jax.jvp``).
 """
 
 from collections.abc import Callable
@@ -30,21 +30,24 @@ def conv(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Float[Array, "b y x o"]:
-    """Convolution (cross-correlation): ``y[p] = sum_k x[stride p + dilation k - padding] kernel[k]``.
+    """Convolve (cross-correlate): ``y[p] = sum_k x[stride p + dilation k - padding] kernel[k]``.
+
+    >>> conv(jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 16)), stride=2, padding=1).shape
+    (1, 4, 4, 16)
 
     Args:
       x: maps.
       kernel: HWIO; ``i`` is ``c / groups``. ``groups == c`` is the depthwise convolution.
       stride: step between outputs.
-      padding: zeros around the map; "SAME" as XLA means it, which is not torch's padding at stride 2.
+      padding: zeros around the map; "SAME" as in XLA, which differs from torch's padding at stride 2.
       dilation: step between taps.
-      groups: blocks of channels that do not see each other, as torch orders them.
+      groups: number of independent blocks of channels, in torch's order.
 
     Returns:
       Maps of ``(h + padding - dilation (kh - 1) - 1) // stride + 1`` rows.
 
     Raises:
-      BadInput: channels and groups do not fit, or the window is larger than the padded map.
+      BadInput: channels and groups do not match, or the window is larger than the padded map.
     """
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     window = (kernel.shape[0], kernel.shape[1])
@@ -66,22 +69,25 @@ def conv_transpose(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Float[Array, "b y x k"]:
-    """Transposed convolution, the gradient of ``conv``: ``y[stride i + dilation k - padding] += x[i] kernel[k]``.
+    """Convolve transposed, the gradient of ``conv``: ``y[stride i + dilation k - padding] += x[i] kernel[k]``.
+
+    >>> conv_transpose(jnp.ones((1, 4, 4, 16)), jnp.ones((2, 2, 16, 3)), stride=2).shape
+    (1, 8, 8, 3)
 
     Args:
       x: maps.
       kernel: [kh, kw, c_in, c_out / groups]: torch's ConvTranspose2d weight moved from (I, O, kh, kw), not flipped.
-      stride: factor of enlargement.
+      stride: upsampling factor.
       padding: rows and columns cropped from each side; "SAME" gives ``stride`` times the size.
-      output_padding: rows and columns added at the bottom and right, where only the kernel's tail reaches.
+      output_padding: rows and columns added at the bottom and right.
       dilation: step between taps.
-      groups: blocks of channels that do not see each other.
+      groups: number of independent blocks of channels.
 
     Returns:
       Maps of ``(h - 1) stride - 2 padding + dilation (kh - 1) + 1 + output_padding`` rows.
 
     Raises:
-      BadInput: channels and groups do not fit, nothing is left of the map, or the kernel is too small for "SAME".
+      BadInput: channels and groups do not match, the result is empty, or the kernel is too small for "SAME".
     """
     stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
     extra = pair(output_padding, "output_padding", least=0)
@@ -180,18 +186,23 @@ _compiled_conv_transpose = jax.jit(_conv_transpose, static_argnums=(2, 3, 4))
 
 
 def bilinear_kernel(size: int, channels: int, *, grouped: bool = False) -> Float[Array, "size size i o"]:
-    """Kernel of a transposed convolution that upsamples each channel bilinearly.
+    """Return the kernel of a transposed convolution that upsamples each channel bilinearly.
 
     With ``f = (size + 1) // 2`` and centre ``c = f - 1`` (odd size) or ``f - 1/2`` (even), the weight is
-    ``(1 - |i - c| / f) (1 - |j - c| / f)``. The size for a factor ``s`` is ``2 s - s % 2``. Caffe's own filler is half
-    a pixel off for even sizes with odd ``f``; FCN's net surgery (shelhamer/fcn.berkeleyvision.org, surgery.py), which
-    this follows, is not.
+    ``(1 - |i - c| / f) (1 - |j - c| / f)``. Use ``size = 2 s - s % 2`` for a factor ``s``. Caffe's own filler is off by
+    half a pixel for even sizes with odd ``f``; FCN's net surgery, which this follows, is not.
+
+    >>> bilinear_kernel(4, 1)[:, 0, 0, 0].tolist()
+    [0.0625, 0.1875, 0.1875, 0.0625]
 
     Args:
       size: rows and columns.
       channels: channels in and out.
-      grouped: a kernel for ``groups=channels``, [size, size, channels, 1], instead of one with a diagonal,
-        [size, size, channels, channels].
+      grouped: return [size, size, channels, 1] for ``groups=channels``, instead of [size, size, channels, channels]
+        with the weights on the diagonal.
+
+    Reference:
+      surgery.py of shelhamer/fcn.berkeleyvision.org.
     """
     factor = (size + 1) // 2
     centre = factor - 1 if size % 2 else factor - 0.5
@@ -202,10 +213,13 @@ def bilinear_kernel(size: int, channels: int, *, grouped: bool = False) -> Float
 
 
 def caffe_crop(x: Float[Array, "b h w c"], size: Size, offset: Size) -> Float[Array, "b y x c"]:
-    """Caffe's ``Crop``: rows and columns from ``offset`` to ``offset + size``.
+    """Crop rows and columns from ``offset`` to ``offset + size``, as Caffe's ``Crop`` layer.
+
+    >>> caffe_crop(jnp.arange(16.0).reshape(1, 4, 4, 1), 2, 1)[0, :, :, 0].tolist()
+    [[5.0, 6.0], [9.0, 10.0]]
 
     Raises:
-      BadInput: the crop leaves the map.
+      BadInput: the crop exceeds the map.
     """
     (rows, columns), (top, left) = pair(size, "size"), pair(offset, "offset", least=0)
     if top + rows > x.shape[1] or left + columns > x.shape[2]:
@@ -214,12 +228,16 @@ def caffe_crop(x: Float[Array, "b h w c"], size: Size, offset: Size) -> Float[Ar
 
 
 def pixel_shuffle(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b y x k"]:
-    """Sub-pixel rearrangement: channel ``k factor^2 + i factor + j`` becomes pixel (i, j) of each block of channel k.
+    """Rearrange channels into pixels: channel ``k f^2 + i f + j`` becomes pixel (i, j) of the block of channel k.
 
-    The order of torch's ``PixelShuffle`` (Shi et al. 2016, eq. 4).
+    >>> pixel_shuffle(jnp.arange(4.0).reshape(1, 1, 1, 4), 2)[0, :, :, 0].tolist()
+    [[0.0, 1.0], [2.0, 3.0]]
 
     Raises:
-      BadInput: the channels are no multiple of ``factor**2``.
+      BadInput: the channels are not a multiple of ``factor**2``.
+
+    Reference:
+      Shi et al. 2016, arXiv:1609.05158, eq. 4; the order of torch's ``PixelShuffle``.
     """
     b, h, w, c = x.shape
     if factor < 1 or c % factor**2:
@@ -229,10 +247,13 @@ def pixel_shuffle(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b y 
 
 
 def pixel_unshuffle(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b y x k"]:
-    """The inverse of ``pixel_shuffle``, in the order of torch's ``PixelUnshuffle``.
+    """Rearrange blocks of pixels into channels, the inverse of ``pixel_shuffle``.
+
+    >>> pixel_unshuffle(jnp.arange(4.0).reshape(1, 2, 2, 1), 2).ravel().tolist()
+    [0.0, 1.0, 2.0, 3.0]
 
     Raises:
-      BadInput: a side is no multiple of ``factor``.
+      BadInput: a side is not a multiple of ``factor``.
     """
     b, h, w, c = x.shape
     if factor < 1 or h % factor or w % factor:
@@ -242,16 +263,23 @@ def pixel_unshuffle(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b 
 
 
 def icnr(initializer: Callable[..., Array], factor: int) -> Callable[..., Array]:
-    """An initializer for the convolution before ``pixel_shuffle`` that starts free of checkerboards.
+    """Return an initializer for the convolution before ``pixel_shuffle`` that avoids checkerboard artifacts.
 
-    All ``factor**2`` pixels of a block share one kernel (Aitken et al. 2017), so the output is constant within blocks.
+    All ``factor**2`` pixels of a block share one kernel, so the output is constant within blocks.
+
+    >>> kernel = icnr(jax.nn.initializers.lecun_normal(), 2)(jax.random.key(0), (3, 3, 8, 4))
+    >>> bool((kernel[..., :1] == kernel).all())
+    True
 
     Args:
       initializer: ``(key, shape, dtype) -> array`` for the kernel of one pixel.
-      factor: that of the ``pixel_shuffle`` that follows.
+      factor: factor of the ``pixel_shuffle`` that follows.
 
     Returns:
-      ``(key, shape, dtype) -> array`` for HWIO shapes; it raises BadInput if O is no multiple of ``factor**2``.
+      ``(key, shape, dtype) -> array`` for HWIO shapes; raises BadInput unless O is a multiple of ``factor**2``.
+
+    Reference:
+      Aitken et al. 2017, arXiv:1707.02937.
     """
 
     def initialize(key: Array, shape: tuple[int, ...], dtype: jax.typing.DTypeLike = jnp.float32) -> Array:
@@ -266,10 +294,13 @@ def icnr(initializer: Callable[..., Array], factor: int) -> Callable[..., Array]
 def overlap(
     size: Size, window: Size, *, stride: Size, padding: Padding = 0, output_padding: Size = 0
 ) -> Int[np.ndarray, "h w"]:
-    """How many taps of a transposed convolution fall on each output pixel.
+    """Count the taps of a transposed convolution that fall on each output pixel.
 
-    Constant away from the borders exactly when the stride divides the window; otherwise the pattern is the
-    checkerboard (Odena et al. 2016): 1, 2, 4 for a 3x3 window at stride 2.
+    Away from the borders the count is constant if the stride divides the window; otherwise it shows the checkerboard
+    pattern: 1, 2, 4 for a 3x3 window at stride 2.
+
+    >>> overlap(2, 3, stride=2)[:, 0].tolist()
+    [1, 1, 2, 1, 1]
 
     Args:
       size: of the input map.
@@ -277,6 +308,9 @@ def overlap(
       stride: as in ``conv_transpose``.
       padding: as in ``conv_transpose``.
       output_padding: as in ``conv_transpose``.
+
+    Reference:
+      Odena et al. 2016, doi:10.23915/distill.00003.
     """
     size, window, stride = pair(size, "size"), pair(window, "window"), pair(stride, "stride")
     extra = pair(output_padding, "output_padding", least=0)

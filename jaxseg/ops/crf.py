@@ -1,12 +1,11 @@
-"""The fully connected CRF with Gaussian edges, by mean field (Krähenbühl, Koltun 2011, arXiv:1210.5644).
+"""Fully connected CRF with Gaussian edges by mean field (Krähenbühl and Koltun 2011, arXiv:1210.5644).
 
-Every pixel is a neighbour of every other, nearer ones and ones of like colour more so. The conventions are those of
-pydensecrf: unary terms are energies, ``-log p``; kernels are ``exp(-|f_i - f_j|^2 / 2)``; a pixel's own term counts;
-and messages are normalised by the filter's answer to ones. All functions take one image; ``vmap`` them over batches.
+Every pixel is connected to every other, more strongly if near or of similar colour. Conventions follow pydensecrf:
+unary terms are energies, ``-log p``; kernels are ``exp(-|f_i - f_j|^2 / 2)``; a pixel's own term counts; messages are
+normalised by the filter's response to ones. All functions take one image; ``vmap`` them over batches.
 
-A *filter* is a linear map of values on pixels, ``[n k] -> [n k]``. There are three: ``exact_filter`` for any features,
-in blocks; ``grid_filter``, exact too, for features that are the pixels' places; and ``lattice_filter``, approximate, in
-time proportional to the pixels.
+A *filter* is a linear map of values on pixels, ``[n k] -> [n k]``: ``exact_filter`` for any features, in blocks;
+``grid_filter``, exact too, for pixel positions; ``lattice_filter``, approximate, in time linear in the pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,14 +26,17 @@ Compatibility = float | Array
 
 @dataclass(frozen=True)
 class DenseCRF:
-    """A CRF with a spatial and a bilateral kernel, called on probabilities: pydensecrf's, with its README's settings.
+    """Dense CRF with a spatial and a bilateral kernel, with the settings of pydensecrf's README.
+
+    >>> jax.eval_shape(DenseCRF(), jnp.full((4, 4, 2), 0.5), jnp.zeros((4, 4, 3), jnp.uint8)).shape
+    (4, 4, 2)
 
     Attributes:
-      spatial_weight: how strongly neighbours want the same label.
-      spatial_deviation: of the spatial kernel, pixels.
-      bilateral_weight: likewise, neighbours of the same colour.
-      bilateral_deviation: of the bilateral kernel in space, pixels.
-      color_deviation: and in each colour, of 256 levels.
+      spatial_weight: strength of the spatial kernel.
+      spatial_deviation: of the spatial kernel, in pixels.
+      bilateral_weight: strength of the bilateral kernel.
+      bilateral_deviation: of the bilateral kernel in space, in pixels.
+      color_deviation: of the bilateral kernel in each colour, of 256 levels.
       iterations: of mean-field inference.
       normalization: see ``normalized``.
     """
@@ -48,7 +50,7 @@ class DenseCRF:
     normalization: str = "symmetric"
 
     def __call__(self, probability: Float[Array, "h w k"], image: Shaped[Array, "h w 3"]) -> Float[Array, "h w k"]:
-        """Probabilities of the labels given the whole image (raw RGB)."""
+        """Return label probabilities given the whole image (raw RGB)."""
         h, w, k = probability.shape
         spatial = grid_filter(h, w, self.spatial_deviation)
         bilateral = lattice_filter(bilateral_features(image, self.bilateral_deviation, self.color_deviation))
@@ -63,14 +65,18 @@ class DenseCRF:
 def mean_field(
     energy: Float[Array, "n k"], messages: Sequence[tuple[Filter, Compatibility]], *, iterations: int
 ) -> Float[Array, "n k"]:
-    """Marginals after so many parallel updates ``q = softmax(-(energy + sum_m pairwise(filter_m(q))))``.
+    """Return marginals after parallel updates ``q = softmax(-(energy + sum_m pairwise(filter_m(q))))``.
+
+    >>> marginals = mean_field(jnp.array([[0.0, 1.0]]), [(lambda q: q, 3.0)], iterations=0)
+    >>> [round(p, 2) for p in marginals[0].tolist()]
+    [0.73, 0.27]
 
     Args:
       energy: of each label at each pixel, ``-log p``; the first marginals are its softmax.
-      messages: normalised filters with their compatibilities: a number w is the Potts model and rewards agreement by w
-        (pydensecrf's scalars); a vector [k] or a matrix [k k], made symmetric, is multiplied with the filtered
-        marginals and added to the energy, so that *negative* entries reward agreement (pydensecrf's too).
-      iterations: 0 gives the softmax.
+      messages: normalised filters with their compatibilities. A number w is the Potts model and rewards agreement by w
+        (pydensecrf's scalars); a vector [k] or a matrix [k k], symmetrised, multiplies the filtered marginals and is
+        added to the energy, so that *negative* entries reward agreement (as in pydensecrf).
+      iterations: 0 returns the softmax.
     """
 
     def update(marginals: Array, _: None) -> tuple[Array, None]:
@@ -83,10 +89,13 @@ def mean_field(
 
 
 def pairwise(filtered: Float[Array, "n k"], compatibility: Compatibility) -> Float[Array, "n k"]:
-    """The pairwise energy of filtered marginals; see ``mean_field`` for the signs.
+    """Return the pairwise energy of filtered marginals; see ``mean_field`` for the signs.
+
+    >>> pairwise(jnp.array([[0.25, 0.75]]), 2.0).tolist()
+    [[-0.5, -1.5]]
 
     Raises:
-      BadInput: more than two axes.
+      BadInput: the compatibility has more than two axes.
     """
     if isinstance(compatibility, int | float) or compatibility.ndim == 0:
         return -jnp.asarray(compatibility, filtered.dtype) * filtered
@@ -99,21 +108,29 @@ def pairwise(filtered: Float[Array, "n k"], compatibility: Compatibility) -> Flo
 
 
 def energy_of(probability: Float[Array, "... k"], *, least: float = 1e-5) -> Float[Array, "... k"]:
-    """``-log p``, probabilities clipped at ``least`` from below (pydensecrf's ``unary_from_softmax``)."""
+    """Return ``-log p``, with probabilities clipped below at ``least`` (pydensecrf's ``unary_from_softmax``).
+
+    >>> round(float(energy_of(jnp.zeros(1))[0]), 2)
+    11.51
+    """
     return -jnp.log(jnp.maximum(probability, np.asarray(least, probability.dtype)))
 
 
 def normalized(smooth: Filter, count: int, mode: str = "symmetric", *, dtype: jnp.dtype | type = jnp.float32) -> Filter:
-    """A filter over ``count`` pixels, divided by its answer n to ones.
+    """Divide a filter over ``count`` pixels by its response n to ones.
+
+    >>> mean = normalized(lambda values: values.sum(0, keepdims=True) + 0 * values, 4, "after")
+    >>> mean(jnp.arange(4.0)[:, None]).ravel().tolist()
+    [1.5, 1.5, 1.5, 1.5]
 
     Args:
-      smooth: the filter.
-      count: of pixels.
+      smooth: filter.
+      count: number of pixels.
       mode: "symmetric" (by the square root of n before and after), "before", "after", or "none" (by the mean of n).
       dtype: of the values.
 
     Raises:
-      BadInput: another mode.
+      BadInput: unknown mode.
     """
     if mode not in MODES:
         raise BadInput(f"no normalisation is called {mode!r}{suggest(mode, MODES)}")
@@ -128,23 +145,38 @@ MODES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
     "after": lambda n: (jnp.ones_like(n), 1 / n),
     "none": lambda n: (jnp.ones_like(n), 1 / n.mean(keepdims=True)),
 }
-"""Factors before and after a filter, from its answer to ones."""
+"""Factors before and after a filter, from its response to ones."""
 
 
 def bilateral_features(image: Shaped[Array, "h w 3"], deviation: float, color_deviation: float) -> Float[Array, "n 5"]:
-    """``(x / deviation, y / deviation, r, g, b / color_deviation)`` of every pixel, in reading order."""
+    """Return ``(x / deviation, y / deviation, r, g, b / color_deviation)`` of every pixel, in reading order.
+
+    >>> bilateral_features(jnp.zeros((4, 6, 3), jnp.uint8), 80.0, 13.0).shape
+    (24, 5)
+    """
     color = image.astype(jnp.float32).reshape(-1, 3) / color_deviation
     return jnp.concatenate([spatial_features(image.shape[0], image.shape[1], deviation), color], axis=1)
 
 
 def spatial_features(height: int, width: int, deviation: float) -> Float[Array, "n 2"]:
-    """``(x, y) / deviation`` of every pixel, in reading order."""
+    """Return ``(x, y) / deviation`` of every pixel, in reading order.
+
+    >>> spatial_features(1, 3, 2.0).tolist()
+    [[0.0, 0.0], [0.5, 0.0], [1.0, 0.0]]
+    """
     y, x = np.mgrid[:height, :width]
     return jnp.asarray(np.stack([x.ravel(), y.ravel()], axis=1) / deviation, jnp.float32)
 
 
 def exact_filter(features: Float[Array, "n d"], *, block: int = 256) -> Filter:
-    """``sum_j exp(-|f_i - f_j|^2 / 2) values_j``, ``block`` rows of the kernel at a time, also in the gradient."""
+    """Return the filter ``sum_j exp(-|f_i - f_j|^2 / 2) values_j``, ``block`` rows of the kernel at a time.
+
+    The gradient recomputes the blocks, so memory stays bounded.
+
+    >>> smooth = exact_filter(jnp.array([[0.0], [0.0], [100.0]]))
+    >>> smooth(jnp.array([[1.0], [2.0], [4.0]])).ravel().tolist()
+    [3.0, 3.0, 4.0]
+    """
     n = len(features)
     rows = jnp.pad(features, ((0, -n % block), (0, 0))).reshape(-1, block, features.shape[1])
 
@@ -163,7 +195,12 @@ def exact_filter(features: Float[Array, "n d"], *, block: int = 256) -> Filter:
 
 
 def grid_filter(height: int, width: int, deviation: float) -> Filter:
-    """The exact filter of ``spatial_features``, along columns and then along rows: two small matrix products."""
+    """Return the exact filter of ``spatial_features``, separable: two small matrix products.
+
+    >>> smooth = grid_filter(1, 2, deviation=0.01)
+    >>> smooth(jnp.array([[1.0], [2.0]])).ravel().tolist()
+    [1.0, 2.0]
+    """
 
     def line(length: int) -> np.ndarray:
         at = np.arange(length)
@@ -180,6 +217,12 @@ def grid_filter(height: int, width: int, deviation: float) -> Filter:
 
 
 def lattice_filter(features: Float[Array, "n d"]) -> Filter:
-    """The same sum on the permutohedral lattice, up to a factor that every normalisation takes out."""
+    """Return the filter of ``exact_filter``, approximated on the permutohedral lattice up to a constant factor.
+
+    Every normalisation of ``normalized`` cancels the factor.
+
+    >>> jax.eval_shape(lambda x: lattice_filter(spatial_features(4, 4, 2.0))(x), jnp.ones((16, 3))).shape
+    (16, 3)
+    """
     points = lattice(features)
     return lambda values: blur(points, values)

@@ -1,4 +1,4 @@
-"""Cutting the middle out of maps."""
+"""Crop the centre of maps."""
 
 from jax import Array
 
@@ -6,10 +6,13 @@ from jaxseg.errors import BadInput
 
 
 def centre_crop(x: Array, height: int, width: int) -> Array:
-    """The central ``height`` x ``width`` of an array ``[b h w ...]``; the odd pixel is left over at the bottom right.
+    """Return the central ``height`` x ``width`` of an array ``[b h w ...]``; an odd pixel is cut at the bottom right.
+
+    >>> centre_crop(jnp.arange(4.0).reshape(1, 1, 4), 1, 1).ravel().tolist()
+    [1.0]
 
     Raises:
-      BadInput: the map is smaller than that.
+      BadInput: the map is smaller than the crop.
     """
     top, left = x.shape[1] - height, x.shape[2] - width
     if top < 0 or left < 0:

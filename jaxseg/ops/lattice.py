@@ -1,9 +1,8 @@
-"""Gaussian filtering of scattered points in a few dimensions on the permutohedral lattice (Adams, Baek, Davis 2010).
+"""Gaussian filtering of scattered points on the permutohedral lattice (Adams, Baek and Davis 2010).
 
-Values are spread over the corners of the simplex that a point lies in, blurred along each of the lattice's directions,
-and read back with the same weights: time and memory grow with the number of points, not with its square. All shapes are
-static, since there are as many places for vertices as points have corners; which corners are one is found by sorting
-hashes of their coordinates.
+Values are splatted onto the corners of the simplex around each point, blurred along each lattice direction, and sliced
+back with the same weights: time and memory are linear in the number of points. All shapes are static: the table has as
+many slots for vertices as points have corners; equal corners are found by sorting hashes of their coordinates.
 """
 
 from typing import NamedTuple
@@ -16,10 +15,13 @@ from jaxtyping import Float, Int
 
 
 class Lattice(NamedTuple):
-    """Which vertices each point touches and how they neighbour each other.
+    """Vertices that each point touches, and their neighbours.
 
-    ``vertex`` and ``weight`` are [n d+1], ``above`` and ``below`` [d+1 m+1] for m vertices; m itself is nobody, which
+    ``vertex`` and ``weight`` are [n d+1]; ``above`` and ``below`` are [d+1 m+1] for m vertices; index m is a dummy that
     holds zero.
+
+    >>> jax.eval_shape(lattice, jnp.zeros((3, 2))).vertex.shape
+    (3, 3)
     """
 
     vertex: Int[Array, "n s"]
@@ -29,7 +31,11 @@ class Lattice(NamedTuple):
 
 
 def lattice(features: Float[Array, "n d"]) -> Lattice:
-    """The lattice of points whose Gaussian is ``exp(-|f_i - f_j|^2 / 2)``. It carries no gradient."""
+    """Return the lattice of points for the kernel ``exp(-|f_i - f_j|^2 / 2)``. It carries no gradient.
+
+    >>> jax.jit(lattice)(jnp.zeros((3, 2))).weight.sum(1).tolist()
+    [1.0, 1.0, 1.0]
+    """
     features = lax.stop_gradient(features).astype(jnp.float32)
     n, d = features.shape
     corner, rank, weight = _simplex(features)
@@ -54,9 +60,14 @@ def lattice(features: Float[Array, "n d"]) -> Lattice:
 
 @jax.custom_vjp
 def blur(points: Lattice, values: Float[Array, "n k"]) -> Float[Array, "n k"]:
-    """The filter, up to a factor: ``sum_j exp(-|f_i - f_j|^2 / 2) values_j``, i itself included, approximately.
+    """Return ``sum_j exp(-|f_i - f_j|^2 / 2) values_j``, i included, approximately and up to a constant factor.
 
-    Its gradient to the values is the same filter with the directions in reverse order.
+    The gradient for the values is the same filter with the directions in reverse order.
+
+    >>> two_equal_points = jax.jit(lattice)(jnp.zeros((2, 1)))
+    >>> first, second = jax.jit(blur)(two_equal_points, jnp.array([[1.0], [3.0]])).ravel().tolist()
+    >>> first == second
+    True
     """
     return _blur(points, values, reverse=False)
 
@@ -88,9 +99,7 @@ def _blur(points: Lattice, values: Array, *, reverse: bool) -> Array:
 
 
 def _simplex(features: Array) -> tuple[Array, Array, Array]:
-    """The 0-corner i32[n d+1] of the simplex around each point, the rank of each coordinate's residue, the weights of
-    the d + 1 corners.
-    """
+    """Return each point's 0-corner i32[n d+1], the rank of each coordinate's residue, the weights of the corners."""
     d = features.shape[1]
     # The plane of the lattice in d + 1 coordinates, scaled so that the blur has unit variance.
     scale = (2 / 3) ** 0.5 * (d + 1) / np.sqrt((np.arange(d) + 1.0) * (np.arange(d) + 2.0))
@@ -127,7 +136,7 @@ def _dot(keys: Array, multipliers: Array) -> Hashes:
 
 
 def _number(hashes: Hashes) -> tuple[Array, Hashes]:
-    """The number of each entry's vertex, equal entries sharing one, and the vertices' hashes, sorted and filled up."""
+    """Return each entry's vertex number, equal entries sharing one, and the vertices' hashes, sorted and padded."""
     m = len(hashes[0])
     first, second, order = lax.sort((*hashes, jnp.arange(m, dtype=jnp.int32)), num_keys=2)
     new = jnp.concatenate([jnp.ones(1, bool), (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
@@ -137,7 +146,7 @@ def _number(hashes: Hashes) -> tuple[Array, Hashes]:
 
 
 def _find(table: Hashes, wanted: Hashes) -> Array:
-    """Where each wanted hash stands in the sorted table, or its length; by bisection."""
+    """Return the index of each wanted hash in the sorted table, or the table's length; by bisection."""
     m = len(table[0])
 
     def halve(_: Array, span: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Padding images until a network's strides divide them."""
+"""Pad images and maps to a multiple of the stride."""
 
 import jax.numpy as jnp
 from jax import core
@@ -8,10 +8,17 @@ from jaxseg.ops.window import symbolic, to_multiple
 
 
 def pad_to_multiple(x: Shaped[Array, "b h w c"], multiple: int, *, least: int = 1) -> Shaped[Array, "b _ _ c"]:
-    """The image with its last row and column repeated until both sides are multiples and not below ``least``.
+    """Repeat the last row and column until both sides are multiples of ``multiple`` and at least ``least``.
 
-    Repeated pixels show no edge where the image ends. What comes out of the network is cropped to the image again,
-    ``[:, :h, :w]``.
+    Repeated pixels add no edge at the image's border. Crop the network's output back with ``[:, :h, :w]``.
+
+    >>> pad_to_multiple(jnp.ones((1, 30, 40, 3)), 32).shape
+    (1, 32, 64, 3)
+
+    Args:
+      x: images.
+      multiple: divisor of both sides of the result.
+      least: smallest side of the result.
     """
     missing = [to_multiple(core.max_dim(n, least), multiple) - n for n in x.shape[1:3]]
     if missing == [0, 0]:
@@ -24,6 +31,10 @@ def pad_to_multiple(x: Shaped[Array, "b h w c"], multiple: int, *, least: int = 
 
 
 def zeros_to_multiple(x: Shaped[Array, "b h w c"], multiple: int) -> Shaped[Array, "b _ _ c"]:
-    """The map with rows and columns of zeros at its end until both sides are multiples."""
+    """Append rows and columns of zeros until both sides are multiples of ``multiple``.
+
+    >>> zeros_to_multiple(jnp.ones((1, 2, 3, 1)), 2)[0, :, :, 0].tolist()
+    [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]]
+    """
     missing = [to_multiple(n, multiple) - n for n in x.shape[1:3]]
     return jnp.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))

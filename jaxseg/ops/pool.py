@@ -1,8 +1,8 @@
-"""Pooling and its inverses: NHWC maps, pure functions, torch's and Caffe's geometry.
+"""Pooling and unpooling: NHWC maps, pure functions, with the geometry of torch and Caffe.
 
-Maximum pooling is a running maximum over strided slices. What goes back (its gradient, unpooling) compares the index
-of the winner: against ``lax.reduce_window`` and its select-and-scatter, on 2 CPU cores, the forward pass is 1.2 to 5
-times as fast and the gradient 10 to 100 times, and nothing here depends on the backend.
+Maximum pooling is a running maximum over strided slices; its gradient and unpooling compare the index of the maximum.
+Against ``lax.reduce_window`` and its select-and-scatter, on 2 CPU cores, the forward pass is 1.2 to 5 times as fast and
+the gradient 10 to 100 times, in one form for every platform.
 """
 
 from functools import partial
@@ -26,14 +26,17 @@ def max_pool(
     padding: Padding = 0,
     ceil_mode: bool = False,
 ) -> Float[Array, "b y x c"]:
-    """Largest value of each window; the gradient goes to the first cell that attains it, in reading order.
+    """Return the maximum of each window; the gradient goes to the first cell that attains it, in reading order.
+
+    >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
+    [[5.0, 7.0], [13.0, 15.0]]
 
     Args:
       x: maps.
       window: rows and columns.
       stride: step between windows; the window itself by default.
       padding: cells around the map that never win.
-      ceil_mode: let the last window hang over the end, as Caffe does, instead of leaving the rest out.
+      ceil_mode: let the last window hang over the end, as Caffe does, instead of dropping the rest.
 
     Raises:
       BadInput: no window fits, or a window could lie wholly in the padding.
@@ -50,9 +53,21 @@ def max_pool_with_switches(
     padding: Padding = 0,
     ceil_mode: bool = False,
 ) -> tuple[Float[Array, "b y x c"], Int8[Array, "b y x c"]]:
-    """Largest value of each window and where in the window it was first attained: ``row * columns + column``.
+    """Return the maximum of each window and its index in the window, ``row * columns + column``, of the first attained.
 
-    Args and errors as ``max_pool``; a window may have at most 127 cells.
+    >>> values, switches = max_pool_with_switches(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)
+    >>> switches[0, :, :, 0].tolist()
+    [[3, 3], [3, 3]]
+
+    Args:
+      x: as in ``max_pool``, and so the others.
+      window: at most 127 cells.
+      stride: step between windows.
+      padding: cells around the map.
+      ceil_mode: let the last window hang over the end.
+
+    Raises:
+      BadInput: as ``max_pool``, or the window has more than 127 cells.
     """
     k, s, _, ends = _geometry(x, window, stride, padding, ceil_mode)
     if k[0] * k[1] > 127:
@@ -69,21 +84,28 @@ def max_unpool(
     padding: Padding = 0,
     size: Size | None = None,
 ) -> Float[Array, "b h w c"]:
-    """Each value at the cell of its window that its switch names, zero elsewhere (Zeiler & Fergus 2014, sec. 2.1).
+    """Place each value at the cell of its window given by its switch; all other cells are zero.
 
-    Where overlapping windows name the same pixel their values add, so this is the transpose of reading a map at the
-    switches. (torch keeps one of them, without saying which.)
+    Values at the same pixel, from overlapping windows, add up: the transpose of reading a map at the switches. (torch
+    keeps one of them, unspecified which.)
+
+    >>> values, switches = max_pool_with_switches(jnp.arange(4.0).reshape(1, 2, 2, 1), 2)
+    >>> max_unpool(values, switches, 2)[0, :, :, 0].tolist()
+    [[0.0, 0.0], [0.0, 3.0]]
 
     Args:
-      x: values, one for each window.
-      switches: from ``max_pool_with_switches`` of the same geometry.
+      x: one value per window.
+      switches: from ``max_pool_with_switches`` with the same geometry.
       window: rows and columns.
       stride: step between windows; the window itself by default.
       padding: that of the pooling.
-      size: of the result; by default that of the smallest map which has these windows.
+      size: of the result; by default that of the smallest map that has these windows.
 
     Raises:
-      BadInput: the values and the switches are not alike, or the result would be empty.
+      BadInput: shapes of values and switches differ, or the result is empty.
+
+    Reference:
+      Zeiler and Fergus 2014, arXiv:1311.2901, sec. 2.1.
     """
     k = pair(window, "window")
     s = k if stride is None else pair(stride, "stride")
@@ -96,9 +118,13 @@ def max_unpool(
 
 
 def max_filter(x: Float[Array, "b h w c"], window: Size, *, dilation: Size = 1) -> Float[Array, "b y x c"]:
-    """The largest of ``window`` cells that lie ``dilation`` apart, at every place where they fit: pooling of stride 1.
+    """Return the maximum of ``window`` cells that are ``dilation`` apart, at every position where they fit.
 
-    What a pool becomes when its stride is traded for dilation. The gradient goes to the first cell that attains it.
+    The dense equivalent of a pool whose stride is traded for dilation. The gradient goes to the first cell that attains
+    the maximum.
+
+    >>> max_filter(jnp.arange(5.0).reshape(1, 1, 5, 1), (1, 2), dilation=2).ravel().tolist()
+    [2.0, 3.0, 4.0]
 
     Raises:
       BadInput: the window does not fit.
@@ -123,11 +149,21 @@ def avg_pool(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Float[Array, "b y x c"]:
-    """Mean of each window.
+    """Return the mean of each window.
 
-    Args and errors as ``max_pool``, and:
-      count_include_pad: whether the padding counts in the mean (with zeros). What a window has beyond the padding, in
-        ``ceil_mode``, never counts.
+    >>> avg_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
+    [[2.5, 4.5], [10.5, 12.5]]
+
+    Args:
+      x: as in ``max_pool``, and so the next four.
+      window: rows and columns.
+      stride: step between windows.
+      padding: zeros around the map.
+      ceil_mode: let the last window hang over the end; what lies beyond the padding is never counted.
+      count_include_pad: count the padding in the mean.
+
+    Raises:
+      BadInput: as ``max_pool``.
     """
     k, s, pads, ends = _geometry(x, window, stride, padding, ceil_mode)
     total = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, (1, *k, 1), (1, *s, 1), ((0, 0), *ends, (0, 0)))
@@ -143,7 +179,11 @@ def avg_pool(
 
 
 def adaptive_avg_pool(x: Float[Array, "b h w c"], size: Size) -> Float[Array, "b y x c"]:
-    """Mean over ``size`` windows that cover the map: from ``floor(i h / size)`` to ``ceil((i + 1) h / size)``."""
+    """Return the mean over ``size`` windows that cover the map: ``floor(i h / size)`` to ``ceil((i + 1) h / size)``.
+
+    >>> adaptive_avg_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), (1, 2)).ravel().tolist()
+    [1.0, 3.0]
+    """
     for axis, count in zip((1, 2), pair(size, "size"), strict=True):
         n = x.shape[axis]
         if n % count == 0:
@@ -160,7 +200,11 @@ def adaptive_avg_pool(x: Float[Array, "b h w c"], size: Size) -> Float[Array, "b
 
 
 def adaptive_max_pool(x: Float[Array, "b h w c"], size: Size) -> Float[Array, "b y x c"]:
-    """Largest value over ``size`` windows that cover the map, cut as in ``adaptive_avg_pool``."""
+    """Return the maximum over ``size`` windows that cover the map, with the bounds of ``adaptive_avg_pool``.
+
+    >>> adaptive_max_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), (1, 2)).ravel().tolist()
+    [2.0, 4.0]
+    """
     for axis, count in zip((1, 2), pair(size, "size"), strict=True):
         starts, ends = _adaptive(x.shape[axis], count)
         x = jnp.stack(
@@ -174,14 +218,22 @@ def adaptive_max_pool(x: Float[Array, "b h w c"], size: Size) -> Float[Array, "b
 
 
 def unpool_nearest(x: Float[Array, "b h w c"], factor: Size) -> Float[Array, "b y x c"]:
-    """Each value fills a block of ``factor``."""
+    """Repeat each value over a block of ``factor`` pixels.
+
+    >>> unpool_nearest(jnp.arange(2.0).reshape(1, 1, 2, 1), (1, 2)).ravel().tolist()
+    [0.0, 0.0, 1.0, 1.0]
+    """
     (sh, sw), (b, h, w, c) = pair(factor, "factor"), x.shape
     blocks = jnp.broadcast_to(x[:, :, None, :, None], (b, h, sh, w, sw, c))
     return blocks.reshape(b, h * sh, w * sw, c)
 
 
 def unpool_bed_of_nails(x: Float[Array, "b h w c"], factor: Size) -> Float[Array, "b y x c"]:
-    """Each value at the top left of a block of ``factor``, zero elsewhere."""
+    """Place each value at the top left of a block of ``factor`` pixels, zeros elsewhere.
+
+    >>> unpool_bed_of_nails(jnp.ones((1, 1, 2, 1)), (1, 2)).ravel().tolist()
+    [1.0, 0.0, 1.0, 0.0]
+    """
     sh, sw = pair(factor, "factor")
     gaps = ((0, 0, 0), (0, sh - 1, sh - 1), (0, sw - 1, sw - 1), (0, 0, 0))
     return lax.pad(x, np.zeros((), x.dtype), gaps)
@@ -191,7 +243,7 @@ Pair = tuple[Any, Any]
 
 
 def _slices(x: Array, k: Pair, s: Pair, ends: Pads, fill: float) -> list[Array]:
-    """What every cell of the window sees, in reading order: one strided slice for each."""
+    """Return what each cell of the window sees, in reading order, as one strided slice each."""
     out = [(n + sum(e) - kk) // ss for n, kk, ss, e in zip(x.shape[1:3], k, s, ends, strict=True)]
     x = jnp.pad(x, ((0, 0), *ends, (0, 0)), constant_values=fill)
     return [
@@ -244,7 +296,7 @@ _maximum_and_switches.defvjp(_switches_forward, _switches_backward)
 
 
 def _spread(x: Array, switches: Array, k: Pair, s: Pair, lo: Pair, size: Pair) -> Array:
-    """Each value at the cell of its window that its switch names, on a map of ``size`` cropped by ``lo`` before it."""
+    """Place each value at the cell given by its switch, on a map of ``size`` that is cropped by ``lo`` before it."""
     zero = jnp.zeros((), x.dtype)
     b, h, w, c = x.shape
     if k == s:
@@ -282,7 +334,7 @@ Geometry = tuple[Pair, Pair, Pads, Pads]
 
 
 def _geometry(x: Array, window: Size, stride: Size | None, padding: Padding, ceil_mode: bool) -> Geometry:
-    """Window, stride, the padding asked for, and that padding with what hangs over the end in ceil mode."""
+    """Return window, stride, the given padding, and the padding with the overhang of ceil mode."""
     k = pair(window, "window")
     s = k if stride is None else pair(stride, "stride")
     pads = explicit_pads(padding, (x.shape[1], x.shape[2]), k, s, (1, 1))

@@ -1,4 +1,4 @@
-"""Resizing maps: NHWC, without antialiasing, as torch's ``interpolate`` does it."""
+"""Resize maps: NHWC, without antialiasing, as torch's ``interpolate``."""
 
 from typing import Any
 
@@ -11,7 +11,10 @@ from jaxseg.ops.window import Size, pair, surely_below, symbolic
 
 
 def resize_bilinear(x: Float[Array, "b h w c"], size: Size, *, align_corners: bool = False) -> Float[Array, "b y x c"]:
-    """Bilinear interpolation to ``size``.
+    """Interpolate bilinearly to ``size``.
+
+    >>> resize_bilinear(jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1), (1, 4)).ravel().tolist()
+    [0.0, 0.25, 0.75, 1.0]
 
     Args:
       x: maps.
@@ -40,10 +43,18 @@ def resize_bilinear(x: Float[Array, "b h w c"], size: Size, *, align_corners: bo
 
 
 def resize_anchored(x: Float[Array, "b h w c"], factor: int, size: Size) -> Float[Array, "b y x c"]:
-    """Bilinear enlargement of a map whose cell (i, j) lies on pixel (factor i, factor j), cut to ``size``.
+    """Upsample bilinearly a map whose cell (i, j) lies on pixel (factor i, factor j), and crop to ``size``.
 
-    Where strided layers put their cells without half a pixel's shift: DeepLab's and Yu and Koltun's networks. Pixels
-    beyond the last cell have its value.
+    Strided layers without a half-pixel shift place their cells so (DeepLab, Yu and Koltun). Pixels beyond the last cell
+    take its value.
+
+    >>> resize_anchored(jnp.array([0.0, 2.0]).reshape(1, 1, 2, 1), 2, (1, 4)).ravel().tolist()
+    [0.0, 1.0, 2.0, 2.0]
+
+    Args:
+      x: maps.
+      factor: pixels per cell.
+      size: rows and columns of the result.
     """
     rows, columns = pair(size, "size")
     for axis, count in ((1, rows), (2, columns)):
@@ -56,13 +67,16 @@ def resize_anchored(x: Float[Array, "b h w c"], factor: int, size: Size) -> Floa
 
 
 def resize_nearest(x: Float[Array, "b h w c"], size: Size, *, half_pixel: bool = True) -> Float[Array, "b y x c"]:
-    """The nearest pixel of each sample.
+    """Resize by nearest neighbour.
+
+    >>> resize_nearest(jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1), (1, 3)).ravel().tolist()
+    [0.0, 1.0, 1.0]
 
     Args:
       x: maps.
       size: rows and columns of the result.
       half_pixel: sample at pixel centres, ``floor((i + 1/2) h / y)`` (torch's "nearest-exact"), instead of
-        ``floor(i h / y)`` (torch's "nearest"). They agree for integer factors of enlargement.
+        ``floor(i h / y)`` (torch's "nearest"). The two agree for integer upsampling factors.
     """
     for axis, count in zip((1, 2), pair(size, "size"), strict=True):
         n = x.shape[axis]
@@ -79,10 +93,10 @@ def resize_nearest(x: Float[Array, "b h w c"], size: Size, *, half_pixel: bool =
 
 
 def _enlarge(x: Array, axis: int, factor: int) -> Array:
-    """Bilinear enlargement by a whole factor: one lerp of two neighbouring slices for each place within a pixel.
+    """Upsample bilinearly by an integer factor: one lerp of two neighbouring slices per position within a pixel.
 
     No gather, so no scatter in the gradient. On 2 CPU cores the gradient gains 2 to 9 times over the general form, the
-    forward pass nothing or a little.
+    forward pass little or nothing.
     """
     n = x.shape[axis]
     first, last = lax.slice_in_dim(x, 0, 1, axis=axis), lax.slice_in_dim(x, n - 1, n, axis=axis)
@@ -98,7 +112,7 @@ def _enlarge(x: Array, axis: int, factor: int) -> Array:
 
 
 def _samples(n: Any, count: Any, align_corners: bool) -> tuple[Any, Any, Any]:
-    """Neighbours below and above of each sample, and how far between them it lies: in whole numbers until the end."""
+    """Return each sample's lower and upper neighbour and its fraction between them, in integers until the end."""
     array = jnp if symbolic(n, count) else np
     i = array.arange(count)
     unit = core.max_dim(count - 1, 1) if align_corners else 2 * count

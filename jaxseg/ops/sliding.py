@@ -1,9 +1,9 @@
-"""A classifier of windows at every place of a map: one by one, by shifting and stitching, and what both need.
+"""Evaluate a window classifier densely: window by window, or by shift-and-stitch.
 
 A network of valid layers with total stride ``s`` classifies every ``s``-th window of a larger map at once. The other
 windows follow by running it on the map shifted by 0 .. ``s - 1`` pixels along both axes (shift-and-stitch), or in one
-pass with its strides traded for dilation (Long, Shelhamer, Darrell 2015, section 3.2), where a pool becomes
-``jaxseg.ops.pool.max_filter``. All give the same numbers.
+pass with its strides traded for dilation (Long, Shelhamer and Darrell 2015, arXiv:1411.4038, sec. 3.2), where a pool
+becomes ``jaxseg.ops.pool.max_filter``. All of them give the same numbers.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,19 @@ from jaxseg.ops.window import Size, pair
 def patch_by_patch(
     classify: Callable[[Array], Array], x: Float[Array, "b h w c"], window: Size, *, batch: int = 64
 ) -> Float[Array, "b y x k"]:
-    """The scores of every window of the map, each computed by itself.
+    """Return the scores of every window of the map, each computed by itself.
+
+    >>> patch_by_patch(lambda patch: patch.sum((1, 2)), jnp.ones((1, 4, 5, 1)), 3).shape
+    (1, 2, 3, 1)
 
     Args:
       classify: ``[n rows columns c] -> [n k]``.
       x: maps.
       window: rows and columns of the patches.
-      batch: patches at a time; memory grows with it.
+      batch: patches per call; memory grows with it.
 
     Returns:
-      ``h - rows + 1`` by ``w - columns + 1`` scores; (i, j) belongs to the window whose top left pixel is (i, j).
+      ``h - rows + 1`` by ``w - columns + 1`` scores; (i, j) belongs to the window with top left pixel (i, j).
 
     Raises:
       BadInput: the window does not fit.
@@ -53,12 +56,16 @@ def patch_by_patch(
 def shift_and_stitch(
     net: Callable[[Array], Array], x: Float[Array, "b h w c"], window: Size, stride: int
 ) -> Float[Array, "b y x k"]:
-    """The scores of every window from ``stride**2`` runs of a strided network, interleaved.
+    """Return the scores of every window from ``stride**2`` shifted runs of a strided network, interleaved.
+
+    >>> net = lambda x: x[:, : x.shape[1] - 1 : 2, : x.shape[2] - 1 : 2]  # windows of 2x2 at stride 2
+    >>> shift_and_stitch(net, jnp.arange(9.0).reshape(1, 3, 3, 1), 2, 2)[0, :, :, 0].tolist()
+    [[0.0, 1.0], [3.0, 4.0]]
 
     Args:
       net: valid layers, ``[b h w c] -> [b y x k]`` with ``(h - rows) // stride + 1`` rows of scores.
       x: maps.
-      window: rows and columns that one score sees.
+      window: rows and columns seen by one score.
       stride: pixels between two scores of one run.
 
     Returns:
@@ -86,15 +93,18 @@ def shift_and_stitch(
 
 
 def dense_to_conv(weight: Float[Array, "n o"], size: Size, *, order: str = "hwc") -> Float[Array, "h w i o"]:
-    """A dense layer on a flattened map as the convolution that gives its numbers at every place; the bias stays.
+    """Reshape the weight of a dense layer on a flattened map into the kernel of the equivalent convolution.
+
+    >>> dense_to_conv(jnp.ones((18, 5)), 3).shape
+    (3, 3, 2, 5)
 
     Args:
       weight: inputs by outputs (torch and Caffe store the transpose).
-      size: rows and columns of the map that was flattened.
-      order: in which it was flattened: "hwc" as NHWC arrays are, "chw" as in torch and Caffe.
+      size: rows and columns of the flattened map.
+      order: flattening order: "hwc" as in NHWC arrays, "chw" as in torch and Caffe.
 
     Raises:
-      BadInput: another order, or the inputs do not fill such a map.
+      BadInput: unknown order, or the inputs do not fill such a map.
     """
     rows, columns = pair(size, "size")
     inputs, outputs = weight.shape
@@ -109,10 +119,13 @@ def dense_to_conv(weight: Float[Array, "n o"], size: Size, *, order: str = "hwc"
 
 
 def conv_to_dense(kernel: Float[Array, "h w i o"], *, order: str = "hwc") -> Float[Array, "n o"]:
-    """The inverse of ``dense_to_conv``.
+    """Flatten a convolution's kernel into the weight of a dense layer, the inverse of ``dense_to_conv``.
+
+    >>> conv_to_dense(jnp.ones((3, 3, 2, 5))).shape
+    (18, 5)
 
     Raises:
-      BadInput: another order than "hwc" and "chw".
+      BadInput: ``order`` is neither "hwc" nor "chw".
     """
     if order == "hwc":
         return kernel.reshape(-1, kernel.shape[3])

@@ -1,4 +1,4 @@
-"""How a window slides over a map: sizes, paddings and output sizes, all known before anything runs."""
+"""Geometry of sliding windows: sizes, paddings and output sizes, all static."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -7,10 +7,10 @@ from jax import core, export
 from jaxseg.errors import BadInput
 
 Pads = tuple[tuple[Any, Any], tuple[Any, Any]]
-"""((top, bottom), (left, right)): integers, but symbols where a symbolic map is padded up."""
+"""((top, bottom), (left, right)): integers, or symbols if a symbolic map is padded to a multiple."""
 
 Extent = tuple[Any, Any]
-"""Rows and columns of a map: integers, but symbols while a program is exported for any size."""
+"""Rows and columns of a map: integers, or symbols while a program is exported for any size."""
 
 Size = int | Extent
 """One number for both axes, or (rows, columns)."""
@@ -20,7 +20,15 @@ Padding = int | tuple[int, int] | Pads | Literal["SAME", "VALID"]
 
 
 def pair(size: Size, name: str, *, least: int = 1) -> Extent:
-    """(rows, columns) of a size.
+    """Return (rows, columns) of a size.
+
+    >>> pair(3, "window")
+    (3, 3)
+
+    Args:
+      size: one number for both axes, or (rows, columns).
+      name: of the argument, for the error.
+      least: smallest value allowed.
 
     Raises:
       BadInput: a number is below ``least``.
@@ -34,7 +42,18 @@ def pair(size: Size, name: str, *, least: int = 1) -> Extent:
 def explicit_pads(
     padding: Padding, size: Extent, window: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
 ) -> Pads:
-    """((top, bottom), (left, right)) of a window over a map of ``size``; "SAME" splits as XLA does, more at the end."""
+    """Return a padding as ((top, bottom), (left, right)); "SAME" puts the odd pixel at the end, as XLA does.
+
+    >>> explicit_pads("SAME", (5, 5), (2, 3), (1, 2), (1, 1))
+    ((0, 1), (1, 1))
+
+    Args:
+      padding: numbers, "SAME" or "VALID".
+      size: rows and columns of the map.
+      window: rows and columns.
+      stride: step between windows.
+      dilation: step between taps.
+    """
     if padding == "VALID":
         return (0, 0), (0, 0)
     if padding == "SAME":
@@ -47,13 +66,16 @@ def explicit_pads(
 
 
 def given_pads(padding: Padding) -> Pads:
-    """((top, bottom), (left, right)) of a padding given in numbers.
+    """Return a numeric padding as ((top, bottom), (left, right)).
+
+    >>> given_pads((1, 2))
+    ((1, 1), (2, 2))
 
     Raises:
-      BadInput: it is a name, or negative.
+      BadInput: the padding is a name, or negative.
     """
     if isinstance(padding, str):
-        raise BadInput(f"padding {padding!r} has no meaning here; give numbers")
+        raise BadInput(f"padding {padding!r} is not supported here; give numbers")
     if isinstance(padding, int):
         padding = (padding, padding)
     rows, columns = ((p, p) if isinstance(p, int) else p for p in padding)
@@ -63,25 +85,53 @@ def given_pads(padding: Padding) -> Pads:
 
 
 def to_multiple(n: Any, multiple: int) -> Any:
-    """The least multiple that is not below ``n``; of a symbol, in a form that the factors of ``multiple`` divide."""
+    """Return the smallest multiple not below ``n``; symbolic sizes keep ``multiple`` as a factor.
+
+    >>> to_multiple(33, 32)
+    64
+    """
     return multiple * ((n + multiple - 1) // multiple)
 
 
 def effective_kernel_size(window: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns from a window's first tap to its last, both counted."""
+    """Return the rows and columns that a dilated window spans, first and last tap included.
+
+    >>> effective_kernel_size((3, 3), (2, 12))
+    (5, 25)
+    """
     return dilation[0] * (window[0] - 1) + 1, dilation[1] * (window[1] - 1) + 1
 
 
 def conv_size(size: Any, reach: int, stride: int, pads: Extent) -> Any:
-    """Positions of a window that lie wholly in the padded axis (0 when it does not fit)."""
+    """Return the number of positions of a window inside the padded axis; 0 if it does not fit.
+
+    >>> conv_size(7, 3, 2, (1, 1))
+    4
+
+    Args:
+      size: of the axis.
+      reach: effective kernel size.
+      stride: step between windows.
+      pads: before and after.
+    """
     return core.max_dim((size + sum(pads) - reach) // stride + 1, 0)
 
 
 def pool_size(size: Any, window: int, stride: int, pads: Extent, *, ceil_mode: bool) -> Any:
-    """Positions of a pooling window: rounded down, or up in ``ceil_mode``.
+    """Return the number of positions of a pooling window, rounded down, or up in ``ceil_mode``.
 
-    Rounded up, the last window may hang over the end; it is dropped if it would start wholly in the padding (the rule
-    of Caffe's ``PoolingLayer`` and of torch).
+    In ``ceil_mode`` the last window may hang over the end, but is dropped if it would start in the padding (the rule of
+    Caffe's ``PoolingLayer`` and of torch).
+
+    >>> pool_size(6, 3, 2, (0, 0), ceil_mode=False), pool_size(6, 3, 2, (0, 0), ceil_mode=True)
+    (2, 3)
+
+    Args:
+      size: of the axis.
+      window: cells along it.
+      stride: step between windows.
+      pads: before and after.
+      ceil_mode: round up.
     """
     span = size + sum(pads) - window
     if not ceil_mode:
@@ -91,17 +141,30 @@ def pool_size(size: Any, window: int, stride: int, pads: Extent, *, ceil_mode: b
 
 
 def surely_below(a: Any, b: Any) -> bool:
-    """Whether ``a < b`` for all values of the symbols in them; of numbers, whether ``a < b``."""
+    """Return True if ``a < b`` for all values of the symbols in them.
+
+    >>> surely_below(3, 4)
+    True
+    """
     return bool(core.max_dim(a + 1, b) == b)
 
 
 def symbolic(*sides: Any) -> bool:
-    """Whether any of the sides is a symbol, as while a program is exported for any size."""
+    """Return True if any of the sides is symbolic, as in a program exported for any size.
+
+    >>> from jax import export
+    >>> symbolic(64, *export.symbolic_shape("h, w")), symbolic(64, 96)
+    (True, False)
+    """
     return any(export.is_symbolic_dim(side) for side in sides)
 
 
 class ConvGeometry(NamedTuple):
-    """How a convolution slides: stride, padding (below zero: crops), step between taps, groups of channels."""
+    """Geometry of a convolution: stride, padding (negative: crop), dilation, groups.
+
+    >>> ConvGeometry((1, 1), ((1, 1), (1, 1)), (1, 1), groups=1).groups
+    1
+    """
 
     stride: tuple[int, int]
     pads: Pads

@@ -1,4 +1,4 @@
-"""XLA's own convolutions and their gradients: the form of every platform but the CPU (:mod:`jaxseg.ops.cpu`)."""
+"""XLA's own convolutions and their gradients: the form of every platform but CPUs (:mod:`jaxseg.ops.cpu`)."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from jax import Array, lax
 from jaxseg.ops.window import ConvGeometry, Extent, effective_kernel_size
 
 Shape = tuple[Any, ...]
-"""Integers, but a batch may be symbolic while a program is exported."""
+"""Integers; the batch may be symbolic while a program is exported."""
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def xla_conv(x: Array, kernel: Array, geometry: ConvGeometry) -> Array:
-    """XLA's own convolution."""
+    """Convolve by one call of ``lax.conv_general_dilated``."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -28,19 +28,19 @@ def xla_conv(x: Array, kernel: Array, geometry: ConvGeometry) -> Array:
 
 
 def xla_conv_input_gradient(dy: Array, kernel: Array, x_shape: Shape, geometry: ConvGeometry) -> Array:
-    """XLA's own gradient for the map."""
+    """Return the gradient for the map, by transposition of ``xla_conv``."""
     x = jax.ShapeDtypeStruct(x_shape, dy.dtype)
     return jax.linear_transpose(lambda x: xla_conv(x, kernel, geometry), x)(dy)[0]
 
 
 def xla_conv_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, geometry: ConvGeometry) -> Array:
-    """XLA's own gradient for the kernel."""
+    """Return the gradient for the kernel, by transposition of ``xla_conv``."""
     kernel = jax.ShapeDtypeStruct(kernel_shape, dy.dtype)
     return jax.linear_transpose(lambda kernel: xla_conv(x, kernel, geometry), kernel)(dy)[0]
 
 
 def xla_conv_transpose(x: Array, kernel: Array, size: Extent, geometry: ConvGeometry) -> Array:
-    """XLA's own convolution over the map with zeros between its pixels."""
+    """Convolve transposed: a convolution over the map with zeros between its pixels."""
     kh, kw, c, o = kernel.shape
     groups = geometry.groups
     kernel = kernel[::-1, ::-1].reshape(kh, kw, groups, c // groups, o)

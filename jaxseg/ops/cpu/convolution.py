@@ -1,8 +1,8 @@
-"""Convolutions on a CPU: the formulations that beat XLA's own by 1.2 times or more, and when each is taken.
+"""CPU forms of convolutions that beat XLA's by 1.2 times or more, and the rules that select them.
 
-Nothing here is public: ``jaxseg.ops.conv`` takes these functions where the code runs on a CPU. Each equals the plain
-``lax.conv_general_dilated`` (or its transposes) up to rounding. Gains were measured on 2 cores with AVX-512 against
-that plain call; ``benchmarks/ops.py`` measures them again.
+Internal: ``jaxseg.ops.conv`` calls these functions when it compiles for a CPU. Each equals the plain
+``lax.conv_general_dilated`` (or its transposes) up to rounding. Gains are against that call, on 2 cores with AVX-512;
+``benchmarks/ops.py`` measures them.
 """
 
 import jax
@@ -23,7 +23,7 @@ from jaxseg.ops.xla import Shape, xla_conv
 
 
 def conv(x: Array, kernel: Array, geometry: ConvGeometry) -> Array:
-    """The convolution in the form that suits it."""
+    """Convolve in the form that suits the shapes."""
     if _overhangs(kernel.shape, geometry):
         inner, border = _inner(kernel.shape, geometry)
         y = conv(x, kernel, inner)
@@ -44,7 +44,7 @@ def conv(x: Array, kernel: Array, geometry: ConvGeometry) -> Array:
 
 
 def conv_input_gradient(dy: Array, kernel: Array, x_shape: Shape, geometry: ConvGeometry) -> Array:
-    """Gradient of ``conv`` for its map."""
+    """Return the gradient of ``conv`` for its map."""
     if geometry.groups > 1:
         form = depthwise_input_gradient if is_depthwise(kernel.shape) else _grouped_input_gradient
         return form(dy, kernel, x_shape, geometry)
@@ -64,7 +64,7 @@ def conv_input_gradient(dy: Array, kernel: Array, x_shape: Shape, geometry: Conv
 
 
 def conv_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, geometry: ConvGeometry) -> Array:
-    """Gradient of ``conv`` for its kernel."""
+    """Return the gradient of ``conv`` for its kernel."""
     if _overhangs(kernel_shape, geometry):
         geometry, border = _inner(kernel_shape, geometry)
         dy = lax.pad(dy, np.zeros((), dy.dtype), [(-lo, -hi, 0) for lo, hi, _ in border])
@@ -103,7 +103,7 @@ def _overhangs(kernel_shape: Shape, geometry: ConvGeometry) -> bool:
 
 
 def _inner(kernel_shape: Shape, geometry: ConvGeometry) -> tuple[ConvGeometry, list[tuple[int, int, int]]]:
-    """The geometry whose windows all meet the map, and how many rows and columns of zeros lie around its result."""
+    """Return the geometry whose windows all meet the map, and the rows and columns of zeros around its result."""
     pads, border = [], [(0, 0, 0)]
     for (lo, hi), span in zip(
         geometry.pads, effective_kernel_size((kernel_shape[0], kernel_shape[1]), geometry.dilation), strict=True
@@ -143,7 +143,7 @@ def _pointwise_kernel_gradient(x: Array, dy: Array, geometry: ConvGeometry) -> A
 
 
 def _outer(x: Array, dy: Array) -> Array:
-    """Sum over all pixels of the outer product of two maps' channels."""
+    """Return the sum over all pixels of the outer product of two maps' channels."""
     return lax.dot_general(x.reshape(-1, x.shape[3]), dy.reshape(-1, dy.shape[3]), (((0,), (0,)), ((), ())))
 
 
@@ -152,7 +152,7 @@ def _outer(x: Array, dy: Array) -> Array:
 
 
 def _blocks(channels: int, groups: int) -> int:
-    """Groups to a block: the fewest that give 32 channels in and divide the groups."""
+    """Return the number of groups per block: the fewest with 32 input channels or more that divide the groups."""
     return next(q for q in range(1, groups + 1) if groups % q == 0 and (q * channels >= 32 or q == groups))
 
 
@@ -183,7 +183,7 @@ def _grouped_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, geometry:
 
 
 def _block_kernels(kernel: Array, geometry: ConvGeometry) -> tuple[list[Array], ConvGeometry]:
-    """Block-diagonal dense kernels, and how they geometry."""
+    """Return block-diagonal dense kernels and their geometry."""
     kh, kw, c, o = kernel.shape
     q = _blocks(c, geometry.groups)
     count, each = geometry.groups // q, o // geometry.groups
@@ -209,7 +209,7 @@ def _reaches_little(x_shape: Shape, kernel_shape: Shape, geometry: ConvGeometry)
 
 
 def _met(n: int, k: int, axis: int, geometry: ConvGeometry) -> tuple[list[tuple[int, int]], int]:
-    """Along one axis, for each tap the range of outputs for which it meets the map; and how many outputs there are."""
+    """Return the range of outputs for which each tap along one axis meets the map, and the number of outputs."""
     s, d, (lo, hi) = geometry.stride[axis], geometry.dilation[axis], geometry.pads[axis]
     outputs = (n + lo + hi - d * (k - 1) - 1) // s + 1
     ranges = [(max(-((t * d - lo) // s), 0), min((n - 1 - t * d + lo) // s + 1, outputs)) for t in range(k)]
@@ -329,7 +329,7 @@ def _kernel_gradient_per_tap(x: Array, dy: Array, kernel_shape: Shape, geometry:
 # that is spread over several CPUs as devices is gathered first.
 
 BANDS = 16
-"""How many, over all images of a batch; each image is at least one."""
+"""Number of bands over all images of a batch; at least one per image."""
 
 
 def _spans_many(x_shape: Shape, kernel_shape: Shape, geometry: ConvGeometry) -> bool:

@@ -17,12 +17,12 @@ from jaxseg.ops.xla import Shape
 
 
 def is_depthwise(kernel_shape: Shape) -> bool:
-    """Whether a grouped convolution is one, with a window small enough for the sum."""
+    """Return True if the convolution is depthwise, with a window small enough for a sum over taps."""
     return kernel_shape[2] == 1 and kernel_shape[0] * kernel_shape[1] <= 49
 
 
 def depthwise(x: Array, kernel: Array, geometry: ConvGeometry) -> Array:
-    """The convolution."""
+    """Convolve each channel by itself."""
     taps = each_tap(x.astype(accumulator(x)), kernel.shape, geometry)
     weights = kernel.reshape(-1, 1, 1, 1, x.shape[3], kernel.shape[3] // x.shape[3]).astype(accumulator(x))
     products = [tap[..., None] * weight for tap, weight in zip(taps, weights, strict=True)]
@@ -31,7 +31,7 @@ def depthwise(x: Array, kernel: Array, geometry: ConvGeometry) -> Array:
 
 
 def depthwise_input_gradient(dy: Array, kernel: Array, x_shape: Shape, geometry: ConvGeometry) -> Array:
-    """Its gradient for the map."""
+    """Return the gradient of ``depthwise`` for its map."""
     if dy.shape[3] != x_shape[3]:
         kernels = kernel.reshape(*kernel.shape[:3], x_shape[3], -1)
         dys = dy.reshape(*dy.shape[:3], x_shape[3], -1)
@@ -49,7 +49,7 @@ def depthwise_input_gradient(dy: Array, kernel: Array, x_shape: Shape, geometry:
 
 
 def depthwise_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, geometry: ConvGeometry) -> Array:
-    """Its gradient for the kernel."""
+    """Return the gradient of ``depthwise`` for its kernel."""
     if dy.shape[3] != x.shape[3]:
         dys = dy.reshape(*dy.shape[:3], x.shape[3], -1)
         one = (*kernel_shape[:3], x.shape[3])
@@ -70,7 +70,7 @@ def depthwise_kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, geometry
 
 
 def _sum_pairs(pairs: Iterable[tuple[Array, Array]]) -> Array:
-    """Sum of products, added two by two; XLA makes one loop of it."""
+    """Return the sum of products, added pairwise; XLA fuses it into one loop."""
     sums = [a * b for a, b in pairs]
     while len(sums) > 1:
         sums = [a + b for a, b in zip(sums[::2], sums[1::2], strict=True)]

@@ -1,4 +1,4 @@
-"""What the CPU forms of convolutions share: gradients in the layout that is fast in loops, and the view of each tap."""
+"""Shared by the CPU forms: gradients in a layout that is fast in loops, and the view of each tap."""
 
 import numpy as np
 from jax import Array, lax
@@ -12,7 +12,7 @@ from jaxseg.ops.xla import LAYOUT, Shape
 
 
 def input_gradient(dy: Array, kernel: Array, x_shape: Shape, geometry: ConvGeometry) -> Array:
-    """Gradient for the map without groups: a convolution of stride 1 with the kernel turned by 180 degrees."""
+    """Return the gradient for the map, without groups: a convolution of stride 1 with the kernel rotated."""
     pads = []
     spans = effective_kernel_size((kernel.shape[0], kernel.shape[1]), geometry.dilation)
     for n, m, s, span, (lo, _) in zip(x_shape[1:3], dy.shape[1:3], geometry.stride, spans, geometry.pads, strict=True):
@@ -29,7 +29,7 @@ def input_gradient(dy: Array, kernel: Array, x_shape: Shape, geometry: ConvGeome
 
 
 def kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, geometry: ConvGeometry) -> Array:
-    """Gradient for the kernel without groups: channels take the place of examples, examples that of channels."""
+    """Return the gradient for the kernel, without groups: channels act as examples, examples as channels."""
     unseen, pads = [], []
     spans = effective_kernel_size((kernel_shape[0], kernel_shape[1]), geometry.dilation)
     for n, m, s, span, (lo, _) in zip(x.shape[1:3], dy.shape[1:3], geometry.stride, spans, geometry.pads, strict=True):
@@ -49,13 +49,13 @@ def kernel_gradient(x: Array, dy: Array, kernel_shape: Shape, geometry: ConvGeom
 
 
 def padded(x: Array, geometry: ConvGeometry) -> Array:
-    """The map with the geometry's zeros around it."""
+    """Return the map with the geometry's zeros around it."""
     edges = [(lo, hi, 0) for lo, hi in geometry.pads]
     return lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
 
 
 def each_tap(x: Array, kernel_shape: Shape, geometry: ConvGeometry) -> list[Array]:
-    """What every tap of the kernel sees, in reading order."""
+    """Return what each tap of the kernel sees, in reading order."""
     x = lax.optimization_barrier(padded(x, geometry))  # else what makes x is made again for every tap
     (s, z), (d, e) = geometry.stride, geometry.dilation
     kh, kw = kernel_shape[:2]
@@ -65,5 +65,5 @@ def each_tap(x: Array, kernel_shape: Shape, geometry: ConvGeometry) -> list[Arra
 
 
 def accumulator(x: Array) -> np.dtype:
-    """The dtype to sum in: at least float32."""
+    """Return the dtype to sum in: at least float32."""
     return np.promote_types(x.dtype, np.float32)

@@ -13,7 +13,7 @@ from jaxseg.ops.xla import xla_conv_transpose
 
 
 def conv_transpose(x: Array, kernel: Array, size: Extent, geometry: ConvGeometry) -> Array:
-    """Transposed convolution with a kernel [kh, kw, c_in, c_out / groups] to a map of ``size``; padding crops."""
+    """Convolve transposed with a kernel [kh, kw, c_in, c_out / groups] to a map of ``size``; padding crops."""
     if geometry.dilation != (1, 1):
         return xla_conv_transpose(x, kernel, size, geometry)
     (sh, sw), groups = geometry.stride, geometry.groups

@@ -23,7 +23,7 @@ transposed)."""
 
 
 def suits(x_shape: Shape, kernel_shape: Shape, geometry: ConvGeometry) -> bool:
-    """Whether the products saved are worth the transforms."""
+    """Return True if the saved products outweigh the transforms."""
     kh, kw, c, o = kernel_shape
     if (
         (kh, kw) != (3, 3)
@@ -42,7 +42,7 @@ def suits(x_shape: Shape, kernel_shape: Shape, geometry: ConvGeometry) -> bool:
 
 
 def conv(x: Array, kernel: Array, geometry: ConvGeometry) -> Array:
-    """The convolution."""
+    """Convolve by Winograd's F(2x2, 3x3)."""
     seen, size, tiles = _tiles(x, geometry)
     o = kernel.shape[3]
     products = [
@@ -53,13 +53,13 @@ def conv(x: Array, kernel: Array, geometry: ConvGeometry) -> Array:
 
 
 def input_gradient(dy: Array, kernel: Array, geometry: ConvGeometry) -> Array:
-    """Its gradient for the map: the convolution with the kernel turned around."""
+    """Return the gradient for the map: the convolution with the rotated kernel."""
     ends = [(2 * d - lo, 2 * d - hi) for d, (lo, hi) in zip(geometry.dilation, geometry.pads, strict=True)]
     return conv(dy, kernel[::-1, ::-1].swapaxes(2, 3), geometry._replace(pads=(ends[0], ends[1])))
 
 
 def kernel_gradient(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
-    """Its gradient for the kernel."""
+    """Return the gradient for the kernel."""
     seen, _, tiles = _tiles(x, geometry)
     given = _stacked(_along_both(RESULT.T, _split(dy.astype(accumulator(dy)), tiles)))
     contract = (((1,), (1,)), ((0,), (0,)))
@@ -69,14 +69,15 @@ def kernel_gradient(x: Array, dy: Array, geometry: ConvGeometry) -> Array:
 
 
 def _transformed(kernel: Array) -> Array:
-    """[4, 4, c, o]."""
+    """Return the transformed kernel, [4, 4, c, o]."""
     transform = jnp.asarray(np.kron(KERNEL, KERNEL), accumulator(kernel))
     return (transform @ kernel.astype(transform.dtype).reshape(9, -1)).reshape(4, 4, *kernel.shape[2:])
 
 
 def _tiles(x: Array, geometry: ConvGeometry) -> tuple[list[Array], tuple[int, int], tuple[int, ...]]:
-    """What the sixteen products take of the map, four times [4, tiles, c]; the result's size; how the tiles lie: b,
-    rows, phases of rows, columns, phases of columns."""
+    """Return the operands of the sixteen products, four times [4, tiles, c]; the result's size; and the layout of the
+    tiles: b, rows, phases of rows, columns, phases of columns.
+    """
     x = x.astype(accumulator(x))
     edges, counts, sizes = [], [], []
     for n, (lo, hi), d in zip(x.shape[1:3], geometry.pads, geometry.dilation, strict=True):
@@ -91,12 +92,12 @@ def _tiles(x: Array, geometry: ConvGeometry) -> tuple[list[Array], tuple[int, in
 
 
 def _stacked(parts: list[list[Array]]) -> list[Array]:
-    """[4, tiles, channels] for each row of the grid: four programs to compile instead of sixteen."""
+    """Return [4, tiles, channels] per row of the grid: four programs to compile instead of sixteen."""
     return [jnp.stack([part.reshape(-1, part.shape[-1]) for part in line]) for line in parts]
 
 
 def _split(y: Array, tiles: tuple[int, ...]) -> list[list[Array]]:
-    """The two by two outputs of every tile, beyond the map zero."""
+    """Return the two by two outputs of every tile, zero beyond the map."""
     (b, rows, d, columns, e), o = tiles, y.shape[3]
     edges = ((0, 0, 0), (0, 2 * d * rows - y.shape[1], 0), (0, 2 * e * columns - y.shape[2], 0), (0, 0, 0))
     y = lax.pad(y, np.zeros((), y.dtype), edges).reshape(b, rows, 2, d, columns, 2, e, o)
@@ -104,14 +105,14 @@ def _split(y: Array, tiles: tuple[int, ...]) -> list[list[Array]]:
 
 
 def _joined(parts: list[list[Array]], size: tuple[int, int]) -> Array:
-    """The inverse of ``_split``."""
+    """Join tiles to a map, the inverse of ``_split``."""
     b, rows, d, columns, e, o = parts[0][0].shape
     y = jnp.stack([jnp.stack(line, 4) for line in parts], 2)
     return y.reshape(b, 2 * d * rows, 2 * e * columns, o)[:, : size[0], : size[1]]
 
 
 def _along_both(transform: np.ndarray, parts: list[list[Array]]) -> list[list[Array]]:
-    """A transform of few terms along the rows and the columns of a grid of arrays."""
+    """Apply a transform of few terms along the rows and the columns of a grid of arrays."""
     lines = [[_combined(weights, list(column)) for column in zip(*parts, strict=True)] for weights in transform]
     return [[_combined(weights, line) for weights in transform] for line in lines]
 
