@@ -22,7 +22,7 @@ copyright = author
 release = version = jaxseg.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-included = [f"benchmarks/{page}.md" for page in ("ops", "networks", "parity", "results")]
+included = [f"benchmarks/{page}.md" for page in ("dense_vs_patchwise", "ops", "networks", "parity", "results")]
 exclude_patterns = ["_build", "_generated/*.md", *included]
 html_theme = "furo"
 html_title = f"jaxseg {release}"

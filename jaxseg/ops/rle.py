@@ -27,6 +27,9 @@ UPSAMPLING = 5
 class Rle:
     """A binary mask as the lengths of its runs.
 
+    >>> Rle(2, 2, np.array([1, 3])) == encode([[0, 1], [1, 1]])
+    True
+
     Attributes:
       height: rows of the mask.
       width: columns of the mask.
