@@ -1,0 +1,113 @@
+"""From the decoded boxes and scores of a head to detections in slots: torchvision's post-processing, with a proof.
+
+Of all boxes of all classes only the best few hundred to thousand enter suppression. Whether that changed anything can
+be told afterwards, and is: ``exact``.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, Float, Float32, Int32
+
+from jaxseg.ops.boxes import large_enough
+from jaxseg.ops.nms import nms, top_k
+from jaxseg.errors import BadInput
+
+
+class Detections(NamedTuple):
+    """Slots of detections, best first; free slots are zero.
+
+    Attributes:
+      boxes: of the class that was found.
+      scores: confidence.
+      classes: column of the scores.
+      rows: row of the boxes and scores, to look up what else is known of it.
+      valid: whether the slot is taken.
+      exact: whether no candidate that was left out for want of slots could have been among these.
+    """
+
+    boxes: Float32[Array, "d 4"]
+    scores: Float32[Array, " d"]
+    classes: Int32[Array, " d"]
+    rows: Int32[Array, " d"]
+    valid: Bool[Array, " d"]
+    exact: Bool[Array, ""]
+
+
+def detections(
+    boxes: Float[Array, "p q 4"],
+    scores: Float[Array, "p k"],
+    *,
+    valid: Bool[Array, " p"] | None = None,
+    score_threshold: float = 0.05,
+    min_size: float = 1e-2,
+    nms_threshold: float = 0.5,
+    count: int = 100,
+    slots: int = 2000,
+) -> Detections:
+    """Return the best boxes that stay after thresholds and suppression within each class; one image.
+
+    Args:
+      boxes: decoded and clipped; one for each class, or one for all (``q`` is 1).
+      scores: of the object classes alone, without background.
+      valid: which rows hold a proposal; all by default.
+      score_threshold: scores must be above it.
+      min_size: least width and height, pixels.
+      nms_threshold: IoU above which the worse of two boxes of a class goes.
+      count: slots of the result.
+      slots: candidates that enter suppression, the best ones. Softmax heads on COCO need up to 1000 for 100 detections;
+        sigmoid heads, with their many low scores, up to 4000.
+
+    Raises:
+      BadInput: there are neither one nor ``k`` boxes a row.
+
+    >>> boxes = jnp.array([[[0.0, 0.0, 10.0, 10.0]], [[0.0, 0.0, 10.0, 9.0]], [[20.0, 0.0, 30.0, 10.0]]])
+    >>> found = detections(boxes, jnp.array([[0.8, 0.01], [0.9, 0.6], [0.7, 0.02]]), count=4)
+    >>> found.rows.tolist(), found.classes.tolist(), found.valid.tolist(), bool(found.exact)
+    ([1, 2, 1, 0], [0, 0, 1, 0], [True, True, True, False], True)
+
+    Reference: torchvision, ``RoIHeads.postprocess_detections``.
+    """
+    k, q = scores.shape[1], boxes.shape[1]
+    if q not in (1, k):
+        raise BadInput(f"{q} boxes a row for {k} classes; give one box, or one for each class")
+    return _detections(boxes, scores, valid, score_threshold, min_size, nms_threshold, count, slots)
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5, 6, 7))
+def _detections(
+    boxes: Array,
+    scores: Array,
+    valid: Array | None,
+    score_threshold: float,
+    min_size: float,
+    nms_threshold: float,
+    count: int,
+    slots: int,
+) -> Detections:
+    k, q = scores.shape[1], boxes.shape[1]
+    boxes, scores = lax.stop_gradient(boxes), lax.stop_gradient(scores).astype(jnp.float32)
+    candidate = (scores > score_threshold) & large_enough(boxes, min_size)
+    if valid is not None:
+        candidate = candidate & valid[:, None]
+    best = top_k(scores.reshape(-1), slots, valid=candidate.reshape(-1))
+    rows, classes = best.index // k, best.index % k
+    corners = boxes[rows, classes if q == k else 0]
+    kept = nms(corners, best.value, threshold=nms_threshold, count=count, valid=best.valid, classes=classes)
+    taken, all_in = kept.valid, jnp.sum(candidate) <= slots
+
+    def slot(x: Array) -> Array:
+        x = x[kept.index]
+        return jnp.where(taken.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+
+    return Detections(
+        boxes=slot(corners.astype(jnp.float32)),
+        scores=slot(best.value),
+        classes=slot(classes),
+        rows=slot(rows),
+        valid=taken,
+        exact=all_in | taken[-1],
+    )
