@@ -22,6 +22,9 @@ class Columns(NamedTuple):
     """Corners of boxes and their areas, each an array, of any shapes that broadcast.
 
     Loops compute the areas before they begin: multiplied where they are added, they may be rounded otherwise (FMA).
+
+    >>> float(columns(jnp.array([1.0, 2.0, 3.0, 5.0])).area)
+    6.0
     """
 
     x0: Array

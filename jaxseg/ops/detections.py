@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, Float32, Int32
 
+from jaxseg.errors import BadInput
 from jaxseg.ops.boxes import large_enough
 from jaxseg.ops.nms import nms, top_k
-from jaxseg.errors import BadInput
 
 
 class Detections(NamedTuple):
@@ -27,6 +27,9 @@ class Detections(NamedTuple):
       rows: row of the boxes and scores, to look up what else is known of it.
       valid: whether the slot is taken.
       exact: whether no candidate that was left out for want of slots could have been among these.
+
+    >>> detections(jnp.zeros((5, 1, 4)), jnp.ones((5, 3)), count=2).valid.tolist()
+    [False, False]
     """
 
     boxes: Float32[Array, "d 4"]

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, Float32, Int32
 
-from jaxseg.ops.boxes import Columns, columns, intersection_and_union, pairwise_ioa
 from jaxseg.errors import BadInput
+from jaxseg.ops.boxes import Columns, columns, intersection_and_union, pairwise_ioa
 
 BELOW = -1
 """Index of an anchor whose best overlap is under the low threshold: background."""
@@ -25,7 +25,12 @@ BETWEEN = -2
 
 
 class Match(NamedTuple):
-    """The object of each anchor, or ``BELOW`` or ``BETWEEN``; and the largest overlap with any object (0 if none)."""
+    """The object of each anchor, or ``BELOW`` or ``BETWEEN``; and the largest overlap with any object (0 if none).
+
+    >>> box = jnp.array([[0.0, 0.0, 4.0, 4.0]])
+    >>> match(box, jnp.array([True]), box, high=0.5, low=0.5)
+    Match(index=Array([0], dtype=int32), iou=Array([1.], dtype=float32))
+    """
 
     index: Int32[Array, " a"]
     iou: Float32[Array, " a"]
@@ -128,6 +133,10 @@ class Sample(NamedTuple):
     """Slots of a sample: which anchor, whether it is a positive, and whether the slot is taken at all.
 
     Positives come first, then negatives, then free slots, whose index is 0.
+
+    >>> few = jnp.array([True, False])
+    >>> sample(jax.random.key(0), few, ~few, count=3, fraction=0.5).index.tolist()
+    [0, 1, 0]
     """
 
     index: Int32[Array, " s"]

@@ -17,12 +17,16 @@ from jax import Array, lax
 from jax.custom_batching import custom_vmap
 from jaxtyping import Bool, Float, Float32, Int, Int32, Num
 
-from jaxseg.ops.boxes import Columns, columns, intersection_and_union, iou_of_columns
 from jaxseg.errors import BadInput
+from jaxseg.ops.boxes import Columns, columns, intersection_and_union, iou_of_columns
 
 
 class Kept(NamedTuple):
-    """Slots of what is kept, best first: which box, and whether the slot is taken. Free slots have index 0."""
+    """Slots of what is kept, best first: which box, and whether the slot is taken. Free slots have index 0.
+
+    >>> nms(jnp.eye(4), jnp.arange(4.0), threshold=0.5, count=2)
+    Kept(index=Array([3, 2], dtype=int32), valid=Array([ True,  True], dtype=bool))
+    """
 
     index: Int32[Array, " d"]
     valid: Bool[Array, " d"]
@@ -91,6 +95,9 @@ class Ranked(NamedTuple):
     """The largest values in descending order, where they were, and whether the slot is taken.
 
     Free slots have value ``-inf`` and index 0.
+
+    >>> top_k(jnp.array([3.0, 5.0]), 3).value.tolist()
+    [5.0, 3.0, -inf]
     """
 
     value: Float32[Array, " d"]
@@ -127,7 +134,11 @@ def top_k(scores: Num[Array, " n"], k: int, *, valid: Bool[Array, " n"] | None =
 
 
 class Softened(NamedTuple):
-    """Slots of soft suppression, best first: which box, its lowered score, and whether the slot is taken."""
+    """Slots of soft suppression, best first: which box, its lowered score, and whether the slot is taken.
+
+    >>> soft_nms_gaussian(jnp.eye(4), jnp.arange(4.0), count=4).valid.tolist()
+    [True, True, True, False]
+    """
 
     index: Int32[Array, " d"]
     score: Float32[Array, " d"]

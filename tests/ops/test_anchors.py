@@ -1,6 +1,5 @@
 """Anchors against torchvision's generator, detectron2's arithmetic written out, and the values that papers print."""
 
-import doctest
 import math
 
 import jax
@@ -8,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.ops import anchors as ops
 from jaxseg.errors import BadInput
+from jaxseg.ops import anchors as ops
 from tests.torchvision_cpu import torchvision_or_skip
 
 RATIOS = (0.5, 1.0, 2.0)
@@ -84,7 +83,3 @@ def test_levels_that_do_not_correspond_are_named():
         ops.torchvision_anchors((64, 64), [(2, 2), (1, 1)], [(32,)], [(1.0,), (1.0,)])
     with pytest.raises(BadInput, match="0 of grids"):
         ops.detectron2_anchors([], [], [], [])
-
-
-def test_examples():
-    assert doctest.testmod(ops).failed == 0

@@ -1,6 +1,5 @@
 """Boxes against loops over pairs in NumPy, the authors' formulas, and torchvision."""
 
-import doctest
 import math
 from functools import partial
 
@@ -200,7 +199,3 @@ def test_transformations_of_the_codes(call):
     low = call(a.astype(jnp.bfloat16), b)
     assert low.dtype == jnp.float32
     np.testing.assert_allclose(low, call(a.astype(jnp.bfloat16).astype(jnp.float32), b), rtol=1e-6)
-
-
-def test_examples():
-    assert doctest.testmod(ops).failed == 0

@@ -1,6 +1,5 @@
 """Post-processing against torchvision's steps written out in NumPy, and the flag that tells whether slots sufficed."""
 
-import doctest
 from functools import partial
 
 import jax
@@ -8,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.ops import detections as ops
 from jaxseg.errors import BadInput
+from jaxseg.ops import detections as ops
 from tests.ops.test_nms import greedy
 
 P, K = 40, 6
@@ -89,7 +88,3 @@ def test_transformations():
 def test_mistakes_are_named():
     with pytest.raises(BadInput, match="2 boxes a row for 3 classes"):
         ops.detections(jnp.zeros((5, 2, 4)), jnp.zeros((5, 3)))
-
-
-def test_examples():
-    assert doctest.testmod(ops).failed == 0

@@ -1,6 +1,5 @@
 """Matching against torchvision's rules written out, and sampling against its counts; both forms of the matching."""
 
-import doctest
 from functools import partial
 
 import jax
@@ -8,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.ops import match as ops
 from jaxseg.ops.anchors import torchvision_anchors
-from jaxseg.errors import BadInput
 from tests.torchvision_cpu import torchvision_or_skip
 
 RPN = {"high": 0.7, "low": 0.3, "low_quality": True}
@@ -195,7 +194,3 @@ def test_mistakes_are_named():
         ops.match(objects(), jnp.ones(9, bool), anchors(), high=0.3, low=0.7)
     with pytest.raises(BadInput, match="a sample of 0"):
         ops.sample(jax.random.key(0), jnp.ones(3, bool), jnp.zeros(3, bool), count=0, fraction=0.5)
-
-
-def test_examples():
-    assert doctest.testmod(ops).failed == 0

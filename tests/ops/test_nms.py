@@ -1,6 +1,5 @@
 """Suppression against greedy loops in NumPy, both forms on the same boxes, and torchvision where it loads."""
 
-import doctest
 from functools import partial
 
 import jax
@@ -9,9 +8,9 @@ import jax.test_util
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.ops import boxes as box_ops
 from jaxseg.ops import nms as ops
-from jaxseg.errors import BadInput
 from tests.torchvision_cpu import torchvision_or_skip
 
 FORMS = dict(ops.FORMS)
@@ -252,7 +251,3 @@ def test_transformations_of_soft_suppression(name):
 def test_mistakes_are_named():
     with pytest.raises(BadInput, match="count is 0"):
         ops.nms(jnp.zeros((3, 4)), jnp.zeros(3), threshold=0.5, count=0)
-
-
-def test_examples():
-    assert doctest.testmod(ops).failed == 0
