@@ -13,6 +13,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Float32, Int32
 
 from jaxseg.errors import BadInput
+from jaxseg.ops.backend import current, using
 from jaxseg.ops.boxes import large_enough
 from jaxseg.ops.nms import nms, top_k
 
@@ -77,10 +78,10 @@ def detections(
     k, q = scores.shape[1], boxes.shape[1]
     if q not in (1, k):
         raise BadInput(f"{q} boxes a row for {k} classes; give one box, or one for each class")
-    return _detections(boxes, scores, valid, score_threshold, min_size, nms_threshold, count, slots)
+    return _detections(boxes, scores, valid, score_threshold, min_size, nms_threshold, count, slots, current())
 
 
-@partial(jax.jit, static_argnums=(3, 4, 5, 6, 7))
+@partial(jax.jit, static_argnums=(3, 4, 5, 6, 7, 8))
 def _detections(
     boxes: Array,
     scores: Array,
@@ -90,6 +91,7 @@ def _detections(
     nms_threshold: float,
     count: int,
     slots: int,
+    backend: str,
 ) -> Detections:
     k, q = scores.shape[1], boxes.shape[1]
     boxes, scores = lax.stop_gradient(boxes), lax.stop_gradient(scores).astype(jnp.float32)
@@ -99,7 +101,8 @@ def _detections(
     best = top_k(scores.reshape(-1), slots, valid=candidate.reshape(-1))
     rows, classes = best.index // k, best.index % k
     corners = boxes[rows, classes if q == k else 0]
-    kept = nms(corners, best.value, threshold=nms_threshold, count=count, valid=best.valid, classes=classes)
+    with using(backend):
+        kept = nms(corners, best.value, threshold=nms_threshold, count=count, valid=best.valid, classes=classes)
     taken, all_in = kept.valid, jnp.sum(candidate) <= slots
 
     def slot(x: Array) -> Array:

@@ -5,7 +5,6 @@ compiled. On a CPU a loop over the objects inside chunks of anchors: on 2 cores,
 four times as fast as any matrix and needs 8 MB instead of 370. Elsewhere a matrix for each of a few large chunks.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Float32, Int32
 
 from jaxseg.errors import BadInput
+from jaxseg.ops.backend import choose, current
 from jaxseg.ops.boxes import Columns, columns, intersection_and_union, pairwise_ioa
 
 BELOW = -1
@@ -71,11 +71,11 @@ def match(
     """
     if low > high:
         raise BadInput(f"low is {low} and high {high}; the low threshold is at most the high one")
-    return _match(boxes, valid, anchors, anchor_valid, high, low, low_quality=low_quality, forms=FORMS)
+    return _match(boxes, valid, anchors, anchor_valid, high, low, low_quality=low_quality, backend=current())
 
 
 # Compiled as one, so that eager calls neither run op by op nor compile their loops again.
-@partial(jax.jit, static_argnames=("low_quality", "forms"))
+@partial(jax.jit, static_argnames=("low_quality", "backend"))
 def _match(
     boxes: Array,
     valid: Array,
@@ -85,7 +85,7 @@ def _match(
     low: Array | float,
     *,
     low_quality: bool,
-    forms: "Forms",
+    backend: str,
 ) -> Match:
     boxes, anchors = (lax.stop_gradient(x).astype(jnp.float32) for x in (boxes, anchors))
     valid = valid & jnp.all(boxes[:, 2:] > boxes[:, :2], axis=1) & jnp.all(jnp.isfinite(boxes), axis=1)
@@ -97,8 +97,8 @@ def _match(
     if not boxes.shape[0] or not anchors.shape[0]:
         best, index, claimed = _nothing(anchors.shape[0])
     else:
-        chosen = {platform: partial(form, low_quality=low_quality) for platform, form in forms}
-        best, index, claimed = lax.platform_dependent(boxes, valid, points, **chosen)
+        cpu, default = (partial(form, low_quality=low_quality) for form in (_by_object, _by_matrix))
+        best, index, claimed = choose(boxes, valid, points, cpu=cpu, default=default, backend=backend)
     graded = jnp.where(best < high, jnp.where(best < low, BELOW, BETWEEN), index)
     graded = jnp.where(claimed, index, graded)
     return Match(jnp.where(takes_part, graded, BETWEEN), jnp.where(takes_part, jnp.maximum(best, 0), 0))
@@ -258,11 +258,6 @@ def _by_matrix(boxes: Array, valid: Array, anchors: Array, *, low_quality: bool)
         top = jnp.max(tops, axis=0)
         claimed = lax.map(lambda chunk: jnp.any((overlaps(chunk) == top[:, None]) & valid[:, None], axis=0), chunks)
     return best.reshape(-1)[:a], index.reshape(-1)[:a], claimed.reshape(-1)[:a]
-
-
-Forms = tuple[tuple[str, Callable[..., Found]], ...]
-
-FORMS: Forms = (("cpu", _by_object), ("default", _by_matrix))
 
 
 def _nothing(count: int) -> Found:

@@ -8,7 +8,7 @@ kept. Elsewhere, where a step of a loop costs more than a row, blocks of 256 box
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Bool, Float, Float32, Int, Int32, Num
 
 from jaxseg.errors import BadInput
+from jaxseg.ops.backend import choose, current
 from jaxseg.ops.boxes import Columns, columns, intersection_and_union, iou_of_columns
 
 
@@ -65,11 +66,11 @@ def nms(
     """
     if count < 1:
         raise BadInput(f"count is {count}; at least 1 slot is needed")
-    return _nms(boxes, scores, valid, classes, at_most(threshold), count=count, forms=FORMS)
+    return _nms(boxes, scores, valid, classes, at_most(threshold), count=count, backend=current())
 
 
 # Compiled as one, so that eager calls neither run op by op nor compile their loops again.
-@partial(jax.jit, static_argnames=("count", "forms"))
+@partial(jax.jit, static_argnames=("count", "backend"))
 def _nms(
     boxes: Array,
     scores: Array,
@@ -78,14 +79,14 @@ def _nms(
     threshold: Array,
     *,
     count: int,
-    forms: "Forms",
+    backend: str,
 ) -> Kept:
     boxes, scores = lax.stop_gradient(boxes), lax.stop_gradient(scores)
     ranked = top_k(scores, len(scores), valid=valid)
     order = ranked.index
     groups = None if classes is None else classes[order].astype(jnp.int32)
     sorted_ = (columns(boxes[order]), groups, ranked.valid, threshold, jnp.int32(count))
-    alive = lax.platform_dependent(*sorted_, **dict(forms))
+    alive = choose(*sorted_, cpu=_row_loop, default=_blocked, backend=backend)
     (slots,) = jnp.nonzero(alive, size=count, fill_value=0)
     taken = jnp.arange(count) < jnp.sum(alive)
     return Kept(jnp.where(taken, order[slots], 0), taken)
@@ -288,10 +289,10 @@ def _each_image(boxes: Columns, classes: Array | None, alive: Array, threshold: 
 
 
 @_each_image.def_vmap
-def _image_after_image(axis_size: int, in_batched: list, *args: Array | Columns | None) -> tuple[Array, bool]:
+def _image_after_image(axis_size: int, in_batched: list, *args: Any) -> tuple[Array, bool]:
     # Batched, the condition would become a choice between two computed rows, and all images would wait for the last.
-    def spread(x: Array, batched: bool) -> Array:
-        return x if batched else jnp.broadcast_to(x[None], (axis_size, *x.shape))
+    def spread(x: Any, batched: bool) -> Array:
+        return x if batched else jnp.broadcast_to(jnp.asarray(x)[None], (axis_size, *x.shape))
 
     each = jax.tree.map(spread, args, tuple(in_batched))
     return lax.map(lambda one: _each_image(*one), each), True
@@ -337,11 +338,6 @@ def _blocked(boxes: Columns, classes: Array | None, alive: Array, threshold: Arr
 
     start, _, alive = lax.while_loop(more, step, (jnp.int32(0), jnp.int32(0), alive))
     return (alive & (place < start))[:n]
-
-
-Forms = tuple[tuple[str, Callable[..., Array]], ...]
-
-FORMS: Forms = (("cpu", _row_loop), ("default", _blocked))
 
 
 def _overlap(first: Columns, second: Columns, threshold: Array) -> Array:

@@ -1,5 +1,6 @@
 """Matching against torchvision's rules written out, and sampling against its counts; both forms of the matching."""
 
+import functools
 from functools import partial
 
 import jax
@@ -10,26 +11,25 @@ import pytest
 from jaxseg.errors import BadInput
 from jaxseg.ops import match as ops
 from jaxseg.ops.anchors import torchvision_anchors
+from jaxseg.ops.backend import using
 from tests.torchvision_cpu import torchvision_or_skip
 
 RPN = {"high": 0.7, "low": 0.3, "low_quality": True}
 HEAD = {"high": 0.4, "low": 0.4}
-FORMS = dict(ops.FORMS)
 
 
-@pytest.fixture(params=FORMS)
-def form(request, monkeypatch):
-    """Each form in turn, on anchors in several chunks of which the last is not full."""
-    monkeypatch.setattr(ops, "FORMS", (("default", FORMS[request.param]),))
-    monkeypatch.setattr(ops, "LOOP_CHUNK", 128)
-    monkeypatch.setattr(ops, "MATRIX_CHUNK", 256)
-    return request.param
+@pytest.fixture(params=["cpu", "xla"])
+def form(request):
+    """Each form in turn; of the chunks the last is not full."""
+    with using(request.param):
+        yield
 
 
+@functools.cache
 def anchors():
-    """945 anchors of a small pyramid."""
-    grids, ratios = [(15, 20), (5, 3)], ((0.5, 1.0, 2.0),) * 2
-    return torchvision_anchors((120, 160), grids, ((16,), (48,)), ratios)[0]
+    """21,660 anchors of a small pyramid."""
+    grids, sizes = [(60, 80), (30, 40), (5, 4)], ((16,), (24, 32), (48,))
+    return torchvision_anchors((120, 160), grids, sizes, ((0.5, 1.0, 2.0),) * 3)[0]
 
 
 def objects(kind="float", n=9, seed=0):
