@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,23 @@ def distinct_palette(n: int) -> tuple[tuple[int, int, int], ...]:
         return _oklch(lightness, chroma, 2 * math.pi * (0.70 + k * 0.407))
 
     return tuple(color(k) for k in range(n))
+
+
+def class_colors(facts: Any, labels: np.ndarray) -> Palette:
+    """Return the palette of the facts, or distinct colours for the classes that occur where they have none."""
+    if facts.palette:
+        return facts.palette
+    known = labels[labels < 255]
+    return distinct_palette(max(len(facts.classes), int(known.max(initial=-1)) + 1))
+
+
+def class_name(classes: Sequence[str], number: int) -> str:
+    """Return the name of a class, or its number where it has none.
+
+    >>> class_name(("sky", "road"), 1), class_name((), 1)
+    ('road', '1')
+    """
+    return classes[number] if 0 <= number < len(classes) else str(number)
 
 
 def _oklch(lightness: float, chroma: float, hue: float) -> tuple[int, int, int]:

@@ -58,10 +58,64 @@ def panel(
     legend = _legend(occurring, palette, classes, grid.width) if classes else None
     if legend is None:
         return np.asarray(grid)
-    sheet = Image.new("RGB", (grid.width, grid.height + legend.height), PAPER)
-    sheet.paste(grid, (0, 0))
-    sheet.paste(legend, (0, grid.height))
-    return np.asarray(sheet)
+    return stack([np.asarray(grid), np.asarray(legend)])
+
+
+def sheet(
+    rows: Sequence[Sequence[np.ndarray]], heads: Sequence[str], *, title: str = "", cell: int = 360
+) -> np.ndarray:
+    """Return a grid of pictures, one row per example, under the heads of its columns.
+
+    A picture smaller than the first of its row sits in its middle, a larger one is brought to its size.
+
+    Args:
+      rows: uint8 ``[h w 3]`` each, as many in a row as there are heads.
+      heads: of the columns.
+      title: a line above the grid.
+      cell: width in pixels to which each picture is brought.
+
+    Returns:
+      uint8 ``[H W 3]``.
+
+    >>> sheet([[np.zeros((30, 40, 3), np.uint8)] * 2], ("image", "depth")).shape[1]
+    744
+    """
+    scaled = []
+    for row in rows:
+        first = row[0].shape[:2]
+        fitted = [_centred(p, first) if p.shape[0] <= first[0] and p.shape[1] <= first[1] else p for p in row]
+        cells = [_scaled(picture, cell) for picture in fitted]
+        size = cells[0].size
+        scaled.append([c if c.size == size else c.resize(size, Image.Resampling.LANCZOS) for c in cells])
+    return np.asarray(_grid(scaled, heads, title))
+
+
+def stack(sheets: Sequence[np.ndarray], *, title: str = "") -> np.ndarray:
+    """Return sheets below one another on white, under a line of title.
+
+    >>> stack([np.zeros((10, 20, 3), np.uint8), np.zeros((5, 30, 3), np.uint8)]).shape
+    (15, 30, 3)
+    """
+    width = max(drawn.shape[1] for drawn in sheets)
+    parts = [np.pad(x, ((0, 0), (0, width - x.shape[1]), (0, 0)), constant_values=255) for x in sheets]
+    if title:
+        font = _font(18)
+        width = max(width, round(font.getlength(title)) + 2 * GAP)
+        head = Image.new("RGB", (width, 28 + GAP), PAPER)
+        ImageDraw.Draw(head).text((GAP, GAP), title, INK, font=font)
+        parts = [np.pad(x, ((0, 0), (0, width - x.shape[1]), (0, 0)), constant_values=255) for x in parts]
+        parts.insert(0, np.asarray(head))
+    return np.concatenate(parts)
+
+
+def centred_cut(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the middle of an image, for predictions of valid convolutions, which are smaller than it.
+
+    >>> centred_cut(np.arange(5).reshape(1, 5), (1, 3)).tolist()
+    [[1, 2, 3]]
+    """
+    top, left = (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2
+    return image[top : top + size[0], left : left + size[1]]
 
 
 def _batch(x: Any, ndim: int) -> np.ndarray:

@@ -1,0 +1,22 @@
+"""Salient foreground: white where the probability is 1."""
+
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from jaxseg.viz.painter import Arrays, Painter, painter
+from jaxseg.viz.uncertainty import shade_share
+
+
+@painter("saliency")
+class Saliency(Painter):
+    """Grey, the probability from black to white; the share of pixels from one half on."""
+
+    @override
+    def paint(self, image: np.ndarray, predictions: Arrays, facts: Any) -> np.ndarray:
+        return shade_share(predictions["saliency"])
+
+    @override
+    def describe(self, predictions: Arrays, facts: Any) -> dict[str, Any]:
+        return {"saliency": {"fraction": float((predictions["saliency"] >= 0.5).mean())}}
