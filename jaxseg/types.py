@@ -58,6 +58,54 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """How a figure of merit is shown and compared.
+
+    Attributes:
+      name: as in ``metrics.jsonl``, "miou"; figures called ``name/...``, one per class say, are shown likewise.
+      title: for people, "mean IoU".
+      unit: "%" for fractions of 1, shown in percent; "m", "px", or nothing.
+      higher_is_better: False for errors.
+
+    >>> Figure("miou", "mean IoU", "%").format(0.8563)
+    '85.63'
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    higher_is_better: bool = True
+
+    def format(self, value: float) -> str:
+        """Return a value in the figure's unit, without the unit; "absent" for NaN."""
+        if value != value:
+            return "absent"
+        return f"{100 * value:.2f}" if self.unit == "%" else f"{value:.4g}"
+
+    def is_better(self, value: float, other: float) -> bool:
+        """Return True if the value is better than the other.
+
+        >>> Figure("rmse", "error", "m", higher_is_better=False).is_better(0.5, 0.7)
+        True
+        """
+        return value > other if self.higher_is_better else value < other
+
+
+def figure_of(figures: Mapping[str, Figure], name: str) -> Figure:
+    """Return how a figure is shown: by its own row, by that of the name before a slash, or else under its bare name.
+
+    >>> figures = {"iou": Figure("iou", "IoU", "%")}
+    >>> figure_of(figures, "iou/car").unit, figure_of(figures, "rmse").title
+    ('%', 'rmse')
+    """
+    parts = name.split("/")
+    for end in range(len(parts), 0, -1):
+        if (known := figures.get("/".join(parts[:end]))) is not None:
+            return known
+    return Figure(name, name)
+
+
+@dataclass(frozen=True)
 class Key:
     """One row of the vocabulary, from which transforms, batching, placement and prediction derive their behaviour.
 

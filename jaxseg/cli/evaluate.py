@@ -50,6 +50,7 @@ def command(
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.inference.tta import TestTimeAugmented
     from jaxseg.ops.crf import DenseCRF
+    from jaxseg.tasks.protocol import task_figures
     from jaxseg.tasks.refined import Refined
     from jaxseg.train.evaluate import evaluate
     from jaxseg.train.log import Console
@@ -94,7 +95,9 @@ def command(
             }
         )
     how = ", mean of eight positions" * tta + ", after a CRF" * crf
-    report.metrics_table(metrics, run.facts.classes, title=f"{run.facts.name}, {split}{how}")
+    report.metrics_table(
+        metrics, task_figures(task), classes=run.facts.classes, title=f"{run.facts.name}, {split}{how}"
+    )
     averaged = ", moving averages" if run.averaged else ""
     anew_too = ", statistics of BatchNorm estimated anew" if precise_bn else ""
     report.say(f"checkpoint: {run.checkpoint} (step {run.step}{averaged}{anew_too})")

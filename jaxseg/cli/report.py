@@ -9,6 +9,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from jaxseg.types import Figure, figure_of
+
 
 def say(line: str) -> None:
     """One line on stdout."""
@@ -31,30 +33,40 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str |
     console.print(drawn)
 
 
-SUMMARY = {
-    "miou": "mean IoU, void ignored",
-    "miou_void_counted": "mean IoU, void counted as errors",
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean class accuracy",
-    "fw_iou": "frequency-weighted IoU",
-    "boundary_f1": "boundary F1",
-}
+def metrics_table(
+    metrics: Mapping[str, float], figures: Mapping[str, Figure], *, classes: Sequence[str] = (), title: str = ""
+) -> None:
+    """Print one row per figure: those of each class, ``iou/car``, then the summary in bold.
+
+    Args:
+      metrics: values by name.
+      figures: how they are shown, see :func:`jaxseg.tasks.protocol.task_figures`.
+      classes: the order of rows of classes.
+      title: a line above the table.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in metrics:
+        figure = figure_of(figures, name)
+        if figure.name != name:
+            groups.setdefault(figure.name, []).append(name)
+    for group, names in groups.items():
+        own, heading = figures[group], _heading(figures[group])
+        known = {name.removeprefix(f"{group}/"): name for name in names}
+        order = [c for c in classes if c in known] + [c for c in known if c not in classes]
+        rows = [[c, own.format(metrics[known[c]])] for c in order]
+        table(["class", heading], rows, title=title, right=1)
+        title = ""
+    summary = [name for name in figures if name in metrics] + [n for n in metrics if figure_of(figures, n).name == n]
+    rows = []
+    for name in dict.fromkeys(summary):
+        figure = figure_of(figures, name)
+        better = "" if figure.higher_is_better else ", lower is better"
+        rows.append([f"[bold]{figure.title}{better}[/bold]", figure.format(metrics[name]), figure.unit])
+    table(["figure", "value", "unit"], rows, title=title or None)
 
 
-def metrics_table(metrics: Mapping[str, float], classes: Sequence[str], *, title: str) -> None:
-    """IoU of each class, then the summary, in percent; other figures as they are."""
-    per_class = {name.removeprefix("iou/"): value for name, value in metrics.items() if name.startswith("iou/")}
-    order = [name for name in classes if name in per_class]
-    order += [name for name in per_class if name not in order]
-    rows = [[name, _percent(per_class[name])] for name in order]
-    rows += [[f"[bold]{text}[/bold]", _percent(metrics[name])] for name, text in SUMMARY.items() if name in metrics]
-    rest = [name for name in metrics if name not in SUMMARY and not name.startswith("iou/")]
-    rows += [[name, f"{metrics[name]:.4g}"] for name in rest]
-    table(["class", "IoU %"], rows, title=title, right=1)
-
-
-def _percent(value: float) -> str:
-    return "absent" if value != value else f"{100 * value:.2f}"
+def _heading(figure: Figure) -> str:
+    return f"{figure.title} {figure.unit}".strip()
 
 
 def _finite(value: Any) -> Any:

@@ -38,12 +38,14 @@ def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placeme
     join_cluster()
     prepare_runtime()
     from jaxseg.cli import report
+    from jaxseg.tasks.protocol import task_figures
     from jaxseg.train.loop import fit
 
     report.say(f"recipe {value.name}: {recipes.find_file(recipe)}")
     report.say(f"work directory: {folder}")
     metrics = fit(value, folder, placement=by_name(placement), data_dir=data_dir)
     facts = value.stages[-1].data.facts()
-    report.metrics_table(metrics, facts.classes, title=f"{facts.name}, validation")
+    figures = task_figures(value.stages[-1].task)
+    report.metrics_table(metrics, figures, classes=facts.classes, title=f"{facts.name}, validation")
     report.say(f"samples: {folder / 'samples'}")
     report.say(f"curves: {folder / 'curves.png'}")

@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Bool, Int, UInt32
 
 from jaxseg.ops.crop import centre_crop
-from jaxseg.types import VOID
+from jaxseg.types import VOID, Figure
 
 WORD = 32
 """Classes are kept as bits of a word, so that all of them widen in one go."""
@@ -67,6 +67,10 @@ class BoundaryF1:
     def result(self, state: np.ndarray) -> dict[str, float]:
         """The mean over images; nothing where none has a boundary."""
         return {"boundary_f1": math.fsum(state.tolist()) / len(state)} if len(state) else {}
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Describe the figure, a fraction of 1."""
+        return (Figure("boundary_f1", "boundary F1", "%"),)
 
 
 def boundary_counts(

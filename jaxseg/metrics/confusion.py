@@ -9,6 +9,7 @@ from jax import Array
 from jaxtyping import Int
 
 from jaxseg.ops.crop import centre_crop
+from jaxseg.types import Figure
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ class Confusion:
             "fw_iou": float(_ratio(np.nansum(truth * iou), truth.sum())),
             **{f"iou/{name}": float(v) for name, v in zip(names, iou, strict=True) if not np.isnan(v)},
         }
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Describe the figures, as fractions of 1."""
+        return (
+            Figure("miou", "mean IoU, void ignored", "%"),
+            Figure("miou_void_counted", "mean IoU, void counted as errors", "%"),
+            Figure("pixel_accuracy", "pixel accuracy", "%"),
+            Figure("mean_accuracy", "mean class accuracy", "%"),
+            Figure("fw_iou", "frequency-weighted IoU", "%"),
+            Figure("iou", "IoU", "%"),
+        )
 
 
 def confusion_matrix(

@@ -14,6 +14,7 @@ from jax import Array
 from scipy import ndimage
 
 from jaxseg.ops.crop import centre_crop
+from jaxseg.types import Figure
 
 THRESHOLDS = tuple(i / 10 for i in range(1, 10))
 """Where the challenge cuts the probability of a cell; at 0 and 1 everything or nothing is cell."""
@@ -71,6 +72,10 @@ class Rand:
             return {}
         pairs = 2 * (both - pixels)[0] / np.maximum((found + true - 2 * pixels)[0], 1)
         return {"rand_error": 1 - float(pairs.max()), "v_rand": float((2 * both / (found + true))[1].max())}
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Describe both scores, as fractions of 1."""
+        return (Figure("rand_error", "Rand error", higher_is_better=False), Figure("v_rand", "V-Rand"))
 
 
 def cell_maps(predictions: Any, batch: Any, cell: int) -> dict[str, Array]:

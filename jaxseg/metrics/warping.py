@@ -13,7 +13,7 @@ from jax import Array
 from scipy import ndimage
 
 from jaxseg.metrics.rand import THRESHOLDS, cell_maps, real_rows
-from jaxseg.types import VOID
+from jaxseg.types import VOID, Figure
 
 NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 """Offsets of the eight neighbours; neighbour i is bit i of a neighbourhood's code."""
@@ -69,6 +69,13 @@ class Warping:
             return {}
         f = 2 * both / np.maximum(found + true, 1)
         return {"warping_error": float((left / pixels).min()), "pixel_error": 1 - float(f.max())}
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Describe both errors, as fractions of 1."""
+        return (
+            Figure("warping_error", "warping error", higher_is_better=False),
+            Figure("pixel_error", "pixel error", higher_is_better=False),
+        )
 
 
 def warped(source: np.ndarray, target: np.ndarray) -> np.ndarray:

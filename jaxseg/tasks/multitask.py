@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxseg.errors import BadInput
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Predictions, Task, Term
+from jaxseg.types import Figure
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,13 @@ class OfTask:
     def result(self, state: Any) -> dict[str, float]:
         """The metric's figures under ``name/...``."""
         return {f"{self.name}/{key}": value for key, value in self.metric.result(state).items()}
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Describe the metric's figures under ``name/...``."""
+        return tuple(
+            replace(figure, name=f"{self.name}/{figure.name}", title=f"{self.name}: {figure.title}")
+            for figure in self.metric.figures()
+        )
 
 
 def view(name: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jax import Array
 
+from jaxseg.errors import BadInput
+from jaxseg.types import Figure
+
 Batch = Mapping[str, Any]
 """Arrays under the keys of :data:`jaxseg.types.BATCH`."""
 
@@ -56,6 +59,10 @@ class Metric(Protocol):
         """The figures by name; a name that is undefined for lack of pixels or objects is left out."""
         ...
 
+    def figures(self) -> tuple[Figure, ...]:
+        """Describe every name in ``result``, the headline first; ``name/...`` is described by ``name``."""
+        ...
+
 
 @runtime_checkable
 class ChecksFacts(Protocol):
@@ -99,3 +106,22 @@ class Task(Protocol):
     def metrics(self) -> dict[str, Metric]:
         """The metrics by name; the names of their results are unique over all of them."""
         ...
+
+
+def task_figures(task: Any) -> dict[str, Figure]:
+    """Return how the figures of all of a task's metrics are shown and compared, by name, the headline first.
+
+    Raises:
+      BadInput: two metrics give figures of the same name.
+
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> task_figures(Semantic(2))["miou"].title
+    'mean IoU, void ignored'
+    """
+    found: dict[str, Figure] = {}
+    for metric in task.metrics().values():
+        for figure in metric.figures():
+            if figure.name in found:
+                raise BadInput(f"two metrics of {type(task).__name__} have a figure {figure.name!r}: rename one")
+            found[figure.name] = figure
+    return found

@@ -14,6 +14,8 @@ from rich.console import Console as Rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxseg.errors import FailedRun
+from jaxseg.types import Figure
+from jaxseg.viz.curves import FIGURES, figures_text, read_figures
 
 MEASURED = ("seconds", "examples_per_second")
 """Fields of metrics.jsonl that differ between two runs of one recipe: seconds per step, and its examples' rate."""
@@ -77,13 +79,22 @@ class MetricsFile:
     steps on over all stages.
     """
 
-    def __init__(self, workdir: Path, starts: Mapping[str, int], *, at: tuple[str, int], writes: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        starts: Mapping[str, int],
+        *,
+        at: tuple[str, int],
+        figures: Mapping[str, Figure] | None = None,
+        writes: bool = True,
+    ):
         """Open a run's files at a step, as if it had never gone further.
 
         Args:
           workdir: of the run.
           starts: the stages' folders in order, each with the steps before it.
-          at: stage and step; later rows and events go.
+          at: stage and step; later rows and events are removed.
+          figures: how the stage's figures are shown; those of earlier stages stay beside them in ``figures.json``.
           writes: false where another process writes the files.
         """
         self._path = workdir / "metrics.jsonl"
@@ -95,6 +106,12 @@ class MetricsFile:
         self.rows = [row for row in read_rows(self._path) if row["stage"] in begun and self._running(row) <= last]
         if writes:
             replace_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+            if figures:
+                described = {
+                    **figures,
+                    **{k: v for k, v in read_figures(workdir / FIGURES).items() if k not in figures},
+                }
+                replace_text(workdir / FIGURES, figures_text(described.values()))
             self._file = self._path.open("a")
             self._events = self._open_events()
 

@@ -1,38 +1,37 @@
-"""Pictures that a run leaves behind: the curves, and the same few validation images at each evaluation."""
+"""Pictures of a training: its curves, and the same few validation images at each evaluation."""
 
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from PIL import Image
 
 from jaxseg import viz
+from jaxseg.files import atomic
 from jaxseg.forward import forward
 
 
-def samples(folder: Path, step: int, *, stage: Any, variables: Any, data_dir: Any) -> None:
-    """Draw what a network makes of a few images spread over the validation split, as ``step_XXXXXXXX.png``.
+def samples(folder: Path, step: int, *, stage: Any, variables: Any, data_dir: Any) -> tuple[str, ...]:
+    """Draw what a network predicts for a few images spread over the validation split, as ``step_XXXXXXXX.png``.
 
-    Drawn is every map of classes that the task predicts under the key of its truth; a task without one leaves none.
+    Args:
+      folder: of the pictures.
+      step: in the files' names.
+      stage: gives model, task, data and the number of ``pictures``.
+      variables: of the model.
+      data_dir: where prepared data sets are.
+
+    Returns:
+      The predicted keys that no painter draws (:func:`jaxseg.viz.unpainted`).
     """
     batch = _examples(stage.data, stage.pictures, None if data_dir is None else str(data_dir))
     found = jax.device_get(_predict(stage.model, stage.task)(variables, batch))
-    facts = stage.data.facts()
-    real = np.asarray(batch["real"], bool)
-    for name, prediction in found.items():
-        if name in batch and prediction.ndim == 3 and np.issubdtype(prediction.dtype, np.integer):
-            sheet = viz.panel(
-                batch["image"][real],
-                batch[name][real],
-                prediction[real],
-                facts.palette,
-                classes=facts.classes,
-                title=f"step {step}",
-            )
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(sheet).save(folder / f"step_{step:08}.png")
+    sheets = viz.compare(batch, found, stage.data.facts())
+    if sheets:
+        with atomic(folder / f"step_{step:08}.png") as part:
+            Image.fromarray(viz.stack(list(sheets.values()), title=f"step {step}")).save(part, format="PNG")
+    return viz.unpainted(found)
 
 
 def curves(workdir: Path, *, title: str) -> None:

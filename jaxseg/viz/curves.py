@@ -1,31 +1,35 @@
-"""How a run went: loss, learning rate and the metrics of the held-out split over the steps."""
+"""Curves of a training: loss, learning rate, and the figures of the held-out split over the steps."""
 
 import json
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxseg.files import atomic
+from jaxseg.types import Figure, figure_of
 
-HEADLINES = {
-    "miou": "mIoU",
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean accuracy",
-    "boundary_f1": "boundary F1",
-}
-"""Metrics that are drawn where they exist; of other tasks the first few."""
+FIGURES = "figures.json"
+"""Beside ``metrics.jsonl``: a list of :class:`jaxseg.types.Figure`, the headline first."""
+
+MOST = 6
+"""Figures drawn on one pair of axes."""
 
 BESIDES = ("stage", "step", "kind", "split", "time", "seconds")
+"""Fields of a line that are no figures."""
 
 
 def curves(metrics: str | Path, out: str | Path, *, title: str = "") -> None:
-    """Draw a run's ``metrics.jsonl`` as a PNG: training on the left, evaluation on the right.
+    """Draw a run's ``metrics.jsonl`` as a PNG: training on the left, evaluation on the right, axes for each unit.
 
     Each line of the file is an object with ``kind`` ("train" or "eval"), ``step``, ``stage`` and numbers by name.
     Stages follow one another along the axis. Where a resumed run wrote a step again, the later line counts; a half
-    line at the end of a killed run is passed over. The picture replaces the old one in one go.
+    line at the end of a killed run is passed over. What the figures are called, their units and which way is better
+    is read from :data:`FIGURES` beside the file; without it names stand for titles, and larger is better. The picture
+    replaces the old one in one go.
 
     Args:
       metrics: the file; missing or empty draws empty axes.
@@ -33,17 +37,20 @@ def curves(metrics: str | Path, out: str | Path, *, title: str = "") -> None:
       title: a line above.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
 
-    lines = read(metrics)
-    figure = Figure(figsize=(11, 4.2), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
+    lines, known = read(metrics), read_figures(Path(metrics).with_name(FIGURES))
+    evaluations = [x for x in lines if x.get("kind") == "eval"]
+    panels = _panels(evaluations, known)
+    canvas = Canvas(figsize=(5.5 * (1 + len(panels)), 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(canvas)
+    left, *right = canvas.subplots(1, 1 + len(panels))
     if title:
-        figure.suptitle(title, fontsize=12, color="#222222")
+        canvas.suptitle(title, fontsize=12, color="#222222")
     _draw_training(left, [x for x in lines if x.get("kind") == "train"])
-    _draw_evaluation(right, [x for x in lines if x.get("kind") == "eval"])
-    for axes in (left, right):
+    for axes, figures in zip(right, panels, strict=True):
+        _draw_evaluation(axes, evaluations, figures)
+    for axes in (left, *right):
         _frame(axes)
         axes.set_xlim(0, max(1.0, 1.03 * max((line["x"] for line in lines), default=1)))
         for name, start in _starts(lines)[1:]:
@@ -59,11 +66,11 @@ def curves(metrics: str | Path, out: str | Path, *, title: str = "") -> None:
             )
     out = Path(out)
     with atomic(out) as part:
-        figure.savefig(part, format="png")
+        canvas.savefig(part, format="png")
 
 
 def read(metrics: str | Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl`` in the order of their steps, the last of each step, ``x`` the running step.
+    """Return the lines of a ``metrics.jsonl`` in order of steps, the last of each step, ``x`` the running step.
 
     ``x`` counts on over the stages; of lines of the same stage, kind, split and step the last one stays.
     """
@@ -88,6 +95,28 @@ def read(metrics: str | Path) -> list[dict[str, Any]]:
         start += last[stage]
     lines = [{**line, "x": starts[line.get("stage", "")] + line["step"]} for line in lines]
     return sorted(lines, key=lambda line: line["x"])
+
+
+def read_figures(path: Path) -> dict[str, Figure]:
+    """Return the figures that a ``figures.json`` describes, by name; none where the file is missing or damaged."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {row["name"]: Figure(**row) for row in rows}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def figures_text(figures: Iterable[Figure]) -> str:
+    """Return what :func:`read_figures` reads.
+
+    >>> print(figures_text([Figure("rmse", "error", "m", False)]))
+    [
+     {"name": "rmse", "title": "error", "unit": "m", "higher_is_better": false}
+    ]
+    <BLANKLINE>
+    """
+    rows = [json.dumps(asdict(figure)) for figure in figures]
+    return "[\n " + ",\n ".join(rows) + "\n]\n"
 
 
 def _starts(lines: list[dict[str, Any]]) -> list[tuple[str, int]]:
@@ -142,23 +171,37 @@ def _draw_training(axes: Any, lines: list[dict[str, Any]]) -> None:
         twin.spines["right"].set_color("#dddddd")
 
 
-def _draw_evaluation(axes: Any, lines: list[dict[str, Any]]) -> None:
-    """The headline metrics of each split; the best of the first is marked."""
-    axes.set_title("evaluation", fontsize=11, color="#222222")
-    axes.set_xlabel("step")
+def _panels(lines: list[dict[str, Any]], known: Mapping[str, Figure]) -> list[list[Figure]]:
+    """The figures to draw, those of one unit together, headlines first; at least one list."""
     numbers = {k for x in lines for k, v in x.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    others = sorted(k for k in numbers if "/" not in k and k not in BESIDES and k != "x")
-    names = [k for k in HEADLINES if k in numbers] or others[:5]
+    drawn = [known[name] for name in known if name in numbers]
+    if not drawn:
+        others = sorted(k for k in numbers if "/" not in k and k not in BESIDES and k != "x")
+        drawn = [figure_of(known, name) for name in others]
+    units: dict[str, list[Figure]] = {}
+    for figure in drawn:
+        units.setdefault(figure.unit, []).append(figure)
+    return [figures[:MOST] for figures in units.values()] or [[]]
+
+
+def _draw_evaluation(axes: Any, lines: list[dict[str, Any]], figures: list[Figure]) -> None:
+    """The figures of each split; the best value of the first figure on the first split is marked."""
+    unit = figures[0].unit if figures else ""
+    axes.set_title("evaluation" + f" ({unit})" * bool(unit), fontsize=11, color="#222222")
+    axes.set_xlabel("step")
     splits = list(dict.fromkeys(x.get("split", "") for x in lines))
-    best = (-math.inf, 0)
+    best: tuple[float, int] | None = None
     for s, split in enumerate(splits):
-        for c, name in enumerate(names):
-            text = HEADLINES.get(name, name) + (f" ({split})" if len(splits) > 1 else "")
+        for c, figure in enumerate(figures):
+            text = (
+                figure.title + f" ({split})" * (len(splits) > 1) + " (lower is better)" * (not figure.higher_is_better)
+            )
             for i, of_stage in enumerate(_by_stage([x for x in lines if x.get("split", "") == split])):
-                x, y = _series(of_stage, name)
+                x, y = _series(of_stage, figure.name)
+                shown = 100 * y if unit == "%" else y
                 axes.plot(
                     x,
-                    y,
+                    shown,
                     color=f"C{c}",
                     ls=("-", "--", ":")[s % 3],
                     lw=2.4 if c == 0 else 1.3,
@@ -168,19 +211,23 @@ def _draw_evaluation(axes: Any, lines: list[dict[str, Any]]) -> None:
                     zorder=3 if c == 0 else 2,
                 )
                 if c == 0 and s == 0 and x.size:
-                    best = max(best, (float(y.max()), -int(x[y.argmax()])))
-    if math.isfinite(best[0]):
-        value, at = best[0], -best[1]
-        axes.annotate(
-            f"{value:.3f}", (at, value), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=10, color="C0"
+                    at = int(y.argmax() if figure.higher_is_better else y.argmin())
+                    if best is None or figure.is_better(float(y[at]), best[0]):
+                        best = (float(y[at]), int(x[at]))
+    if best is not None:
+        value, at, text = best[0], best[1], figures[0].format(best[0])
+        place = (at, 100 * value if unit == "%" else value)
+        axes.annotate(text, place, xytext=(0, 8), textcoords="offset points", ha="center", fontsize=10, color="C0")
+        axes.set_title(
+            f"evaluation: best {figures[0].title} {text}{f' {unit}' * bool(unit)} at step {at:,}", fontsize=11
         )
-        axes.set_title(f"evaluation: best {HEADLINES.get(names[0], names[0])} {value:.3f} at step {at:,}", fontsize=11)
     drawn = [np.asarray(line.get_ydata(), float) for line in axes.lines]
     values = np.concatenate([*drawn, np.zeros(0)])
     if values.size:
         axes.legend(fontsize=9, frameon=False, loc="best")
-        if values.min() >= 0 and values.max() <= 1:
-            axes.set_ylim(0, 1)
+        top = 100 if unit == "%" else 1
+        if values.min() >= 0 and top / 10 < values.max() <= top:
+            axes.set_ylim(0, top)
 
 
 def _by_stage(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
