@@ -65,7 +65,7 @@ class Stage:
       eval_every: updates between two evaluations on the validation split.
       save_every: updates between two checkpoints.
       eval_batch_size: None takes ``batch_size``.
-      keep_best: the metric (larger is better) whose best checkpoint is kept, None for none.
+      keep_best: the figure whose best checkpoint is kept, highest or lowest as its metric says; None for none.
       keep_last: how many of the latest checkpoints are kept.
       precise_bn: whether each evaluation is preceded by a pass over the training images that estimates the statistics
         of batch normalisation anew (:mod:`jaxseg.train.precise_bn`); checkpoints of that step hold them.

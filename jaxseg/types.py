@@ -45,23 +45,6 @@ class Figure:
     """How a figure of merit is shown and compared.
 
     Attributes:
-      name: as in ``metrics.jsonl``, "miou".
-      title: for people, "mean IoU".
-      unit: "%", "m", "px", or nothing.
-      higher_is_better: False for errors.
-    """
-
-    name: str
-    title: str
-    unit: str = ""
-    higher_is_better: bool = True
-
-
-@dataclass(frozen=True)
-class Figure:
-    """How a figure of merit is shown and compared.
-
-    Attributes:
       name: as in ``metrics.jsonl``, "miou"; figures called ``name/...``, one per class say, are shown likewise.
       title: for people, "mean IoU".
       unit: "%" for fractions of 1, shown in percent; "m", "px", or nothing.

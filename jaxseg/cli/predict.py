@@ -1,6 +1,5 @@
 """``jaxseg predict``: label maps, overlays and class areas of images."""
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -72,6 +71,9 @@ def command(
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise BadInput(f"{out} cannot be a folder for results: {error.strerror}") from error
+    keys, unpainted = predicted_keys(run)
+    if unpainted:
+        click.echo(f"no painter draws {', '.join(unpainted)}: left out (jaxseg.viz.painter)", err=True)
     bar = Console()
     bar.begin("predict", len(paths))
     try:
@@ -82,7 +84,7 @@ def command(
             seen = iter(range(1, windows + 1))
             options = {"tile": tile, "on_tile": lambda s=seen: bar.move(next(s))}
             if samples is None:
-                found = predict(seeing, image, keys=("label",), crf=DenseCRF() if crf else None, **options)
+                found = predict(seeing, image, keys=keys, crf=DenseCRF() if crf else None, **options)
             else:
                 found = predict_samples(run, image, samples=samples, seed=seed, keys=("label", "variance"), **options)
             bar.end()
@@ -94,6 +96,27 @@ def command(
     click.echo(f"{len(paths)} image{'s' * (len(paths) != 1)} labelled by {run.checkpoint} (step {run.step}): {out}")
 
 
+def predicted_keys(run: "TrainedModel") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the predictions that are drawn, and those that no painter knows.
+
+    Values of every class at every pixel are left out: those of a large image do not fit into memory.
+    """
+    import jax
+    import numpy as np
+
+    from jaxseg import viz
+    from jaxseg.forward import forward
+    from jaxseg.inference.load import smallest_size
+    from jaxseg.types import PREDICTIONS
+
+    image = jax.ShapeDtypeStruct((1, *smallest_size(run.model), 3), np.uint8)
+    found = jax.eval_shape(forward(run.model, run.task), run.variables, {"image": image})
+    heavy = {name for name, key in PREDICTIONS.items() if "k" in key.axes.split()}
+    names = tuple(name for name in found if name.rpartition("/")[2] not in heavy)
+    unpainted = viz.unpainted(dict.fromkeys(names))
+    return tuple(name for name in names if name not in unpainted), unpainted
+
+
 def write(
     run: "TrainedModel",
     path: Path,
@@ -102,46 +125,32 @@ def write(
     out: Path,
     sampling: Mapping[str, int],
 ) -> str:
-    """Write the results of an image, each in one go, the JSON last; returns a line about it.
+    """Write the results of an image, each in one go, the JSON last; return a line about it.
 
     Args:
-      run: what labelled it.
+      run: what predicted it.
       path: the image's file.
       image: its pixels.
-      found: ``label``, and ``variance`` of a Bayesian network's samples.
+      found: the predictions, by name.
       out: the folder.
-      sampling: how those samples were drawn, for the report.
+      sampling: how a Bayesian network's samples were drawn, for the report of their variance.
     """
     from jaxseg import viz
 
-    facts, label = run.facts, found["label"]
-    report = areas(run, path, label)
-    _replace(out / f"{path.stem}_label.png", viz.label_png(label, facts.palette))
-    _replace(out / f"{path.stem}_overlay.png", _png(viz.overlay(image, label, facts.palette)))
-    if "variance" in found:
-        variance = found["variance"]
-        report["variance"] = {**sampling, "mean": float(variance.mean()), "largest": float(variance.max())}
-        _replace(out / f"{path.stem}_variance.png", _png(viz.shade_variance(variance)))
+    report = {**header(run, path, image), **viz.describe(found, run.facts)}
+    if sampling:
+        report["variance"] = {**sampling, **report["variance"]}
+    viz.write(viz.draw(image, found, run.facts), out, path.stem)
     _replace(out / f"{path.stem}.json", (json.dumps(report, indent=2) + "\n").encode())
-    largest = sorted(report["classes"], key=lambda row: -row["pixels"])[:3]
-    shares = ", ".join(f"{row['name']} {100 * row['fraction']:.1f} %" for row in largest if row["pixels"])
-    return f"{path.name} {report['height']}x{report['width']}: {shares}"
+    return f"{path.name} {report['height']}x{report['width']}: {viz.summarize(found, run.facts)}"
 
 
-def areas(run: "TrainedModel", path: Path, label: "np.ndarray") -> dict[str, Any]:
-    """How many pixels each class covers, and which model says so; ready for JSON."""
-    import numpy as np
-
-    facts = run.facts
-    counts = np.bincount(label.reshape(-1), minlength=len(facts.classes))
-    rows = [
-        {"class": index, "name": name, "pixels": int(counts[index]), "fraction": int(counts[index]) / label.size}
-        for index, name in enumerate(facts.classes)
-    ]
+def header(run: "TrainedModel", path: Path, image: "np.ndarray") -> dict[str, Any]:
+    """Return what a report begins with: the image, and which model made the predictions."""
     return {
         "image": str(path),
-        "height": label.shape[0],
-        "width": label.shape[1],
+        "height": image.shape[0],
+        "width": image.shape[1],
         "model": {
             "network": type(run.model).__name__,
             "recipe": run.name,
@@ -149,16 +158,7 @@ def areas(run: "TrainedModel", path: Path, label: "np.ndarray") -> dict[str, Any
             "step": run.step,
             "averaged": run.averaged,
         },
-        "classes": rows,
     }
-
-
-def _png(picture: "np.ndarray") -> bytes:
-    from PIL import Image
-
-    drawn = io.BytesIO()
-    Image.fromarray(picture).save(drawn, format="PNG")
-    return drawn.getvalue()
 
 
 def _replace(path: Path, data: bytes) -> None:

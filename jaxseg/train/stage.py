@@ -10,7 +10,7 @@ import jax
 
 from jaxseg.errors import BadInput, FailedRun
 from jaxseg.recipe import dump
-from jaxseg.tasks.protocol import check_facts
+from jaxseg.tasks.protocol import check_facts, task_figures
 from jaxseg.train import checkpoint, environment, visuals
 from jaxseg.train import state as states
 from jaxseg.train.checkpoint import Checkpoints
@@ -19,6 +19,7 @@ from jaxseg.train.log import Console, MetricsFile, PendingMetrics, Stopwatch, cl
 from jaxseg.train.optim import check_multipliers
 from jaxseg.train.placement import Placement
 from jaxseg.train.precise_bn import STATISTICS, check_statistics, precise_bn_placed
+from jaxseg.types import figure_of
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,8 @@ class StageTrainer:
             return
         last = self._best.latest()
         best = None if last is None else checkpoint.read_notes(self._best.folder, last)["metrics"].get(name)
-        if best is None or self.metrics[name] > best:
+        figure = figure_of(task_figures(self.stage.task), name)
+        if best is None or figure.is_better(self.metrics[name], best):
             if last is not None and last >= self.step:  # kept before the run was set back, by other roundings
                 self._best.remove(last)
             notes = {**self._notes(), "metrics": self.metrics}
@@ -305,13 +307,15 @@ class StageTrainer:
             self._best.wait()
 
     def _draw(self, variables: Any) -> None:
-        visuals.samples(
+        unpainted = visuals.samples(
             self._site.workdir / "samples",
             self._site.start + self.step,
             stage=self.stage,
             variables=self._placement.fetch(variables),
             data_dir=self._site.data_dir,
         )
+        if unpainted:
+            self._console.line(f"{self._label}: no painter draws {', '.join(unpainted)} (jaxseg.viz.painter)")
 
     def _headline(self) -> str:
         name = self.stage.keep_best
@@ -381,7 +385,8 @@ def _open_log(site: Site, step: int) -> MetricsFile:
     for label, stage in zip(site.labels, site.recipe.stages, strict=True):
         starts[label], before = before, before + stage.steps
     writes = site.shard[0] == 0
-    rows = MetricsFile(site.workdir, starts, at=(site.label, step), writes=writes)
+    figures = task_figures(site.stage.task)
+    rows = MetricsFile(site.workdir, starts, at=(site.label, step), figures=figures, writes=writes)
     if writes:
         visuals.cut(site.workdir / "samples", site.start + step)
         environment.record(site.workdir, site.label, step, site.placement.devices)

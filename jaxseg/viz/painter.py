@@ -86,12 +86,12 @@ class Painter(abc.ABC):
         return ""
 
 
-Kind = TypeVar("Kind", bound=type[Painter])
+P = TypeVar("P", bound=Painter)
 
 _painters: dict[str, Painter] = {}
 
 
-def painter(*needs: str, uses: tuple[str, ...] = (), name: str = "") -> Callable[[Kind], Kind]:
+def painter(*needs: str, uses: tuple[str, ...] = (), name: str = "") -> Callable[[type[P]], type[P]]:
     """Register a :class:`Painter` for predictions that hold all the keys it needs.
 
     Files of one's own register theirs when they are imported; those in ``jaxseg/viz/painters`` are found by themselves.
@@ -118,7 +118,7 @@ def painter(*needs: str, uses: tuple[str, ...] = (), name: str = "") -> Callable
         if not re.fullmatch(r"\w+", word):
             raise ValueError(f"{word!r} cannot be a key or a picture: letters, digits and _ only")
 
-    def enter(kind: Kind) -> Kind:
+    def enter(kind: type[P]) -> type[P]:
         known = _painters.get(title)
         if known is not None and _address(type(known)) != _address(kind):
             raise ValueError(f"painter {title!r} is registered twice: {_address(type(known))} and {_address(kind)}")

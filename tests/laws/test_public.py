@@ -21,7 +21,6 @@ WITHOUT_EXAMPLES = {
     "registry": 200,
     "tasks": 200,
     "train": 200,
-    "types": 200,
     "viz": 200,
     "weights": 200,
 }

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.types import Figure
 from jaxseg.viz import curves
-from jaxseg.viz.curves import _smooth, read
+from jaxseg.viz.curves import _draw_evaluation, _panels, _smooth, figures_text, read, read_figures
 
 
 def write(path, lines):
@@ -61,6 +62,59 @@ def test_draws_whatever_there_is(tmp_path, kinds):
     assert [p.name for p in sorted(tmp_path.iterdir())] == (
         ["curves.png", "metrics.jsonl"] if lines else ["curves.png"]
     )
+
+
+FIGURES = {
+    "warping_error": Figure("warping_error", "warping error", "", higher_is_better=False),
+    "miou": Figure("miou", "mean IoU", "%"),
+    "rmse": Figure("rmse", "error", "m", higher_is_better=False),
+}
+
+
+def evaluated(**figures):
+    """Lines of evaluations at steps 10, 20, 30."""
+    rows = zip(*figures.values(), strict=True)
+    return [{"kind": "eval", "x": 10 * i, **dict(zip(figures, row, strict=True))} for i, row in enumerate(rows, 1)]
+
+
+def test_figures_are_described_beside_the_metrics(tmp_path):
+    path = tmp_path / "figures.json"
+    path.write_text(figures_text(FIGURES.values()))
+    assert read_figures(path) == FIGURES
+    assert list(read_figures(path)) == list(FIGURES)
+    path.write_text("[{")
+    assert read_figures(path) == read_figures(tmp_path / "nowhere") == {}
+
+
+def test_each_unit_has_axes_of_its_own_and_the_best_is_the_lowest_where_lower_is_better(tmp_path):
+    from matplotlib.figure import Figure as Canvas
+
+    lines = evaluated(miou=[0.2, 0.8, 0.5], warping_error=[0.03, 0.01, 0.02], rmse=[3.0, 2.0, 2.5], iou=[1.0, 1.0, 1.0])
+    panels = _panels(lines, FIGURES)
+    assert [[figure.name for figure in panel] for panel in panels] == [["warping_error"], ["miou"], ["rmse"]]
+    titles = []
+    for panel in panels:
+        axes = Canvas().subplots()
+        _draw_evaluation(axes, lines, panel)
+        titles.append(axes.get_title())
+    assert titles == [
+        "evaluation: best warping error 0.01 at step 20",
+        "evaluation: best mean IoU 80.00 % at step 20",
+        "evaluation: best error 2 m at step 20",
+    ]
+
+
+def test_curves_are_drawn_from_files_alone(tmp_path):
+    (tmp_path / "figures.json").write_text(figures_text(FIGURES.values()))
+    lines = [{**line, "stage": "main", "step": line["x"], "split": "val"} for line in evaluated(rmse=[3.0], miou=[0.5])]
+    write(tmp_path / "metrics.jsonl", lines)
+    widths = []
+    for _ in range(2):
+        curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+        with Image.open(tmp_path / "curves.png") as picture:
+            widths.append(picture.width)
+        (tmp_path / "figures.json").unlink(missing_ok=True)
+    assert widths[0] > widths[1]
 
 
 def test_matplotlib_is_not_imported_before_a_curve_is_drawn():
