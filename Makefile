@@ -25,7 +25,7 @@ slow: ## what `make test` leaves out: every family of the zoo learns, the deepes
 docs: ## into docs/_build/html; warnings are errors
 	$(PYTHON) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-catalogue: ## rewrite the zoo table in README.md from the registry
+catalogue: ## write what follows from the registry: tables of README and papers, snapshots of new networks
 	$(PYTHON) docs/catalogue.py
 
 onnx-env: ## an environment of its own for `jaxseg export --format onnx`

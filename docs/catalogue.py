@@ -1,18 +1,21 @@
-"""The catalogue, from the registry, the networks themselves and the recipes: nothing in it is typed by hand.
+"""Generate what the documentation lists of the zoo, from the registry, the networks and the recipes.
 
-``python docs/catalogue.py`` rewrites the table between the two markers of README.md; ``docs/conf.py`` writes the full
-page at every build.
+``python docs/catalogue.py`` (``make catalogue``) writes the README's table, the table of networks on every paper's
+page, the page of a paper that has none, the list of papers, and the snapshot of a network that has none.
+``docs/conf.py`` writes the full catalogue at every build.
 """
 
 import ast
 import importlib.util
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- zoo:begin (make catalogue) -->", "<!-- zoo:end -->"
+PAPERS = ROOT / "docs" / "papers"
+SNAPSHOTS = ROOT / "tests" / "contracts" / "snapshots"
 FIELDS = ("Paper", "Published", "Ours", "Hardware", "Command", "Departures")
 """What the docstring of every recipe says, each at the beginning of a line, followed by a colon."""
 
@@ -86,14 +89,14 @@ def rows() -> list[Row]:
     trained = {recipe.name: trains(ROOT / "experiments" / f"{recipe.name}.py", entries) for recipe in known}
     found = []
     for name, entry in entries.items():
-        module = importlib.util.find_spec(entry.build.__module__)
+        module = importlib.util.find_spec(entry.module)
         assert module is not None
         assert module.origin is not None
         mine = tuple(recipe for recipe in known if name in trained[recipe.name])
         source = Path(module.origin).resolve().relative_to(ROOT).as_posix()
         row = Row(
             name, entry.summary, entry.task, entry.paper, pages.get(entry.paper), source,
-            count(entry.build()), entry.published, mine,
+            count(name), entry.published, mine,
         )  # fmt: skip
         found.append(row)
     return found
@@ -108,15 +111,31 @@ def trains(recipe: Path, models: Collection[str]) -> set[str]:
     return names or {name for base in bases for name in trains(base, models)}
 
 
-def count(model: object) -> int:
-    """Trained parameters, from shapes alone: nothing is computed."""
+def count(name: str) -> int:
+    """Trained parameters, from the network's snapshot; a test holds that to the network."""
+    sizes = [line.split() for line in snapshot(name).splitlines() if line.startswith("params/")]
+    return sum(math.prod(int(n) for n in size.split("x")) if size else 1 for _, size in sizes)
+
+
+def snapshot(name: str) -> str:
+    """The paths and shapes of a network's variables: the file's text, or traced where there is none yet."""
+    path = SNAPSHOTS / f"{name}.txt"
+    return path.read_text(encoding="utf-8") if path.is_file() else traced(name)
+
+
+def traced(name: str) -> str:
+    """The paths and shapes of a network's variables, one a line; nothing is computed."""
     import jax
     import jax.numpy as jnp
+    from flax import traverse_util
 
-    size = model.input_size(4, 4) if hasattr(model, "input_size") else (64, 64)  # type: ignore[attr-defined]
+    from jaxseg.registry import create_model
+
+    model = create_model(name)
+    size = model.input_size(4, 4) if hasattr(model, "input_size") else (64, 64)
     image = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)  # type: ignore[attr-defined]
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    flat = traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), image), sep="/")
+    return "".join(f"{path} {'x'.join(str(n) for n in leaf.shape)}\n" for path, leaf in sorted(flat.items()))
 
 
 def paper_link(paper: str) -> str:
@@ -144,22 +163,37 @@ def agrees(count: int, published: str) -> bool:
 
 
 def zoo(found: list[Row]) -> str:
-    """The README's table."""
-    lines = ["| name | what it is | parameters | paper | recipes |", "|---|---|--:|---|---|"]
-    for row in found:
-        mine = ", ".join(f"[{r.name}](experiments/{r.name}.py)" for r in row.recipes)
-        lines.append(
-            f"| [`{row.name}`]({row.source}) | {row.summary} | {parameters(row)} | {paper_link(row.paper)} | {mine} |"
-        )
+    """The README's table: a line for each paper's page."""
+    lines = ["| family | networks | parameters, millions | recipes |", "|---|---|--:|--:|"]
+    for page, rows in by_page(found).items():
+        names = ", ".join(f"[`{row.name}`]({row.source})" for row in rows)
+        millions = sorted({f"{row.ours / 1e6:.3g}" for row in rows}, key=float)
+        sizes = millions[0] if len(millions) == 1 else f"{millions[0]} to {millions[-1]}"
+        trained = len({recipe.name for row in rows for recipe in row.recipes})
+        lines.append(f"| [{title(page)}](docs/papers/{page}.md) | {names} | {sizes} | {trained or ''} |")
     return "\n".join(lines)
+
+
+def by_page(found: list[Row]) -> dict[str, list[Row]]:
+    """The rows of each paper's page, by the page's title."""
+    pages = {row.page for row in found if row.page}
+    return {page: [row for row in found if row.page == page] for page in sorted(pages, key=lambda p: title(p).lower())}
+
+
+def title(page: str) -> str:
+    """The heading of a paper's page."""
+    return (PAPERS / f"{page}.md").read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# ")
 
 
 def page(found: list[Row]) -> str:
     """The catalogue's body: networks, then recipes with their evidence."""
-    lines = ["| name | task | parameters | paper | file |", "|---|---|--:|---|---|"]
+    lines = ["| name | what it is | task | parameters | paper | recipes | file |", "|---|---|---|--:|---|---|---|"]
     for row in found:
         paper = paper_link(row.paper) + (f", [notes](papers/{row.page}.md)" if row.page else "")
-        lines.append(f"| `{row.name}` | {row.task} | {parameters(row)} | {paper} | `{row.source}` |")
+        trained = ", ".join(f"`{recipe.name}`" for recipe in row.recipes)
+        lines.append(
+            f"| `{row.name}` | {row.summary} | {row.task} | {parameters(row)} | {paper} | {trained} | `{row.source}` |"
+        )
     lines += [
         "",
         "## Recipes",
@@ -173,16 +207,77 @@ def page(found: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def updated(readme: str, table: str) -> str:
-    """The README with the table between its markers."""
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+def networks(rows: list[Row]) -> str:
+    """The table of networks on a paper's page."""
+    lines = ["| network | what it is | parameters | paper | recipes |", "|---|---|--:|---|---|"]
+    for row in rows:
+        trained = ", ".join(f"`{recipe.name}`" for recipe in row.recipes)
+        lines.append(f"| `{row.name}` | {row.summary} | {parameters(row)} | {paper_link(row.paper)} | {trained} |")
+    return "\n".join(lines)
+
+
+def paper_page(row: Row) -> str:
+    """A page for a paper that has none: the docstring of the network's file, and the table of networks."""
+    text = ast.get_docstring(ast.parse((ROOT / row.source).read_text(encoding="utf-8"))) or row.name
+    heading, _, rest = text.partition("\n")
+    parts = [
+        f"# {heading.rstrip('.')}",
+        rest.replace("``", "`").strip(),
+        f"Described in {paper_link(row.paper)}.",
+        "## Networks",
+        f"{mark('networks')}\n\n{mark('networks', end=True)}",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def list_of_papers(found: list[Row]) -> str:
+    """The table of the papers' pages."""
+    rows = by_page(found)
+    lines = ["| page | networks |", "|---|---|"]
+    for name in sorted(
+        (path.stem for path in PAPERS.glob("*.md") if path.stem != "index"), key=lambda p: title(p).lower()
+    ):
+        names = ", ".join(f"`{row.name}`" for row in rows.get(name, ())) or "backbone"
+        lines.append(f"| [{title(name)}]({name}.md) | {names} |")
+    return "\n".join(lines)
+
+
+def mark(block: str, *, end: bool = False) -> str:
+    """The comment before, or after, a generated part of a page."""
+    return f"<!-- {block}:end -->" if end else f"<!-- {block}:begin (make catalogue) -->"
+
+
+def updated(text: str, table: str, block: str = "zoo") -> str:
+    """A page with the table between the markers of a block."""
+    before, rest = text.split(mark(block))
+    return f"{before}{mark(block)}\n{table}\n{mark(block, end=True)}{rest.split(mark(block, end=True))[1]}"
+
+
+def generated(found: list[Row]) -> dict[Path, str]:
+    """Every file with a generated part, as it should be."""
+    texts = {ROOT / "README.md": ("zoo", zoo(found)), PAPERS / "index.md": ("papers", list_of_papers(found))}
+    texts |= {PAPERS / f"{page}.md": ("networks", networks(rows)) for page, rows in by_page(found).items()}
+    return {path: updated(path.read_text(encoding="utf-8"), table, block) for path, (block, table) in texts.items()}
 
 
 def main() -> None:
-    """Rewrite the README's table."""
-    path = ROOT / "README.md"
-    path.write_text(updated(path.read_text(encoding="utf-8"), zoo(rows())), encoding="utf-8")
+    """Write what is missing, then what is generated."""
+    for name in registered():
+        path = SNAPSHOTS / f"{name}.txt"
+        if not path.is_file():
+            path.write_text(traced(name), encoding="utf-8")
+    for row in rows():
+        if row.paper not in paper_pages({row.paper}):
+            (PAPERS / f"{Path(row.source).stem}.md").write_text(paper_page(row), encoding="utf-8")
+    for path, text in generated(rows()).items():
+        path.write_text(text, encoding="utf-8")
+
+
+def registered() -> list[str]:
+    """The names of the registered networks."""
+    from jaxseg.registry import list_models
+
+    return list_models()
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def parameters(model: Any) -> int:
     >>> parameters(jaxseg.create_model("unet", num_classes=2, depth=1, width=2))
     486
     """
-    shapes = jax.eval_shape(model.init, jax.random.key(0), _image(*fitting_size(model, 64)))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), _image(*fitting_size(model, 64), _channels(model)))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
@@ -182,13 +182,17 @@ def recipes_of(name: str) -> list[str]:
     return [recipe for recipe, path in shipped().items() if f"{name}(" in path.read_text(encoding="utf-8")]
 
 
-def _image(height: int, width: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+def _image(height: int, width: int, channels: int = 3) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
+
+
+def _channels(model: Any) -> int:
+    return model.in_channels if hasattr(model, "in_channels") else 3
 
 
 def _program(model: Any, height: int, width: int) -> tuple[Any, list[Any]]:
     """Return the traced program from image and variables to logits, and its constants."""
-    image = _image(height, width)
+    image = _image(height, width, _channels(model))
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     leaves, tree = jax.tree.flatten(variables)
 

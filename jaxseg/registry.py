@@ -1,6 +1,6 @@
-"""Which models exist: ``@register`` on a function that builds one, ``list_models``, ``create_model``.
+"""Registry of models: ``@register`` on a builder, ``list_models``, ``create_model`` and ``create_small``.
 
-Discovery is lazy: the files under ``jaxseg/models`` are imported the first time that somebody asks.
+Discovery is lazy: the files under ``jaxseg/models`` are imported when the registry is first used.
 """
 
 import fnmatch
@@ -12,13 +12,63 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from jaxseg.errors import BadInput, suggest
+from jaxseg.override import override
 from jaxseg.types import Rules
+
+TASKS = (
+    "semantic",
+    "detection",
+    "instance",
+    "panoptic",
+    "keypoints",
+    "depth",
+    "normals",
+    "colorization",
+    "boundary",
+    "saliency",
+    "multitask",
+)
+"""What a model may be registered for."""
+
+
+@dataclass(frozen=True)
+class Overfit:
+    """How the small variant of a model is trained on four images until it knows them by heart: a check of gradients.
+
+    Attributes:
+      steps: updates of Adam.
+      learning_rate: constant.
+      size: rows and columns of the images.
+      gain: variance of the initial kernels times their fan-in: 2 suits ReLUs; without normalisation a sum of many
+        blocks would grow with it.
+      quick: run with the default tests; otherwise with the slow ones.
+      fields: what differs from the small variant, spelled as that is.
+    """
+
+    steps: int = 60
+    learning_rate: float = 1e-2
+    size: tuple[int, int] = (48, 64)
+    gain: float = 2.0
+    quick: bool = False
+    fields: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the catalogue knows of a model: its builder, task, paper, the parameter count that the paper gives, exactly
-    or rounded, and by the name of each public implementation the rules that bring its weights in."""
+    """A registered model.
+
+    Attributes:
+      name: of the model.
+      build: builder.
+      task: one of :data:`TASKS`.
+      paper: where the network is described.
+      params: the parameter count that the paper or the reference states, None where it states none.
+      rounded: the same in millions, as text.
+      names: rules of the importer by the implementation that they are for.
+      small: fields of the small variant, None where there is none.
+      overfit: how the small variant is seen to learn, None where a sibling stands for it.
+      module: where the builder is.
+    """
 
     name: str
     build: Callable[..., Any]
@@ -27,10 +77,13 @@ class Entry:
     params: int | None
     rounded: str | None
     names: Mapping[str, Rules]
+    small: Mapping[str, Any] | None
+    overfit: Overfit | None
+    module: str
 
     @property
     def published(self) -> str:
-        """The count that the paper gives, as text; empty where it gives none."""
+        """The published parameter count as text; empty where there is none."""
         return f"{self.params:,}" if self.params is not None else self.rounded or ""
 
     @property
@@ -58,34 +111,43 @@ def register(
     params: int | None = None,
     rounded: str | None = None,
     names: Mapping[str, Rules] | None = None,
+    small: Mapping[str, Any] | None = None,
+    overfit: Overfit | None = None,
 ) -> Callable[[Builder], Builder]:
-    """Enter a builder into the registry under its own name.
+    """Register a builder under its own name.
 
     Args:
-      task: "semantic", "instance", "panoptic", "geometry", "multitask" or "color".
+      task: one of :data:`TASKS`.
       paper: where the network is described, ``"arXiv:1411.4038"`` or a venue.
       params: the parameter count at the builder's defaults, as the paper or the reference states it; a test holds us
         to it. None where no source gives one.
       rounded: the same where sources give millions only, ``"37.9 M"``; held to as many digits.
       names: rules of the importer by the implementation that they are for, ``{"torchvision": TORCHVISION_NAMES}``.
+      small: what makes a variant of few channels and blocks that compiles in seconds: fields of the builder, and of the
+        built model by their dotted paths, ``{"features": 8, "backbone.depths": (1, 1, 1, 1)}``. The contract tests run
+        it, :func:`create_small` gives it to anybody.
+      overfit: how the small variant is seen to learn; one model of each file has it.
 
     Raises:
-      ValueError: another file has registered the name.
+      ValueError: another file has registered the name, or there is no such task.
     """
+    if task not in TASKS:
+        raise ValueError(f"models are registered for no task {task!r}{suggest(task, TASKS)}")
 
     def enter(build: Builder) -> Builder:
-        name = build.__name__
+        name, module = build.__name__, build.__module__
         known = _entries.get(name)
-        if known is not None and known.build.__module__ != build.__module__:
-            raise ValueError(f"model {name!r} is registered twice: {known.build.__module__} and {build.__module__}")
-        _entries[name] = Entry(name, build, task, paper, params, rounded, dict(names or {}))
+        if known is not None and known.module != module:
+            raise ValueError(f"model {name!r} is registered twice: {known.module} and {module}")
+        rules = dict(names or {})
+        _entries[name] = Entry(name, build, task, paper, params, rounded, rules, small, overfit, module)
         return build
 
     return enter
 
 
 def entries() -> dict[str, Entry]:
-    """Every registered model by name, after importing all of ``jaxseg.models``."""
+    """Return every registered model by name, after importing all of ``jaxseg.models``."""
     global _discovered
     if not _discovered:
         import jaxseg.models
@@ -97,7 +159,11 @@ def entries() -> dict[str, Entry]:
 
 
 def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
-    """Names that match a shell pattern, optionally of one task only, sorted."""
+    """Return the sorted names that match a shell pattern, optionally of one task only.
+
+    >>> list_models("enet*")
+    ['enet', 'enet_port']
+    """
     return [
         name
         for name, entry in entries().items()
@@ -106,7 +172,7 @@ def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
 
 
 def find(name: str) -> Entry:
-    """The entry of that name.
+    """Return the entry of that name.
 
     Raises:
       BadInput: there is none; the nearest names are offered.
@@ -118,7 +184,10 @@ def find(name: str) -> Entry:
 
 
 def create_model(name: str, **fields: Any) -> Any:
-    """Build a registered model: ``create_model("fcn8s_vgg16", num_classes=11)``.
+    """Build a registered model.
+
+    >>> create_model("unet", num_classes=11, in_channels=4).num_classes
+    11
 
     Raises:
       BadInput: unknown name or field; the nearest are offered.
@@ -128,3 +197,48 @@ def create_model(name: str, **fields: Any) -> Any:
         if field not in entry.fields:
             raise BadInput(f"model {name!r} has no field {field!r}{suggest(field, entry.fields)}")
     return entry.build(**fields)
+
+
+def create_small(name: str, **fields: Any) -> Any:
+    """Build the small variant of a registered model: the same layers with few channels and blocks, and three classes.
+
+    It compiles in seconds, for tests and dry runs.
+
+    >>> create_small("segformer_b5", num_classes=11).backbone.depths
+    (1, 1, 1, 1)
+
+    Args:
+      name: of the model.
+      fields: of the builder, or of the built model by dotted paths; they replace those of the small variant.
+
+    Raises:
+      BadInput: unknown name or field, or a model without a small variant.
+    """
+    entry = find(name)
+    if entry.small is None:
+        known = [other for other, found in entries().items() if found.small is not None]
+        raise BadInput(f"model {name!r} has no small variant{suggest(name, known)}")
+    return _varied(entry, {**entry.small, **fields})
+
+
+def create_overfit(name: str) -> Any:
+    """Build the variant that is trained as :class:`Overfit` describes: the small one with the fields that it names.
+
+    Raises:
+      BadInput: unknown name, or a model without :class:`Overfit`.
+    """
+    entry = find(name)
+    if entry.overfit is None:
+        raise BadInput(f"model {name!r} is registered without overfit=Overfit(...)")
+    return _varied(entry, {**(entry.small or {}), **(entry.overfit.fields or {})})
+
+
+def _varied(entry: Entry, fields: Mapping[str, Any]) -> Any:
+    """Three classes unless fields say otherwise; fields that the builder has not are paths in what it builds."""
+    classes = {"num_classes": 3} if "num_classes" in entry.fields else {}
+    fields = {**classes, **fields}
+    model = entry.build(**{field: value for field, value in fields.items() if field in entry.fields})
+    for path, value in fields.items():
+        if path not in entry.fields:
+            model = override(model, path, value)
+    return model

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jaxseg.layers.conv import Conv
-from jaxseg.layers.standardize import CAFFE, IMAGENET, Standardize
+from jaxseg.layers.standardize import CAFFE, IMAGENET, Standardize, statistics
 from jaxseg.ops.lrn import local_response_norm
 from jaxseg.ops.pool import max_pool
 from jaxseg.types import Rules
@@ -28,6 +28,7 @@ class AlexNet(nn.Module):
       lrn: whether the first two pooled maps are normalised across channels.
       first_padding: of conv1; FCN has 100 there.
       ceil_mode: whether pools keep the ragged last row and column, as Caffe does and torchvision does not.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -37,14 +38,15 @@ class AlexNet(nn.Module):
     lrn: bool = True
     first_padding: int = 0
     ceil_mode: bool = True
+    in_channels: int = 3
     standardize: Standardize = CAFFE
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
         """``{"c2" .. "c5"}`` of raw RGB: conv1 at stride 4, its pool at 8, conv5 at 16, its pool at 32; no ``c1``."""
         del train
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         maps = {}
         for i, (width, groups) in enumerate(zip(self.widths, self.groups, strict=True), 1):
             size, stride, padding = ((11, 4, self.first_padding), (5, 1, 2))[i - 1] if i < 3 else (3, 1, 1)
@@ -64,7 +66,11 @@ class AlexNet(nn.Module):
 
 
 def torchvision_alexnet(
-    *, widths: tuple[int, ...] = (64, 192, 384, 256, 256), dtype: jnp.dtype | type = jnp.float32
+    *,
+    widths: tuple[int, ...] = (64, 192, 384, 256, 256),
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
 ) -> AlexNet:
     """The layout whose weights torchvision has: no groups, no normalisation, pools that round down."""
     return AlexNet(
@@ -73,7 +79,8 @@ def torchvision_alexnet(
         lrn=False,
         first_padding=2,
         ceil_mode=False,
-        standardize=IMAGENET,
+        in_channels=in_channels,
+        standardize=statistics(standardize, IMAGENET, in_channels),
         dtype=dtype,
     )
 

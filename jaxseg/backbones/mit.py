@@ -14,7 +14,7 @@ from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import DropPath
 from jaxseg.layers.norm import LayerNorm
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import IMAGENET, Standardize, statistics
 from jaxseg.ops.window import surely_below
 from jaxseg.types import Rules
 
@@ -39,6 +39,7 @@ class MiT(nn.Module):
       drop_path: rate of stochastic depth at the last block; it grows linearly from zero at the first.
       epsilon: of the normalisations in and after the blocks; those after patches and reductions have 1e-5, as in the
         authors' code. transformers has 1e-5 everywhere.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -50,11 +51,12 @@ class MiT(nn.Module):
     expansion: int = 4
     drop_path: float = 0.1
     epsilon: float = 1e-6
+    in_channels: int = 3
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
         """``{"c2".."c5"}`` of raw RGB, at strides 4, 8, 16 and 32; there is no map at 2.
 
         Raises:
@@ -62,7 +64,7 @@ class MiT(nn.Module):
         """
         if any(surely_below(side, 29) for side in image.shape[1:3]):
             raise BadInput(f"an image of {image.shape[1]}x{image.shape[2]} is too small for MiT; it takes 29 and more")
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         maps, place, last = {}, 0, max(sum(self.depths) - 1, 1)
         for s, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True), 1):
             size, stride = (7, 4) if s == 1 else (3, 2)
@@ -171,7 +173,8 @@ def mit(
     variant: str,
     *,
     drop_path: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> MiT:
     """The mix transformer "b0" to "b5".
@@ -182,7 +185,14 @@ def mit(
     if variant not in VARIANTS:
         raise BadInput(f"no MiT is called {variant!r}; there are: {', '.join(VARIANTS)}")
     depths, widths = VARIANTS[variant]
-    return MiT(depths=depths, widths=widths, drop_path=drop_path, standardize=standardize, dtype=dtype)
+    return MiT(
+        depths=depths,
+        widths=widths,
+        drop_path=drop_path,
+        in_channels=in_channels,
+        standardize=statistics(standardize, IMAGENET, in_channels),
+        dtype=dtype,
+    )
 
 
 def _names(patches: str, patches_norm: str, norm: str, block: str, layers: tuple[str, ...]) -> Rules:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Shaped
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.norm import make_norm
-from jaxseg.layers.standardize import CENTRED, IMAGENET, Standardize
+from jaxseg.layers.standardize import CENTRED, IMAGENET, Standardize, statistics
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -72,6 +72,7 @@ class MobileNet(nn.Module):
       norm: "batch", "group", "instance" or "layer"; "none" gives the convolutions biases, for networks whose BatchNorm
         was folded into them.
       epsilon: of the normalisations.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -85,11 +86,12 @@ class MobileNet(nn.Module):
     padding: str = "torch"
     norm: str = "batch"
     epsilon: float = 1e-5
+    in_channels: int = 3
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
         """``{"c1".."c5"}`` of raw RGB, at strides 2 to 32 or ``output_stride``; ``c5`` is the last convolution's."""
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of MobileNet; there are 8, 16 and 32")
@@ -99,7 +101,7 @@ class MobileNet(nn.Module):
             raise BadInput(f"padding {self.padding!r} of MobileNet; there are 'torch' and 'SAME'")
         layer = partial(_ConvNorm, padding=self.padding, norm=self.norm, epsilon=self.epsilon, dtype=self.dtype)
         act = ACTIVATIONS[self.activation]
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         x = act(layer(self.stem, 3, stride=2, name="stem")(x, train=train))
         maps, level, reached, dilation = {"c1": x}, 1, 2, 1
         for i, row in enumerate(self.blocks, 1):
@@ -224,7 +226,8 @@ def mobilenet_v1(
     output_stride: int = 32,
     padding: str = "torch",
     epsilon: float = 1e-5,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> MobileNet:
     """Version 1 (its Table 1) times ``width``."""
@@ -237,7 +240,8 @@ def mobilenet_v1(
         output_stride=output_stride,
         padding=padding,
         epsilon=epsilon,
-        standardize=standardize,
+        in_channels=in_channels,
+        standardize=statistics(standardize, IMAGENET, in_channels),
         dtype=dtype,
     )
 
@@ -254,7 +258,8 @@ def mobilenet_v2(
     padding: str = "torch",
     norm: str = "batch",
     epsilon: float = 1e-5,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> MobileNet:
     """Version 2 times ``width``; ``last`` is 1280 channels of the convolution before the classifier, 0 for none."""
@@ -271,14 +276,22 @@ def mobilenet_v2(
         padding=padding,
         norm=norm,
         epsilon=epsilon,
-        standardize=standardize,
+        in_channels=in_channels,
+        standardize=statistics(standardize, IMAGENET, in_channels),
         dtype=dtype,
     )
 
 
-def mobilenet_v2_tensorflow(*, output_stride: int = 32, dtype: jnp.dtype | type = jnp.float32) -> MobileNet:
+def mobilenet_v2_tensorflow(
+    *,
+    output_stride: int = 32,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> MobileNet:
     """Version 2 as TensorFlow has it: RGB from -1 to 1, its padding, BatchNorm folded into the convolutions."""
-    return mobilenet_v2(output_stride=output_stride, padding="SAME", norm="none", standardize=CENTRED, dtype=dtype)
+    options = {"in_channels": in_channels, "standardize": statistics(standardize, CENTRED, in_channels), "dtype": dtype}
+    return mobilenet_v2(output_stride=output_stride, padding="SAME", norm="none", **options)
 
 
 _RE, _HS = "relu", "hard_swish"
@@ -309,7 +322,8 @@ def mobilenet_v3(
     out_maps: str = "last",
     padding: str = "torch",
     epsilon: float = 1e-3,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> MobileNet:
     """Version 3, "large" or "small", times ``width``; ``output_stride=16`` is what torchvision calls dilated.
@@ -335,7 +349,8 @@ def mobilenet_v3(
         out_maps=out_maps,
         padding=padding,
         epsilon=epsilon,
-        standardize=standardize,
+        in_channels=in_channels,
+        standardize=statistics(standardize, IMAGENET, in_channels),
         dtype=dtype,
     )
 

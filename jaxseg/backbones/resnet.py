@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Shaped
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.norm import make_norm
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import IMAGENET, Standardize, statistics
 from jaxseg.ops.pool import max_pool
 from jaxseg.types import Rules
 
@@ -43,6 +43,7 @@ class ResNet(nn.Module):
         the authors' own networks (MSRA).
       ceil_mode: whether the stem's pool keeps the ragged last row and column, as Caffe does.
       norm: "batch", "group", "instance", "layer" or "none".
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -58,11 +59,12 @@ class ResNet(nn.Module):
     stride_on: str = "3x3"
     ceil_mode: bool = False
     norm: str = "batch"
+    in_channels: int = 3
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
         """``{"c1".."c5"}`` of raw RGB: the stem at stride 2, the four stages at 4, 8, 16, 32 or ``output_stride``."""
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of ResNet; there are 8, 16 and 32")
@@ -72,7 +74,7 @@ class ResNet(nn.Module):
             raise BadInput(f"multi_grid {self.multi_grid} of ResNet: one number for each of {self.depths[-1]} blocks")
         if self.stem not in STEMS:
             raise BadInput(f"stem {self.stem!r} of ResNet; there are {' and '.join(repr(k) for k in STEMS)}")
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         for i, (size, stride, wider) in enumerate(STEMS[self.stem], 1):
             x = Conv(
                 self.width * wider,
@@ -227,7 +229,8 @@ def resnet(
     multi_grid: tuple[int, ...] = (),
     stride_on: str = "3x3",
     ceil_mode: bool = False,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> ResNet:
     """The residual network of 18, 34, 50, 101 or 152 layers; with ``groups=32, width_per_group=4`` ResNeXt 32x4d.
@@ -249,7 +252,8 @@ def resnet(
         multi_grid=multi_grid,
         stride_on=stride_on,
         ceil_mode=ceil_mode,
-        standardize=standardize,
+        in_channels=in_channels,
+        standardize=statistics(standardize, IMAGENET, in_channels),
         dtype=dtype,
     )
 

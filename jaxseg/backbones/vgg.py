@@ -41,6 +41,7 @@ class VGG(nn.Module):
       ceil_mode: whether pools keep the ragged last row and column, as Caffe does and torchvision does not.
       out_maps: which map of a stride is taken: the "first", which the pool makes; or the "last", which the next block's
         convolutions make of it, as in segmentation-models-pytorch and timm. ``c5`` is the last pool's in both.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -54,11 +55,12 @@ class VGG(nn.Module):
     first_padding: int = 1
     ceil_mode: bool = False
     out_maps: str = "first"
+    in_channels: int = 3
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
         """``{"c1".."c5"}`` of raw RGB: each block's map after its pool, at stride ``2**k`` up to ``output_stride``."""
         if self.out_maps not in ("first", "last"):
             raise BadInput(f"out_maps {self.out_maps!r} of VGG; there are 'first' and 'last'")
@@ -70,7 +72,7 @@ class VGG(nn.Module):
             raise BadInput(f"pools of {self.pool_size} in VGG; there are 2 and 3")
         norm = make_norm(self.norm)
         overlap = self.pool_size - 2
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         maps = {}
         # With statistics over the batch every row counts, so that none may be left out; nor of maps that are taken.
         regular = self.padding == 1 and self.norm == "none" and not overlap and self.out_maps == "first"

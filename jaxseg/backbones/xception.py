@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv_norm import ConvNorm
-from jaxseg.layers.standardize import CENTRED, Standardize
+from jaxseg.layers.standardize import CENTRED, Standardize, statistics
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -43,6 +43,7 @@ class Xception(nn.Module):
       output_stride: 32, 16 or 8. A block that would go beyond keeps the resolution and the dilation before it; those
         after it are dilated.
       epsilon: of the BatchNorms.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -51,17 +52,18 @@ class Xception(nn.Module):
     stem: tuple[int, int] = (32, 64)
     output_stride: int = 32
     epsilon: float = 1e-3
+    in_channels: int = 3
     standardize: Standardize = CENTRED
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> dict[str, Map]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
         """``{"c1".."c5"}`` of raw RGB: what the last convolution of each block with a stride sees, before its ReLU, at
         strides 2, 4, 8, 16; ``c5`` is the last block's map."""
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of Xception; there are 8, 16 and 32")
         options = {"epsilon": self.epsilon, "dtype": self.dtype}
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         for i, (features, stride) in enumerate(zip(self.stem, (2, 1), strict=True), 1):
             x = jax.nn.relu(ConvNorm(features, 3, stride=stride, **options, name=f"stem{i}")(x, train=train))
         maps: dict[str, Map] = {}
@@ -135,7 +137,8 @@ def xception(
     width: float = 1.0,
     middle: int = 16,
     output_stride: int = 32,
-    standardize: Standardize = CENTRED,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Xception:
     """Xception-65 times ``width``, with ``middle`` blocks in the middle flow."""
@@ -153,7 +156,8 @@ def xception(
         ),
         stem=(int(32 * width), int(64 * width)),
         output_stride=output_stride,
-        standardize=standardize,
+        in_channels=in_channels,
+        standardize=statistics(standardize, CENTRED, in_channels),
         dtype=dtype,
     )
 

@@ -54,7 +54,8 @@ def names_of(backbone: nn.Module) -> Rules | None:
         return None
     stride = 32 if isinstance(backbone, mit.MiT) else backbone.output_stride
     for encoder in ENCODERS.values():
-        built = encoder.build(output_stride=stride, standardize=backbone.standardize, dtype=backbone.dtype)
+        known = {"in_channels": backbone.in_channels, "standardize": backbone.standardize, "dtype": backbone.dtype}
+        built = encoder.build(output_stride=stride, **known)
         if built == backbone:
             return encoder.rules
     return None

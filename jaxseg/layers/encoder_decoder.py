@@ -36,8 +36,13 @@ class EncoderDecoder(nn.Module):
     least: int = 1
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         h, w = image.shape[1:3]
         padded = pad_to_multiple(image, self.multiple, least=self.least)

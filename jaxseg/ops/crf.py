@@ -148,13 +148,13 @@ MODES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
 """Factors before and after a filter, from its response to ones."""
 
 
-def bilateral_features(image: Shaped[Array, "h w 3"], deviation: float, color_deviation: float) -> Float[Array, "n 5"]:
+def bilateral_features(image: Shaped[Array, "h w c"], deviation: float, color_deviation: float) -> Float[Array, "n d"]:
     """Return ``(x / deviation, y / deviation, r, g, b / color_deviation)`` of every pixel, in reading order.
 
     >>> bilateral_features(jnp.zeros((4, 6, 3), jnp.uint8), 80.0, 13.0).shape
     (24, 5)
     """
-    color = image.astype(jnp.float32).reshape(-1, 3) / color_deviation
+    color = image.astype(jnp.float32).reshape(-1, image.shape[-1]) / color_deviation
     return jnp.concatenate([spatial_features(image.shape[0], image.shape[1], deviation), color], axis=1)
 
 

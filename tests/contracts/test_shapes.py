@@ -1,7 +1,8 @@
 """What holds for every registered model without running any: shapes, counts, paths, identity.
 
-``JAXSEG_WRITE_SNAPSHOTS=1 pytest tests/contracts/test_shapes.py`` rewrites the lists of paths; read the difference
-before you commit it, because published checkpoints use these names.
+``make catalogue`` writes the list of paths of a new network. ``JAXSEG_WRITE_SNAPSHOTS=1 pytest
+tests/contracts/test_shapes.py`` rewrites them all; read the difference before you commit it, because published
+checkpoints use these names.
 """
 
 import functools
@@ -94,7 +95,7 @@ def test_paths(name):
     snapshot = SNAPSHOTS / f"{name}.txt"
     if os.environ.get("JAXSEG_WRITE_SNAPSHOTS"):
         snapshot.write_text("".join(lines))
-    assert snapshot.exists(), f"no snapshot of {name}: see the docstring of this file"
+    assert snapshot.exists(), f"no snapshot of {name}: say make catalogue"
     assert lines == snapshot.read_text().splitlines(keepends=True)
     automatic = [path for path in flat if any(part.rsplit("_", 1)[0] in AUTOMATIC for part in path.split("/"))]
     assert not automatic, "children with parameters need explicit names"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from jaxseg import registry
 from tests.contracts.zoo import ODD, SMALL, image_of, output_size, sizes
 
 
@@ -18,7 +19,7 @@ def size_of(model):
 @functools.cache
 def prepared(name):
     """(model, variables with every leaf random, image)."""
-    model = SMALL[name](jnp.float32)
+    model = registry.create_small(name)
     image = image_of(size_of(model))
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image))
     rng = np.random.default_rng(0)
@@ -92,7 +93,7 @@ def test_training(name):
 def test_bfloat16(name):
     """The compute dtype is a field: parameters stay float32, logits come back as float32 and stay close."""
     _, variables, image = prepared(name)
-    model = SMALL[name](jnp.bfloat16)
+    model = registry.create_small(name, dtype=jnp.bfloat16)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image))
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
     logits = np.asarray(jax.jit(model.apply)(variables, image)["logits"])

@@ -21,7 +21,7 @@ from jaxseg.ops.resize import resize_anchored, resize_bilinear, resize_nearest
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.weights.names import convert
 from jaxseg.weights.readers import read
-from tests.contracts.zoo import SMALL
+from jaxseg.registry import create_small
 from tests.inference.test_predict import picture
 from tests.torchvision_cpu import torchvision_or_skip
 
@@ -64,7 +64,7 @@ print(json.dumps([card["classes"], card["palette"], list(program.platforms)]))
 
 @pytest.mark.parametrize("name", ["unet", "fcn_resnet50", "segnet_basic"])
 def test_stablehlo_in_a_process_that_has_only_jax(name, tmp_path):
-    model = SMALL[name](jax.numpy.float32)
+    model = create_small(name)
     variables, card = random_numbers(model), card_of(model)
     path = tmp_path / "model.stablehlo"
     assert stablehlo.write(path, card, variables, size=None) == "b h w 3"
@@ -85,7 +85,7 @@ ANY_SIZE = ("deeplabv2_vgg16", "fcn8s_atonce_vgg16", "fpn_resnet50", "lraspp_mob
 
 @pytest.mark.parametrize("name", ANY_SIZE)
 def test_the_shape_of_the_image_may_be_left_open(name):
-    model = SMALL[name](jax.numpy.float32)
+    model = create_small(name)
     image = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, h, w, 3"), np.uint8)
     variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8))
     logits = jax.eval_shape(model.apply, variables, image)["logits"]
@@ -127,7 +127,7 @@ def test_torch_state_dict_loads_strictly_and_gives_the_same(tmp_path):
     depths = (1, 1, 1, 1)
     trunk = models.resnet.ResNet(models.resnet.Bottleneck, depths, replace_stride_with_dilation=(False, True, True))
     network = models.segmentation.fcn._fcn_resnet(trunk, 3, True).eval()
-    model = ResNetFCN(SMALL["fcn_resnet50"](jax.numpy.float32).backbone.clone(width=64), num_classes=3)
+    model = ResNetFCN(create_small("fcn_resnet50").backbone.clone(width=64), num_classes=3)
     variables = random_numbers(model)
     torch_format.write(tmp_path / "model.pth", variables, TORCHVISION_NAMES)
     assert torch_format.verify(tmp_path / "model.pth", variables, TORCHVISION_NAMES) == 0
@@ -197,7 +197,7 @@ def test_onnx_in_its_runtime(name, tmp_path):
         python = onnx.interpreter()
     except BadInput as error:
         pytest.skip(str(error))
-    model = SMALL[name](jax.numpy.float32) if name in SMALL else small_deeplabv3()
+    model = small_deeplabv3() if name == "deeplabv3_resnet50" else create_small(name)
     # Small enough that no probability is 0 or 1, where nothing could differ.
     variables, card = jax.tree.map(lambda leaf: np.float32(0.7) * leaf, random_numbers(model)), card_of(model)
     error = onnx.write(tmp_path / "model.onnx", card, variables, size=(64, 48))

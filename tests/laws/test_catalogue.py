@@ -34,13 +34,30 @@ def test_the_readme_table_is_up_to_date(catalogue, rows):
     assert readme == catalogue["updated"](readme, catalogue["zoo"](rows)), "say: make catalogue"
 
 
+def test_the_generated_parts_are_up_to_date(catalogue, rows):
+    """The tables of networks on the papers' pages, the list of papers, the README's table."""
+    generated = catalogue["generated"](rows)
+    assert len(generated) > 20
+    stale = [name_of(path) for path, text in generated.items() if path.read_text(encoding="utf-8") != text]
+    assert not stale, "say: make catalogue"
+
+
+def test_a_paper_without_a_page_is_given_one(catalogue, rows):
+    """It names the paper, so that it is found, and has a place for the networks."""
+    row = next(row for row in rows if row.name == "pan_resnet50")
+    page = catalogue["paper_page"](row)
+    assert page.startswith("# PAN")
+    assert row.paper in page
+    assert "| `pan_resnet50` |" in catalogue["updated"](page, catalogue["networks"]([row]), "networks")
+
+
 def test_every_paper_has_a_page(rows):
     missing = {row.paper for row in rows if row.page is None}
     assert not missing, f"no page in docs/papers names {missing}"
 
 
 def test_parameter_counts_are_the_papers(catalogue, rows):
-    """To as many digits as the source gives."""
+    """To as many digits as the source gives, by the snapshots, which a contract holds to the networks."""
     agrees = catalogue["agrees"]
     wrong = {r.name: (r.ours, r.published) for r in rows if r.published and not agrees(r.ours, r.published)}
     assert not wrong, f"name: (ours, the paper's): {wrong}"

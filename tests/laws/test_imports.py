@@ -12,7 +12,7 @@ BELOW: dict[str, set[str]] = {
     "viz": {"types", "files"},
     "backbones": {"types", "ops", "layers", "weights", "registry"},
     "models": {"types", "ops", "layers", "weights", "backbones", "registry"},
-    "registry": {"types", "models"},
+    "registry": {"types", "models", "override"},
     "losses": {"types", "ops"},
     "metrics": {"types", "ops"},
     "tasks": {"types", "ops", "losses", "metrics"},

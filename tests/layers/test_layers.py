@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.activation import PReLU
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.dropout import Dropout, DropPath
-from jaxseg.layers.standardize import CAFFE, CENTRED, GREY, IMAGENET, RAW_BGR, UNIT, Standardize
+from jaxseg.layers.standardize import CAFFE, CENTRED, GREY, IMAGENET, RAW_BGR, UNIT, UNIT_RANGE, Standardize, statistics
 from jaxseg.types import DATA_AXIS
 
 
@@ -100,6 +101,48 @@ def test_grey_is_luma_and_a_wrong_order_is_refused():
     np.testing.assert_allclose(GREY(image)[0, 0, :, 0], expected, atol=1e-5)
     with pytest.raises(ValueError, match="there are: 'rgb', 'bgr', 'grey'"):
         Standardize(order="gbr")(image)
+
+
+@pytest.mark.parametrize("values", [IMAGENET, CAFFE, GREY])
+def test_colors_of_sixteen_bits_are_those_of_eight(values):
+    image = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), np.uint8)
+    sixteen = values(jnp.asarray(image.astype(np.uint16) * 257))
+    np.testing.assert_allclose(sixteen, values(jnp.asarray(image)), rtol=1e-6, atol=1e-4)
+
+
+def test_bands_are_standardised_in_their_own_units():
+    image = np.random.default_rng(0).integers(0, 10_000, (2, 3, 4, 4), np.uint16)
+    mean, std = (1000.0, 1100.0, 1200.0, 2500.0), (200.0, 250.0, 300.0, 500.0)
+    np.testing.assert_allclose(Standardize(mean, std)(jnp.asarray(image)), (image - mean) / std, rtol=1e-5, atol=1e-5)
+    three = Standardize(mean[:3], std[:3], order="bands")(jnp.asarray(image[..., :3]))
+    np.testing.assert_allclose(three, (image[..., :3] - mean[:3]) / std[:3], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+@pytest.mark.parametrize("channels", [1, 3, 13])
+def test_without_statistics_the_range_of_the_dtype_becomes_one(dtype, largest, channels):
+    image = np.full((1, 2, 3, channels), largest, dtype)
+    np.testing.assert_array_equal(UNIT_RANGE(jnp.asarray(image)), np.ones(image.shape, np.float32))
+
+
+def test_an_image_of_one_channel_is_luma_already():
+    grey = np.random.default_rng(0).integers(0, 256, (1, 3, 4, 1), np.uint8)
+    colors = jnp.asarray(np.repeat(grey, 3, axis=-1))
+    np.testing.assert_allclose(GREY(jnp.asarray(grey)), GREY(colors), atol=1e-5)
+
+
+def test_wrong_channels_are_refused_by_their_numbers():
+    with pytest.raises(BadInput, match="image has 4 channels and the network takes 3"):
+        IMAGENET(jnp.zeros((1, 2, 2, 4), jnp.uint8), 3)
+    with pytest.raises(BadInput, match=r"in_channels is 4, and the statistics are of 3 channels in the order 'bgr'"):
+        CAFFE(jnp.zeros((1, 2, 2, 4), jnp.uint8), 4)
+
+
+def test_statistics_are_those_given_or_the_networks_own_where_they_fit():
+    assert statistics(None, IMAGENET, 3) == IMAGENET
+    assert statistics(None, IMAGENET, 4) == UNIT_RANGE
+    assert statistics(None, GREY, 1) == GREY
+    assert statistics(CAFFE, IMAGENET, 4) == CAFFE
 
 
 def test_drop_path_drops_whole_images_and_keeps_the_mean():

@@ -17,7 +17,9 @@ from jaxseg.data.sets.scenes import scene
 from jaxseg.models.semantic.dilated import identity
 from jaxseg.tasks.semantic import Semantic
 from tests.contracts.zoo import CLASSES
-from tests.learn.families import FAMILIES
+
+SETTINGS = {name: entry.overfit for name, entry in registry.entries().items() if entry.overfit is not None}
+"""One network of every file, at least."""
 
 
 @functools.cache
@@ -51,14 +53,15 @@ def drawn(model, image, gain):
     return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(lambda: model.init(jax.random.key(0), image)))
 
 
-def taught(family):
+def taught(name):
     """Of all pixels, the share of the commonest class, and the shares that are right in the last five steps: where all
     parameters learn, where those alone do that give as many channels as there are classes: the classifier, not the
     context module behind it.
     """
-    model, (image, label) = family.build(), four_scenes(family.size)
-    task, tx = Semantic(model.num_classes), optax.adam(family.rate)
-    variables = drawn(model, image, family.gain)
+    setting = registry.find(name).overfit
+    model, (image, label) = registry.create_overfit(name), four_scenes(setting.size)
+    task, tx = Semantic(model.num_classes), optax.adam(setting.learning_rate)
+    variables = drawn(model, image, setting.gain)
     params, state = variables["params"], {k: v for k, v in variables.items() if k != "params"}
     train = bool(state)  # without statistics it means dropout alone, which a few updates of a few channels cannot bear
 
@@ -80,7 +83,7 @@ def taught(family):
             params = jax.tree.map(lambda p, u, learns: p + u * learns, params, updates, learning)
             return (params, state, moments), right
 
-        keys = jax.random.split(jax.random.key(1), family.steps)
+        keys = jax.random.split(jax.random.key(1), setting.steps)
         return jax.lax.scan(step, (params, state, tx.init(params)), keys)[1]
 
     everything = jax.tree.map(lambda _: 1.0, params)
@@ -92,11 +95,11 @@ def taught(family):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if family.quick else pytest.mark.slow) for name, family in FAMILIES.items()]
+    "name", [pytest.param(name, marks=[] if setting.quick else pytest.mark.slow) for name, setting in SETTINGS.items()]
 )
 def test_it_learns_four_scenes(name):
     """It halves the errors of the best constant answer, and those of its classifier on a network at rest by a third."""
-    common, learned, rested = taught(FAMILIES[name])
+    common, learned, rested = taught(name)
     told = f"right: {common:.3f} for the commonest class, {learned:.3f} learned, {rested:.3f} at rest"
     print(told)
     assert 1 - learned < (1 - common) / 2, told
@@ -104,6 +107,6 @@ def test_it_learns_four_scenes(name):
 
 
 def test_every_family_learns():
-    """Each file of the zoo has a network here."""
-    homes = {name: entry.build.__module__ for name, entry in registry.entries().items()}
-    assert {homes[name] for name in FAMILIES} == set(homes.values())
+    """Each file of the zoo registers a network with ``overfit=Overfit(...)``."""
+    homes = {name: entry.module for name, entry in registry.entries().items()}
+    assert {homes[name] for name in SETTINGS} == set(homes.values())

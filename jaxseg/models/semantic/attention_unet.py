@@ -13,11 +13,11 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.conv_norm import ConvNorm
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import IMAGENET, Standardize, statistics
 from jaxseg.ops.pad import pad_to_multiple
 from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 
 Map = Float[Array, "b _ _ _"]
 
@@ -28,17 +28,19 @@ class AttentionUNet(nn.Module):
     Attributes:
       num_classes: channels of the logits.
       width: channels of the first level; they double with each pooling.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
 
     num_classes: int = 21
     width: int = 16
+    in_channels: int = 3
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         h, w = image.shape[1:3]
         x = self.standardize(pad_to_multiple(image, 16)).astype(self.dtype)
@@ -96,12 +98,24 @@ class AttentionGate(nn.Module):
         return jax.nn.relu(ConvNorm(c, 1, use_bias=True, dtype=self.dtype, name="combine")(x, train=train))
 
 
-@register(task="semantic", paper="arXiv:1804.03999")
+@register(
+    task="semantic",
+    paper="arXiv:1804.03999",
+    small={"width": 4},
+    overfit=Overfit(),
+)
 def attention_unet(
     num_classes: int = 21,
     width: int = 16,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> AttentionUNet:
     """Attention U-Net: gates on the skips, scores from every level."""
-    return AttentionUNet(num_classes=num_classes, width=width, standardize=standardize, dtype=dtype)
+    return AttentionUNet(
+        num_classes=num_classes,
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, IMAGENET, in_channels),
+        dtype=dtype,
+    )

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from jaxseg.layers.standardize import RAW_BGR, Standardize
+from jaxseg.layers.standardize import RAW_BGR, Standardize, statistics
 from jaxseg.models.semantic.segnet import SegNet, SegNetBasic
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 
 
 def monte_carlo(
-    key: Array, model: nn.Module, variables: Any, image: Shaped[Array, "b h w 3"], *, samples: int
+    key: Array, model: nn.Module, variables: Any, image: Shaped[Array, "b h w c"], *, samples: int
 ) -> dict[str, Array]:
     """What ``samples`` passes with dropout agree on, and how far they differ (section 4).
 
@@ -55,20 +55,41 @@ def bayesian_segnet_vgg16(
     num_classes: int = 11,
     width: int = 64,
     dropout: float = 0.5,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> SegNet:
     """SegNet with dropout in its three deepest levels, for Monte-Carlo samples."""
-    return SegNet(num_classes=num_classes, width=width, dropout=dropout, standardize=standardize, dtype=dtype)
+    return SegNet(
+        num_classes=num_classes,
+        width=width,
+        dropout=dropout,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
+    )
 
 
-@register(task="semantic", paper="arXiv:1511.02680", params=1_416_587)
+@register(
+    task="semantic",
+    paper="arXiv:1511.02680",
+    params=1_416_587,
+    overfit=Overfit(steps=80, fields={"width": 8}),
+)
 def bayesian_segnet_basic(
     num_classes: int = 11,
     width: int = 64,
     dropout: float = 0.5,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> SegNetBasic:
     """SegNet-Basic with dropout in its two deepest levels, for Monte-Carlo samples."""
-    return SegNetBasic(num_classes=num_classes, width=width, dropout=dropout, standardize=standardize, dtype=dtype)
+    return SegNetBasic(
+        num_classes=num_classes,
+        width=width,
+        dropout=dropout,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
+    )

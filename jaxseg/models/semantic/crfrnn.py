@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
-from jaxseg.layers.standardize import CAFFE, Standardize
+from jaxseg.layers.standardize import IMAGENET, Standardize
 from jaxseg.models.semantic.fcn import FCN, fcn8s_vgg16
 from jaxseg.ops.crf import bilateral_features, grid_filter, lattice_filter, normalized
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 
 Matrix = Float[Array, "k k"]
 
@@ -41,8 +41,13 @@ class CRFRNN(nn.Module):
     bilateral_deviation: float = 160.0
     color_deviation: float = 3.0
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.network.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size; the CRF itself always computes in float32."""
         scores = self.network(image, train=train)["logits"]
         k = self.num_classes
@@ -57,7 +62,7 @@ class CRFRNN(nn.Module):
             iterations=self.iterations[0 if train else 1],
             deviations=(self.spatial_deviation, self.bilateral_deviation, self.color_deviation),
         )
-        return {"logits": jax.vmap(refine)(scores, image)}
+        return {"logits": jax.vmap(refine)(scores, self.network.backbone.standardize.to_levels(image))}
 
 
 class Mixing(nn.Module):
@@ -78,7 +83,7 @@ class Mixing(nn.Module):
 
 def mean_field_rnn(
     scores: Float[Array, "h w k"],
-    image: Shaped[Array, "h w 3"],
+    image: Shaped[Array, "h w c"],
     *,
     weights: tuple[Matrix, Matrix, Matrix],
     iterations: int,
@@ -102,15 +107,33 @@ def mean_field_rnn(
     return lax.scan(step, unary, None, length=iterations)[0].reshape(h, w, k)
 
 
-@register(task="semantic", paper="arXiv:1502.03240", params=134_364_074)
+@register(
+    task="semantic",
+    paper="arXiv:1502.03240",
+    params=134_364_074,
+    small={"width": 4, "fc_features": 8},
+    overfit=Overfit(
+        learning_rate=3e-3,
+        size=(32, 48),
+        fields={"width": 8, "fc_features": 32, "standardize": IMAGENET, "iterations": (3, 3)},
+    ),
+)
 def crfrnn_vgg16(
     num_classes: int = 21,
     width: int = 64,
     fc_features: int = 4096,
     iterations: tuple[int, int] = (5, 10),
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> CRFRNN:
     """CRF as RNN behind FCN-8s: five mean-field iterations in training, ten at test, three learned matrices."""
-    network = fcn8s_vgg16(num_classes, width=width, fc_features=fc_features, standardize=standardize, dtype=dtype)
+    network = fcn8s_vgg16(
+        num_classes,
+        width=width,
+        fc_features=fc_features,
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
+    )
     return CRFRNN(network=network, num_classes=num_classes, iterations=iterations)

@@ -17,9 +17,9 @@ from jaxtyping import Array, Bool, Float, Shaped
 from jaxseg.backbones.vgg import VGG16
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.norm import BatchNorm
-from jaxseg.layers.standardize import CAFFE, Standardize
+from jaxseg.layers.standardize import CAFFE, Standardize, statistics
 from jaxseg.ops.pool import max_pool_with_switches, max_unpool
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 
 Map = Float[Array, "b _ _ _"]
 
@@ -33,6 +33,7 @@ class DeconvNet(nn.Module):
       width: channels of the first block; they double until eight times that.
       fc_features: channels of fc6 and fc7; 1024 in the SegNet paper's comparison.
       window: side of the maps that fc6 sees as one; 7 belongs to images of 224 pixels.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -42,18 +43,19 @@ class DeconvNet(nn.Module):
     width: int = 64
     fc_features: int = 4096
     window: int = 7
+    in_channels: int = 3
     standardize: Standardize = CAFFE
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB.
 
         Made for 224x224. A larger image is one in which fc6 slides; a smaller one is padded inside and cropped.
         """
         h, w = image.shape[1:3]
         least = self.window * 2 ** len(self.blocks)
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         x = jnp.pad(x, ((0, 0), (0, max(least - h, 0)), (0, max(least - w, 0)), (0, 0)))
         widths = [self.width * min(2**i, 8) for i in range(len(self.blocks))]
         conv = partial(Conv, dtype=self.dtype)
@@ -85,9 +87,9 @@ class DeconvNet(nn.Module):
 
 
 def proposal_scores(
-    model: nn.Module,
+    model: DeconvNet,
     variables: Any,
-    image: Shaped[Array, "h w 3"],
+    image: Shaped[Array, "h w c"],
     boxes: Float[Array, "p 4"],
     valid: Bool[Array, " p"],
     *,
@@ -108,12 +110,13 @@ def proposal_scores(
       side: what boxes are resized to.
     """
     height, width = image.shape[:2]
-    one = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    raw = model.standardize.to_float(image[None])[0]
+    one = jax.ShapeDtypeStruct((1, side, side, model.in_channels), jnp.float32)
     k = jax.eval_shape(model.apply, variables, one)["logits"].shape[-1]
 
     def step(best: Array, proposal: tuple[Array, Array]) -> tuple[Array, None]:
         box, real = proposal
-        pixels = crop_box(image.astype(jnp.float32), box, side=side)
+        pixels = crop_box(raw, box, side=side)
         outputs: Any = model.apply(variables, pixels[None])
         pasted = paste_box(outputs["logits"][0], box, size=(height, width))
         return jnp.where(real, jnp.maximum(best, pasted), best), None
@@ -179,15 +182,27 @@ def _interpolate(x: Array, axis: int, at: Array, last: Array | float) -> Array:
     return a + (b - a) * fraction
 
 
-@register(task="semantic", paper="arXiv:1505.04366", params=251_805_653)
+@register(
+    task="semantic",
+    paper="arXiv:1505.04366",
+    params=251_805_653,
+    small={"blocks": (1, 1), "width": 8, "fc_features": 8, "window": 2},
+    overfit=Overfit(quick=True),
+)
 def deconvnet_vgg16(
     num_classes: int = 21,
     width: int = 64,
     fc_features: int = 4096,
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeconvNet:
     """DeconvNet: VGG16 down to a vector and its mirror image back up, for object proposals; 251.8 M parameters."""
     return DeconvNet(
-        num_classes=num_classes, width=width, fc_features=fc_features, standardize=standardize, dtype=dtype
+        num_classes=num_classes,
+        width=width,
+        fc_features=fc_features,
+        in_channels=in_channels,
+        standardize=statistics(standardize, CAFFE, in_channels),
+        dtype=dtype,
     )

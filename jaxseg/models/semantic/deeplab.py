@@ -15,10 +15,10 @@ from jaxseg.backbones.resnet import ResNet, resnet
 from jaxseg.backbones.vgg import VGG, VGG16
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.standardize import CAFFE, Standardize
+from jaxseg.layers.standardize import CAFFE, IMAGENET, Standardize, statistics
 from jaxseg.ops.pool import avg_pool
 from jaxseg.ops.resize import resize_anchored, resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 
 Map = Float[Array, "b _ _ _"]
 
@@ -74,8 +74,13 @@ class DeepLabV1(nn.Module):
     num_classes: int = 21
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         x = _smoothed(self.backbone(image, train=train)["c5"])
         x = self.fov(x, train=train)
@@ -102,12 +107,17 @@ class DeepLabMSc(nn.Module):
     dropout: float = 0.5
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         maps = self.backbone(image, train=train)
         features = [self.fov(_smoothed(maps["c5"]), train=train)]
-        pixels = self.backbone.standardize(image)
+        pixels = self.backbone.standardize(image, self.in_channels)
         features.append(self._perceptron("image", pixels, 8, features[0], train=train))
         for k in (1, 2, 3, 4):
             features.append(self._perceptron(f"pool{k}", maps[f"c{k}"], max(8 >> k, 1), features[0], train=train))
@@ -141,8 +151,13 @@ class DeepLabV2VGG(nn.Module):
     features: int = 1024
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         x = self.backbone(image, train=train)["c5"]
         scores = []
@@ -173,13 +188,18 @@ class DeepLabV2ResNet(nn.Module):
     scales: tuple[float, ...] = (1.0, 0.75, 0.5)
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size; with ``train=True`` also ``"aux_logits_x1"`` and the
         like, one for each scale, where there are several.
         """
         head = SummedASPP(self.num_classes, self.rates, dtype=self.dtype, name="head")
-        pixels, found = image.astype(jnp.float32), {}
+        pixels, found = self.backbone.standardize.to_float(image), {}
         for scale in self.scales:
             size = (int((image.shape[1] - 1) * scale) + 1, int((image.shape[2] - 1) * scale) + 1)
             resized = resize_bilinear(pixels, size, align_corners=True)
@@ -237,26 +257,35 @@ def _enlarged(scores: Map, image: Array) -> dict[str, Array]:
     return {"logits": resize_anchored(scores, 8, (image.shape[1], image.shape[2])).astype(jnp.float32)}
 
 
-def _vgg16(width: int, standardize: Standardize, dtype: jnp.dtype | type) -> VGG:
+def _vgg16(width: int, in_channels: int, standardize: Standardize | None, dtype: jnp.dtype | type) -> VGG:
     return VGG(
         blocks=VGG16,
         width=width,
         output_stride=8,
         pool_size=3,
         ceil_mode=True,
-        standardize=standardize,
+        in_channels=in_channels,
+        standardize=statistics(standardize, CAFFE, in_channels),
         dtype=dtype,
     )
 
 
-@register(task="semantic", paper="arXiv:1412.7062", params=20_505_429)
+@register(
+    task="semantic",
+    paper="arXiv:1412.7062",
+    params=20_505_429,
+    overfit=Overfit(
+        steps=100, learning_rate=3e-3, fields={"width": 8, "fc_features": 32, "standardize": IMAGENET, "rate": 2}
+    ),
+)
 def deeplab_largefov_vgg16(
     num_classes: int = 21,
     width: int = 64,
     kernel_size: int = 3,
     rate: int = 12,
     fc_features: int = 1024,
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV1:
     """DeepLab-LargeFOV (v1): VGG-16 at output stride 8, fc6 with 1024 filters of 3x3 at dilation 12.
@@ -265,21 +294,30 @@ def deeplab_largefov_vgg16(
     each with ``fc_features=4096``.
     """
     fov = LargeFOV(fc_features, kernel_size=kernel_size, rate=rate, dtype=dtype)
-    return DeepLabV1(backbone=_vgg16(width, standardize, dtype), fov=fov, num_classes=num_classes, dtype=dtype)
+    return DeepLabV1(
+        backbone=_vgg16(width, in_channels, standardize, dtype), fov=fov, num_classes=num_classes, dtype=dtype
+    )
 
 
-@register(task="semantic", paper="arXiv:1412.7062")
+@register(
+    task="semantic",
+    paper="arXiv:1412.7062",
+    overfit=Overfit(
+        learning_rate=3e-3, fields={"width": 8, "fc_features": 32, "standardize": IMAGENET, "mlp_features": 16}
+    ),
+)
 def deeplab_msc_largefov_vgg16(
     num_classes: int = 21,
     width: int = 64,
     fc_features: int = 1024,
     mlp_features: int = 128,
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabMSc:
     """DeepLab-MSc-LargeFOV (v1): perceptrons on the image and on pools 1 to 4 beside fc7."""
     return DeepLabMSc(
-        backbone=_vgg16(width, standardize, dtype),
+        backbone=_vgg16(width, in_channels, standardize, dtype),
         fov=LargeFOV(fc_features, dtype=dtype),
         num_classes=num_classes,
         mlp_features=mlp_features,
@@ -287,30 +325,62 @@ def deeplab_msc_largefov_vgg16(
     )
 
 
-@register(task="semantic", paper="arXiv:1606.00915", rounded="37.9 M")
+@register(
+    task="semantic",
+    paper="arXiv:1606.00915",
+    rounded="37.9 M",
+    small={"width": 4, "fc_features": 8, "rates": (6, 12)},
+    overfit=Overfit(
+        steps=100, learning_rate=3e-3, fields={"width": 8, "fc_features": 32, "standardize": IMAGENET, "rates": (2, 4)}
+    ),
+)
 def deeplabv2_vgg16(
     num_classes: int = 21,
     width: int = 64,
     fc_features: int = 1024,
     rates: tuple[int, ...] = (6, 12, 18, 24),
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV2VGG:
     """DeepLab v2 on VGG-16, ASPP-L: four windows of dilation 6, 12, 18 and 24, summed; 37.9 M parameters."""
-    backbone = _vgg16(width, standardize, dtype)
+    backbone = _vgg16(width, in_channels, standardize, dtype)
     return DeepLabV2VGG(backbone=backbone, num_classes=num_classes, rates=rates, features=fc_features, dtype=dtype)
 
 
-@register(task="semantic", paper="arXiv:1606.00915", rounded="44.0 M")
+@register(
+    task="semantic",
+    paper="arXiv:1606.00915",
+    rounded="44.0 M",
+    overfit=Overfit(
+        fields={
+            "width": 8,
+            "standardize": IMAGENET,
+            "backbone.depths": (1, 1, 1, 1),
+            "backbone.bottleneck": False,
+            "backbone.stride_on": "3x3",
+            "rates": (2, 4),
+            "scales": (1.0, 0.5),
+        }
+    ),
+)
 def deeplabv2_resnet101(
     num_classes: int = 21,
     width: int = 64,
     scales: tuple[float, ...] = (1.0, 0.75, 0.5),
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV2ResNet:
     """DeepLab v2 on ResNet-101: four summed classifiers, three scales fused by their maximum; 44.0 M parameters."""
     backbone = resnet(
-        101, width=width, output_stride=8, stride_on="1x1", ceil_mode=True, standardize=standardize, dtype=dtype
+        101,
+        width=width,
+        output_stride=8,
+        stride_on="1x1",
+        ceil_mode=True,
+        in_channels=in_channels,
+        standardize=statistics(standardize, CAFFE, in_channels),
+        dtype=dtype,
     )
     return DeepLabV2ResNet(backbone=backbone, num_classes=num_classes, scales=scales, dtype=dtype)

@@ -18,10 +18,10 @@ from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.encoder_decoder import smp_names
 from jaxseg.layers.norm import BatchNorm
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.fcn import FCNHead
 from jaxseg.ops.resize import resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -50,8 +50,13 @@ class DeepLabV3(nn.Module):
     dropout: float = 0.5
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size, with ``train=True`` perhaps also ``"aux_logits"``."""
         maps = self.backbone(image, train=train)
         x = ASPP(self.features, self.rates, dropout=self.dropout, dtype=self.dtype, name="aspp")(
@@ -252,7 +257,8 @@ def _v3_resnet(
     rates: tuple[int, ...],
     refinements: int,
     auxiliary: str,
-    standardize: Standardize,
+    in_channels: int,
+    standardize: Standardize | None,
     dtype: jnp.dtype | type,
 ) -> DeepLabV3:
     backbone = resnet.resnet(
@@ -260,6 +266,7 @@ def _v3_resnet(
         width=width,
         output_stride=output_stride,
         multi_grid=multi_grid,
+        in_channels=in_channels,
         standardize=standardize,
         dtype=dtype,
     )
@@ -274,7 +281,21 @@ def _v3_resnet(
     )
 
 
-@register(task="semantic", paper="arXiv:1706.05587", params=42_004_074, names={"torchvision": TORCHVISION_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1706.05587",
+    params=42_004_074,
+    names={"torchvision": TORCHVISION_NAMES},
+    overfit=Overfit(
+        fields={
+            "width": 8,
+            "backbone.depths": (1, 1, 1, 1),
+            "backbone.bottleneck": False,
+            "rates": (2, 4),
+            "features": 8,
+        }
+    ),
+)
 def deeplabv3_resnet50(
     num_classes: int = 21,
     width: int = 64,
@@ -284,11 +305,12 @@ def deeplabv3_resnet50(
     rates: tuple[int, ...] = (12, 24, 36),
     refinements: int = 1,
     auxiliary: str = "c4",
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3:
     """DeepLab v3 on ResNet-50 as torchvision has it, auxiliary head included; options give the paper's."""
-    head = (rates, refinements, auxiliary, standardize, dtype)
+    head = (rates, refinements, auxiliary, in_channels, standardize, dtype)
     return _v3_resnet(50, num_classes, width, features, output_stride, multi_grid, *head)
 
 
@@ -302,11 +324,12 @@ def deeplabv3_resnet101(
     rates: tuple[int, ...] = (12, 24, 36),
     refinements: int = 1,
     auxiliary: str = "c4",
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3:
     """DeepLab v3 on ResNet-101 as torchvision has it, auxiliary head included; options give the paper's."""
-    head = (rates, refinements, auxiliary, standardize, dtype)
+    head = (rates, refinements, auxiliary, in_channels, standardize, dtype)
     return _v3_resnet(101, num_classes, width, features, output_stride, multi_grid, *head)
 
 
@@ -315,10 +338,11 @@ def deeplabv3_mobilenet_v3_large(
     num_classes: int = 21,
     width: float = 1.0,
     features: int = 256,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3:
     """DeepLab v3 on MobileNetV3 of output stride 16 as torchvision has it: rates of stride 8, auxiliary head on c3."""
-    options = {"out_maps": "first", "standardize": standardize, "dtype": dtype}
+    options = {"out_maps": "first", "in_channels": in_channels, "standardize": standardize, "dtype": dtype}
     backbone = mobilenet.mobilenet_v3("large", width=width, output_stride=16, **options)
     return DeepLabV3(backbone=backbone, num_classes=num_classes, features=features, auxiliary="c3", dtype=dtype)

@@ -12,10 +12,10 @@ from jaxtyping import Array, Shaped
 
 from jaxseg.backbones import mobilenet, resnet, xception
 from jaxseg.layers.conv import Conv
-from jaxseg.layers.standardize import CENTRED, IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.deeplabv3 import ASPP, ConvNormRelu, conv_norm, conv_of, inside, rules_of_norm
 from jaxseg.ops.resize import resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 
@@ -48,8 +48,13 @@ class DeepLabV3Plus(nn.Module):
     dropout: float = 0.1
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         conv = partial(conv_of(self.kind), self.features, 3, dtype=self.dtype)
         maps = self.backbone(image, train=train)
@@ -98,10 +103,11 @@ def _v3plus_resnet(
     width: int,
     features: int,
     output_stride: int,
-    standardize: Standardize,
+    in_channels: int,
+    standardize: Standardize | None,
     dtype: jnp.dtype | type,
 ) -> DeepLabV3Plus:
-    options = {"standardize": standardize, "dtype": dtype}
+    options = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
     backbone = resnet.resnet(layers, width=width, output_stride=output_stride, multi_grid=(1, 2, 4), **options)
     rates = tuple(16 // output_stride * rate for rate in (6, 12, 18))
     return DeepLabV3Plus(backbone=backbone, num_classes=num_classes, rates=rates, features=features, dtype=dtype)
@@ -113,11 +119,12 @@ def deeplabv3plus_resnet50(
     width: int = 64,
     features: int = 256,
     output_stride: int = 16,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3Plus:
     """DeepLab v3+ on ResNet-50: multi-grid (1, 2, 4), full convolutions, two of them in the decoder."""
-    return _v3plus_resnet(50, num_classes, width, features, output_stride, standardize, dtype)
+    return _v3plus_resnet(50, num_classes, width, features, output_stride, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1802.02611")
@@ -126,25 +133,41 @@ def deeplabv3plus_resnet101(
     width: int = 64,
     features: int = 256,
     output_stride: int = 16,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3Plus:
     """DeepLab v3+ on ResNet-101: multi-grid (1, 2, 4), full convolutions, two of them in the decoder."""
-    return _v3plus_resnet(101, num_classes, width, features, output_stride, standardize, dtype)
+    return _v3plus_resnet(101, num_classes, width, features, output_stride, in_channels, standardize, dtype)
 
 
-@register(task="semantic", paper="arXiv:1802.02611", rounded="41.06 M")
+@register(
+    task="semantic",
+    paper="arXiv:1802.02611",
+    rounded="41.06 M",
+    small={
+        "output_stride": 8,
+        "backbone.blocks": (xception.Flow((4, 4, 8), 2), xception.Flow((8, 8, 16), 2, skip=False)),
+        "backbone.stem": (4, 8),
+        "rates": (2,),
+        "features": 8,
+        "low_features": 4,
+        "decoders": 1,
+    },
+    overfit=Overfit(),
+)
 def deeplabv3plus_xception65(
     num_classes: int = 21,
     width: float = 1.0,
     middle: int = 16,
     features: int = 256,
     output_stride: int = 16,
-    standardize: Standardize = CENTRED,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3Plus:
     """DeepLab v3+ on Xception-65: separable convolutions in the pyramid and the decoder too."""
-    options = {"standardize": standardize, "dtype": dtype}
+    options = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
     return DeepLabV3Plus(
         backbone=xception.xception(width=width, middle=middle, output_stride=output_stride, **options),
         num_classes=num_classes,
@@ -174,11 +197,12 @@ def deeplabv3plus_smp_resnet50(
     num_classes: int = 21,
     width: int = 64,
     features: int = 256,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3Plus:
     """DeepLab v3+ on ResNet-50 as segmentation_models_pytorch has it, output stride 16."""
-    options = {"standardize": standardize, "dtype": dtype}
+    options = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
     backbone = resnet.resnet(50, width=width, output_stride=16, multi_grid=(1, 1, 1), **options)
     return _v3plus_smp(backbone, num_classes, features, dtype)
 
@@ -188,11 +212,12 @@ def deeplabv3plus_smp_resnet101(
     num_classes: int = 21,
     width: int = 64,
     features: int = 256,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3Plus:
     """DeepLab v3+ on ResNet-101 as segmentation_models_pytorch has it, output stride 16."""
-    options = {"standardize": standardize, "dtype": dtype}
+    options = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
     backbone = resnet.resnet(101, width=width, output_stride=16, multi_grid=(1, 1, 1), **options)
     return _v3plus_smp(backbone, num_classes, features, dtype)
 
@@ -202,9 +227,16 @@ def deeplabv3plus_mobilenet_v2(
     num_classes: int = 21,
     width: float = 1.0,
     features: int = 256,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3Plus:
     """DeepLab v3+ on MobileNetV2 as segmentation_models_pytorch has it, output stride 16."""
-    backbone = mobilenet.mobilenet_v2(width=width, output_stride=16, standardize=standardize, dtype=dtype)
+    backbone = mobilenet.mobilenet_v2(
+        width=width,
+        output_stride=16,
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
+    )
     return _v3plus_smp(backbone, num_classes, features, dtype)

@@ -17,10 +17,10 @@ from jaxtyping import Array, Float, Shaped
 from jaxseg.backbones.vgg import VGG, VGGClassifier
 from jaxseg.errors import BadInput, suggest
 from jaxseg.layers.conv import Conv
-from jaxseg.layers.standardize import Standardize
+from jaxseg.layers.standardize import IMAGENET, Standardize, statistics
 from jaxseg.ops.conv import bilinear_kernel, conv_transpose
 from jaxseg.ops.resize import resize_anchored
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 
 Map = Float[Array, "b _ _ _"]
 
@@ -124,8 +124,13 @@ class WithContext(nn.Module):
         """Channels of the logits."""
         return self.context.num_classes
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.network.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """The network's outputs, its logits refined."""
         outputs = self.network(image, train=train)
         logits = outputs["logits"]
@@ -158,8 +163,13 @@ class FrontEnd(nn.Module):
     num_classes: int
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool) -> Map:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> Map:
         """``[b n m k]``: cell i stands for pixel ``8 i``, and the last cells lie beyond the image."""
         border = [(MARGIN, 8 * ((n - 1) // 8 + 2) - n + MARGIN) for n in image.shape[1:3]]
         x = jnp.pad(image, ((0, 0), *border, (0, 0)), mode="reflect")
@@ -185,8 +195,13 @@ class Dilated(nn.Module):
     num_classes: int = 21
     upsampling: str = "interpolation"
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.frontend.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size.
 
         The authors enlarge probabilities; here, for the sake of the loss, it is the scores.
@@ -221,14 +236,24 @@ KITTI = Standardize((96.194, 95.551, 91.347), order="bgr")
 
 def _vgg16(
     kind: str | None,
+    default: Standardize,
     num_classes: int,
     width: int,
     fc_features: int,
-    standardize: Standardize,
+    in_channels: int,
+    standardize: Standardize | None,
     dtype: jnp.dtype | type,
     upsampling: str = "interpolation",
 ) -> Dilated:
-    backbone = VGG(width=width, padding=0, first_padding=0, output_stride=8, standardize=standardize, dtype=dtype)
+    backbone = VGG(
+        width=width,
+        padding=0,
+        first_padding=0,
+        output_stride=8,
+        in_channels=in_channels,
+        standardize=statistics(standardize, default, in_channels),
+        dtype=dtype,
+    )
     classifier = VGGClassifier(fc_features, dilation=4, dtype=dtype)
     frontend = FrontEnd(backbone=backbone, classifier=classifier, num_classes=num_classes, dtype=dtype)
     module = None if kind is None else context(kind, num_classes, dtype=dtype)
@@ -240,23 +265,33 @@ def dilated_frontend_vgg16(
     num_classes: int = 21,
     width: int = 64,
     fc_features: int = 4096,
-    standardize: Standardize = VOC,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Dilated:
     """The front end: VGG-16 without padding at output stride 8, on the mirrored image."""
-    return _vgg16(None, num_classes, width, fc_features, standardize, dtype)
+    return _vgg16(None, VOC, num_classes, width, fc_features, in_channels, standardize, dtype)
 
 
-@register(task="semantic", paper="arXiv:1511.07122", params=134_374_973)
+@register(
+    task="semantic",
+    paper="arXiv:1511.07122",
+    params=134_374_973,
+    small={"width": 4, "fc_features": 8},
+    overfit=Overfit(
+        steps=120, learning_rate=3e-3, size=(32, 48), fields={"width": 8, "fc_features": 32, "standardize": IMAGENET}
+    ),
+)
 def dilated_basic_vgg16(
     num_classes: int = 21,
     width: int = 64,
     fc_features: int = 4096,
-    standardize: Standardize = VOC,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Dilated:
     """The front end with the basic context module: 28,392 parameters more at 21 classes."""
-    return _vgg16("basic", num_classes, width, fc_features, standardize, dtype)
+    return _vgg16("basic", VOC, num_classes, width, fc_features, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1511.07122", params=141_149_720)
@@ -264,11 +299,12 @@ def dilated_large_vgg16(
     num_classes: int = 21,
     width: int = 64,
     fc_features: int = 4096,
-    standardize: Standardize = VOC,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Dilated:
     """The front end with the large context module: 6,803,139 parameters more at 21 classes."""
-    return _vgg16("large", num_classes, width, fc_features, standardize, dtype)
+    return _vgg16("large", VOC, num_classes, width, fc_features, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1511.07122")
@@ -276,11 +312,12 @@ def dilation7(
     num_classes: int = 11,
     width: int = 64,
     fc_features: int = 4096,
-    standardize: Standardize = KITTI,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Dilated:
     """Dilation7, for KITTI: the basic context module without its layer of dilation 16."""
-    return _vgg16("basic7", num_classes, width, fc_features, standardize, dtype)
+    return _vgg16("basic7", KITTI, num_classes, width, fc_features, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1511.07122")
@@ -288,11 +325,12 @@ def dilation8(
     num_classes: int = 11,
     width: int = 64,
     fc_features: int = 4096,
-    standardize: Standardize = CAMVID,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Dilated:
     """Dilation8, for CamVid: the basic context module."""
-    return _vgg16("basic", num_classes, width, fc_features, standardize, dtype)
+    return _vgg16("basic", CAMVID, num_classes, width, fc_features, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1511.07122", params=134_368_179)
@@ -300,8 +338,19 @@ def dilation10(
     num_classes: int = 19,
     width: int = 64,
     fc_features: int = 4096,
-    standardize: Standardize = CITYSCAPES,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Dilated:
     """Dilation10, for Cityscapes: two layers more, of dilation 32 and 64, and a fixed deconvolution at the end."""
-    return _vgg16("basic10", num_classes, width, fc_features, standardize, dtype, upsampling="deconvolution")
+    return _vgg16(
+        "basic10",
+        CITYSCAPES,
+        num_classes,
+        width,
+        fc_features,
+        in_channels,
+        standardize,
+        dtype,
+        upsampling="deconvolution",
+    )

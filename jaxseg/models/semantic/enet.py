@@ -19,11 +19,11 @@ from jaxseg.layers.activation import PReLU
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import BatchNorm
-from jaxseg.layers.standardize import IMAGENET, UNIT, Standardize
+from jaxseg.layers.standardize import IMAGENET, UNIT, Standardize, statistics
 from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.pool import max_pool, max_pool_with_switches, max_unpool
 from jaxseg.ops.window import Size
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b y x c"]
@@ -76,6 +76,7 @@ class ENet(nn.Module):
         image: the network of the paper's first training stage.
       dropout: rates of the first five bottlenecks and of the others in the encoder (paper section 4).
       details: what the paper leaves open.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -84,14 +85,15 @@ class ENet(nn.Module):
     decoder: bool = True
     dropout: tuple[float, float] = (0.01, 0.1)
     details: Details = LUA
+    in_channels: int = 3
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB. Sizes that are no multiple of 8 are padded inside and cropped."""
         h, w = image.shape[1:3]
-        x = zeros_to_multiple(self.standardize(image), 8)
+        x = zeros_to_multiple(self.standardize(image, self.in_channels), 8)
         first, later = self.dropout
         down1, down2, up4, up5 = self.details.inner
         common = {"details": self.details, "dtype": self.dtype}
@@ -135,17 +137,27 @@ STAGE_2 = ("regular", "dilated2", "asymmetric5", "dilated4", "regular", "dilated
 
 
 class InitialBlock(nn.Module):
-    """Figure 2a: 13 strided filters beside the pooled image, concatenated to 16 channels."""
+    """Figure 2a: 13 strided filters beside the pooled image, concatenated to 16 channels.
+
+    Images of other than three channels have as many filters as that leaves.
+    """
 
     details: Details = LUA
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Resized:
-        """``[b y x 3]`` -> ``[b y/2 x/2 16]``."""
-        conv = _conv(self, "conv", 13, 3, stride=2, padding=1)(x)
+        """``[b y x c]`` -> ``[b y/2 x/2 16]``.
+
+        Raises:
+          BadInput: an image of more than 15 channels.
+        """
+        filters = 16 - x.shape[-1]
+        if filters < 1:
+            raise BadInput(f"in_channels is {x.shape[-1]}, and ENet's initial block takes 15 at most")
+        conv = _conv(self, "conv", filters, 3, stride=2, padding=1)(x)
         x = jnp.concatenate([conv, max_pool(x.astype(self.dtype), 2)], axis=-1)
-        n = self.details.normed
+        n = filters if self.details.normed == 13 else 16
         x = jnp.concatenate([_norm(self, "norm")(x[..., :n], train=train), x[..., n:]], axis=-1)
         return PReLU(name="act")(x)
 
@@ -318,24 +330,46 @@ there, which fills all of ours.
 """
 
 
-@register(task="semantic", paper="arXiv:1606.02147", params=363_791)
+@register(
+    task="semantic",
+    paper="arXiv:1606.02147",
+    params=363_791,
+    small={},
+    overfit=Overfit(),
+)
 def enet(
     num_classes: int = 11,
     decoder: bool = True,
     dropout: tuple[float, float] = (0.01, 0.1),
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> ENet:
     """ENet for street scenes: 0.37 M parameters, output stride 8, decoder by max-unpooling."""
-    return ENet(num_classes=num_classes, decoder=decoder, dropout=dropout, standardize=standardize, dtype=dtype)
+    return ENet(
+        num_classes=num_classes,
+        decoder=decoder,
+        dropout=dropout,
+        in_channels=in_channels,
+        standardize=statistics(standardize, IMAGENET, in_channels),
+        dtype=dtype,
+    )
 
 
 @register(task="semantic", paper="arXiv:1606.02147", names={"iArunava": PORT_NAMES})
 def enet_port(
     num_classes: int = 12,
     dropout: tuple[float, float] = (0.01, 0.1),
-    standardize: Standardize = UNIT,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> ENet:
     """ENet with the details of a PyTorch port whose CamVid weights are public; void is its twelfth output."""
-    return ENet(num_classes=num_classes, dropout=dropout, details=PORT, standardize=standardize, dtype=dtype)
+    return ENet(
+        num_classes=num_classes,
+        dropout=dropout,
+        details=PORT,
+        in_channels=in_channels,
+        standardize=statistics(standardize, UNIT, in_channels),
+        dtype=dtype,
+    )

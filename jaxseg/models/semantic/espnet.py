@@ -18,10 +18,10 @@ from jaxseg.errors import BadInput
 from jaxseg.layers.activation import PReLU
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.norm import BatchNorm
-from jaxseg.layers.standardize import Standardize
+from jaxseg.layers.standardize import Standardize, statistics
 from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.pool import avg_pool, unpool_nearest
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -42,6 +42,7 @@ class ESPNet(nn.Module):
       p: ESP modules at 1/4, after the one that reduces.
       q: ESP modules at 1/8, likewise.
       widths: channels at 1/2, 1/4 and 1/8.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -50,11 +51,12 @@ class ESPNet(nn.Module):
     p: int = 2
     q: int = 8
     widths: tuple[int, int, int] = (16, 64, 128)
+    in_channels: int = 3
     standardize: Standardize = CAMVID
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB. Sizes that are no multiple of 8 are padded inside and cropped."""
         h, w = image.shape[1:3]
         k = self.num_classes
@@ -81,20 +83,21 @@ class ESPNetC(nn.Module):
     p: int = 2
     q: int = 8
     widths: tuple[int, int, int] = (16, 64, 128)
+    in_channels: int = 3
     standardize: Standardize = CAMVID
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB. Sizes that are no multiple of 8 are padded inside and cropped."""
         h, w = image.shape[1:3]
         _, _, score = _encode(self, image, train=train)
         return {"logits": unpool_nearest(score, 8)[:, :h, :w].astype(jnp.float32)}
 
 
-def _encode(net: ESPNet | ESPNetC, image: Shaped[Array, "b h w 3"], *, train: bool) -> tuple[Map, Map, Map]:
+def _encode(net: ESPNet | ESPNetC, image: Shaped[Array, "b h w c"], *, train: bool) -> tuple[Map, Map, Map]:
     """The maps at 1/2 and 1/4 that the decoder reads, and the scores at 1/8."""
-    x = zeros_to_multiple(net.standardize(image), 8).astype(net.dtype)
+    x = zeros_to_multiple(net.standardize(image, net.in_channels), 8).astype(net.dtype)
     encoder = Encoder(net.num_classes, net.p, net.q, net.widths, dtype=net.dtype, name="encoder", parent=net)
     return encoder(x, train=train)
 
@@ -226,17 +229,33 @@ TORCH_NAMES: Rules = (
 """Rules from the state dicts of sacmehta/ESPNet, whole network or encoder alone, to the paths of this file."""
 
 
-@register(task="semantic", paper="arXiv:1803.06815", params=354_517, names={"sacmehta": TORCH_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1803.06815",
+    params=354_517,
+    names={"sacmehta": TORCH_NAMES},
+    small={"num_classes": 5, "p": 0, "q": 1, "widths": (6, 10, 15)},
+    overfit=Overfit(),
+)
 def espnet(
     num_classes: int = 12,
     p: int = 2,
     q: int = 8,
     widths: tuple[int, int, int] = (16, 64, 128),
-    standardize: Standardize = CAMVID,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> ESPNet:
     """ESPNet: pyramids of dilated convolutions; 0.35 M parameters for CamVid's 11 classes and void."""
-    return ESPNet(num_classes=num_classes, p=p, q=q, widths=widths, standardize=standardize, dtype=dtype)
+    return ESPNet(
+        num_classes=num_classes,
+        p=p,
+        q=q,
+        widths=widths,
+        in_channels=in_channels,
+        standardize=statistics(standardize, CAMVID, in_channels),
+        dtype=dtype,
+    )
 
 
 @register(task="semantic", paper="arXiv:1803.06815", names={"sacmehta": TORCH_NAMES})
@@ -245,8 +264,17 @@ def espnet_c(
     p: int = 2,
     q: int = 8,
     widths: tuple[int, int, int] = (16, 64, 128),
-    standardize: Standardize = CAMVID,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> ESPNetC:
     """ESPNet-C: ESPNet's encoder with its classifier at 1/8, what is trained first."""
-    return ESPNetC(num_classes=num_classes, p=p, q=q, widths=widths, standardize=standardize, dtype=dtype)
+    return ESPNetC(
+        num_classes=num_classes,
+        p=p,
+        q=q,
+        widths=widths,
+        in_channels=in_channels,
+        standardize=statistics(standardize, CAMVID, in_channels),
+        dtype=dtype,
+    )

@@ -24,11 +24,11 @@ from jaxseg.backbones.vgg import VGG, VGG16, VGGClassifier
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import BatchNorm
-from jaxseg.layers.standardize import CAFFE, IMAGENET, Standardize
+from jaxseg.layers.standardize import CAFFE, IMAGENET, Standardize, statistics
 from jaxseg.ops.conv import bilinear_kernel, caffe_crop
 from jaxseg.ops.resize import resize_bilinear
 from jaxseg.ops.window import Extent, symbolic
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -56,8 +56,13 @@ class FCN(nn.Module):
     learn_upsampling: bool = False
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         maps = self.backbone(image, train=train)
         x = self.classifier(maps["c5"], train=train)
@@ -143,8 +148,13 @@ class AlexNetFCN(nn.Module):
     num_classes: int = 21
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         x = self.classifier(self.backbone(image, train=train)["c5"], train=train)
         zeros = nn.initializers.zeros
@@ -168,8 +178,13 @@ class ResNetFCN(nn.Module):
     dropout: float = 0.1
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
         maps = self.backbone(image, train=train)
         head = partial(FCNHead, self.num_classes, dropout=self.dropout, dtype=self.dtype)
@@ -217,10 +232,19 @@ def _vgg16(
     width: int,
     fc_features: int,
     learn_upsampling: bool,
-    standardize: Standardize,
+    in_channels: int,
+    standardize: Standardize | None,
     dtype: jnp.dtype | type,
 ) -> FCN:
-    backbone = VGG(blocks=VGG16, width=width, first_padding=100, ceil_mode=True, standardize=standardize, dtype=dtype)
+    backbone = VGG(
+        blocks=VGG16,
+        width=width,
+        first_padding=100,
+        ceil_mode=True,
+        in_channels=in_channels,
+        standardize=statistics(standardize, CAFFE, in_channels),
+        dtype=dtype,
+    )
     return FCN(
         backbone=backbone,
         classifier=VGGClassifier(fc_features, dtype=dtype),
@@ -237,11 +261,12 @@ def fcn32s_vgg16(
     num_classes: int = 21,
     width: int = 64,
     fc_features: int = 4096,
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> FCN:
     """FCN-32s: VGG16 as convolutions, scores upsampled by 32 in one step."""
-    return _vgg16(num_classes, (), (), width, fc_features, False, standardize, dtype)
+    return _vgg16(num_classes, (), (), width, fc_features, False, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1411.4038", params=134_357_354)
@@ -250,63 +275,112 @@ def fcn16s_vgg16(
     width: int = 64,
     fc_features: int = 4096,
     learn_upsampling: bool = False,
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> FCN:
     """FCN-16s: one skip, from pool 4."""
-    return _vgg16(num_classes, (4,), (1.0,), width, fc_features, learn_upsampling, standardize, dtype)
+    return _vgg16(num_classes, (4,), (1.0,), width, fc_features, learn_upsampling, in_channels, standardize, dtype)
 
 
-@register(task="semantic", paper="arXiv:1411.4038", params=134_362_751)
+@register(
+    task="semantic",
+    paper="arXiv:1411.4038",
+    params=134_362_751,
+    overfit=Overfit(learning_rate=3e-3, size=(32, 48), fields={"width": 8, "fc_features": 32, "standardize": IMAGENET}),
+)
 def fcn8s_vgg16(
     num_classes: int = 21,
     width: int = 64,
     fc_features: int = 4096,
     learn_upsampling: bool = False,
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> FCN:
     """FCN-8s: two skips, from pools 4 and 3."""
-    return _vgg16(num_classes, (4, 3), (1.0, 1.0), width, fc_features, learn_upsampling, standardize, dtype)
+    return _vgg16(
+        num_classes, (4, 3), (1.0, 1.0), width, fc_features, learn_upsampling, in_channels, standardize, dtype
+    )
 
 
-@register(task="semantic", paper="arXiv:1605.06211", params=134_362_751)
+@register(
+    task="semantic",
+    paper="arXiv:1605.06211",
+    params=134_362_751,
+    small={"width": 8, "fc_features": 8},
+)
 def fcn8s_atonce_vgg16(
     num_classes: int = 21,
     width: int = 64,
     fc_features: int = 4096,
     learn_upsampling: bool = False,
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> FCN:
     """FCN-8s trained in one stage: its pools are scaled by 0.01 and 0.0001 instead of entering one after the other."""
-    return _vgg16(num_classes, (4, 3), (0.01, 0.0001), width, fc_features, learn_upsampling, standardize, dtype)
+    return _vgg16(
+        num_classes, (4, 3), (0.01, 0.0001), width, fc_features, learn_upsampling, in_channels, standardize, dtype
+    )
 
 
-@register(task="semantic", paper="arXiv:1411.4038", params=56_954_261)
+@register(
+    task="semantic",
+    paper="arXiv:1411.4038",
+    params=56_954_261,
+    overfit=Overfit(
+        steps=100,
+        learning_rate=3e-3,
+        size=(96, 128),
+        fields={"widths": (16, 16, 16, 16, 16), "fc_features": 32, "standardize": IMAGENET},
+    ),
+)
 def fcn32s_alexnet(
     num_classes: int = 21,
     widths: tuple[int, ...] = (96, 256, 384, 384, 256),
     fc_features: int = 4096,
-    standardize: Standardize = CAFFE,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> AlexNetFCN:
     """FCN-AlexNet: AlexNet as convolutions, scores upsampled by 32 in one step."""
-    backbone = AlexNet(widths=widths, first_padding=100, standardize=standardize, dtype=dtype)
+    backbone = AlexNet(
+        widths=widths,
+        first_padding=100,
+        in_channels=in_channels,
+        standardize=statistics(standardize, CAFFE, in_channels),
+        dtype=dtype,
+    )
     classifier = VGGClassifier(fc_features, kernel_size=6, dtype=dtype)
     return AlexNetFCN(backbone=backbone, classifier=classifier, num_classes=num_classes, dtype=dtype)
 
 
-@register(task="semantic", paper="arXiv:1411.4038", params=35_322_218, names={"torchvision": TORCHVISION_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1411.4038",
+    params=35_322_218,
+    names={"torchvision": TORCHVISION_NAMES},
+    small={"width": 4, "backbone.depths": (1, 1, 1, 1)},
+    overfit=Overfit(),
+)
 def fcn_resnet50(
     num_classes: int = 21,
     width: int = 64,
     dropout: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> ResNetFCN:
     """torchvision's FCN on a ResNet-50 of output stride 8, auxiliary head included."""
-    backbone = resnet.resnet(50, width=width, output_stride=8, standardize=standardize, dtype=dtype)
+    backbone = resnet.resnet(
+        50,
+        width=width,
+        output_stride=8,
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
+    )
     return ResNetFCN(backbone=backbone, num_classes=num_classes, dropout=dropout, dtype=dtype)
 
 
@@ -315,9 +389,17 @@ def fcn_resnet101(
     num_classes: int = 21,
     width: int = 64,
     dropout: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> ResNetFCN:
     """torchvision's FCN on a ResNet-101 of output stride 8, auxiliary head included."""
-    backbone = resnet.resnet(101, width=width, output_stride=8, standardize=standardize, dtype=dtype)
+    backbone = resnet.resnet(
+        101,
+        width=width,
+        output_stride=8,
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
+    )
     return ResNetFCN(backbone=backbone, num_classes=num_classes, dropout=dropout, dtype=dtype)

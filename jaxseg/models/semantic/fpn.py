@@ -16,10 +16,10 @@ from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.resize import resize_bilinear, resize_nearest
 from jaxseg.ops.window import Extent
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -79,33 +79,53 @@ SMP_NAMES: Rules = smp_names(
 """Rules from ``FPN`` of segmentation-models-pytorch on a ResNet."""
 
 
-@register(task="semantic", paper="arXiv:1901.02446", params=26_118_613, names={"smp": SMP_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1901.02446",
+    params=26_118_613,
+    names={"smp": SMP_NAMES},
+    small={
+        "width": 8,
+        "backbone.depths": (1, 1, 1, 1),
+        "backbone.bottleneck": False,
+        "decoder.pyramid": 8,
+        "decoder.features": 32,
+    },
+    overfit=Overfit(),
+)
 def fpn_resnet50(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Semantic FPN on a ResNet-50."""
-    return _on_resnet(50, num_classes, width, standardize, dtype)
+    return _on_resnet(50, num_classes, width, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1901.02446", params=45_110_741, names={"smp": SMP_NAMES})
 def fpn_resnet101(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Semantic FPN on a ResNet-101."""
-    return _on_resnet(101, num_classes, width, standardize, dtype)
+    return _on_resnet(101, num_classes, width, in_channels, standardize, dtype)
 
 
 def _on_resnet(
-    layers: int, num_classes: int, width: int, standardize: Standardize, dtype: jnp.dtype | type
+    layers: int,
+    num_classes: int,
+    width: int,
+    in_channels: int,
+    standardize: Standardize | None,
+    dtype: jnp.dtype | type,
 ) -> EncoderDecoder:
     return EncoderDecoder(
-        backbone=resnet.resnet(layers, width=width, standardize=standardize, dtype=dtype),
+        backbone=resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype),
         decoder=FPNDecoder(dtype=dtype),
         num_classes=num_classes,
         kernel_size=1,

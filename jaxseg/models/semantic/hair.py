@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Int8, Shaped
 
 from jaxseg.layers.activation import PReLU
 from jaxseg.layers.conv import Conv, ConvTranspose
-from jaxseg.layers.standardize import UNIT, Standardize
+from jaxseg.layers.standardize import UNIT, Standardize, statistics
 from jaxseg.ops.pad import pad_to_multiple
 from jaxseg.ops.pool import max_pool_with_switches, max_unpool
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -38,19 +38,21 @@ class HairNet(nn.Module):
     Attributes:
       num_classes: channels of the logits; the published model has background and hair.
       width: factor of every number of channels between the image and the logits.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
 
     num_classes: int = 2
     width: float = 1.0
+    in_channels: int = 3
     standardize: Standardize = UNIT
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(
         self,
-        image: Shaped[Array, "b h w 3"],
+        image: Shaped[Array, "b h w c"],
         *,
         previous: Float[Array, "b h w"] | None = None,
         train: bool = False,
@@ -63,7 +65,7 @@ class HairNet(nn.Module):
           train: changes nothing: there is neither dropout nor a norm.
         """
         h, w = image.shape[1:3]
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         mask = jnp.zeros((*x.shape[:3], 1), x.dtype) if previous is None else previous[..., None].astype(x.dtype)
         x = pad_to_multiple(jnp.concatenate([x, mask], axis=-1), 32)
         for i, features in enumerate((8, 32), 1):
@@ -223,12 +225,24 @@ TFLITE_NAMES: Rules = _tflite_names()
 """Rules from MediaPipe's hair_segmentation.tflite to the paths of :class:`HairNet`."""
 
 
-@register(task="semantic", paper="arXiv:1907.06740", names={"tflite": TFLITE_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1907.06740",
+    names={"tflite": TFLITE_NAMES},
+    overfit=Overfit(steps=100, learning_rate=3e-3, gain=1.0),
+)
 def mediapipe_hair(
     num_classes: int = 2,
     width: float = 1.0,
-    standardize: Standardize = UNIT,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> HairNet:
     """MediaPipe's hair segmentation: a small hourglass with unpooling by argmax, for images of about 512 pixels."""
-    return HairNet(num_classes=num_classes, width=width, standardize=standardize, dtype=dtype)
+    return HairNet(
+        num_classes=num_classes,
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, UNIT, in_channels),
+        dtype=dtype,
+    )

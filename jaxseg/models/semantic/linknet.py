@@ -18,9 +18,9 @@ from jaxseg.layers.conv import ConvTranspose
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
 from jaxseg.layers.norm import BatchNorm
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pad import pad_to_multiple
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -41,8 +41,13 @@ class LinkNet(nn.Module):
     features: int = 32
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         h, w = image.shape[1:3]
         maps = self.backbone(pad_to_multiple(image, 32), train=train)
@@ -142,15 +147,28 @@ SMP_NAMES: Rules = smp_names(
 """Rules from ``Linknet`` of segmentation-models-pytorch on a ResNet."""
 
 
-@register(task="semantic", paper="arXiv:1707.03718", rounded="11.5 M")
+@register(
+    task="semantic",
+    paper="arXiv:1707.03718",
+    rounded="11.5 M",
+    small={"width": 16, "backbone.depths": (1, 1, 1, 1), "backbone.bottleneck": False, "features": 8},
+    overfit=Overfit(quick=True),
+)
 def linknet(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> LinkNet:
     """LinkNet as published: a ResNet-18, sums instead of concatenations, 11.5 M parameters."""
-    backbone = resnet.resnet(18, width=width, standardize=standardize, dtype=dtype)
+    backbone = resnet.resnet(
+        18,
+        width=width,
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
+    )
     return LinkNet(backbone=backbone, num_classes=num_classes, dtype=dtype)
 
 
@@ -158,29 +176,36 @@ def linknet(
 def linknet_resnet18(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """LinkNet of segmentation-models-pytorch on a ResNet-18: five decoder blocks, 4x4 transposed convolutions."""
-    return _smp(18, num_classes, width, standardize, dtype)
+    return _smp(18, num_classes, width, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1707.03718", params=21_772_597, names={"smp": SMP_NAMES})
 def linknet_resnet34(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """LinkNet of segmentation-models-pytorch on a ResNet-34: five decoder blocks, 4x4 transposed convolutions."""
-    return _smp(34, num_classes, width, standardize, dtype)
+    return _smp(34, num_classes, width, in_channels, standardize, dtype)
 
 
 def _smp(
-    layers: int, num_classes: int, width: int, standardize: Standardize, dtype: jnp.dtype | type
+    layers: int,
+    num_classes: int,
+    width: int,
+    in_channels: int,
+    standardize: Standardize | None,
+    dtype: jnp.dtype | type,
 ) -> EncoderDecoder:
     return EncoderDecoder(
-        backbone=resnet.resnet(layers, width=width, standardize=standardize, dtype=dtype),
+        backbone=resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype),
         decoder=LinkNetDecoder(dtype=dtype),
         num_classes=num_classes,
         kernel_size=1,

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones import mobilenet
+from jaxseg.backbones.mobilenet import Inverted
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.norm import BatchNorm
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.resize import resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -35,8 +36,13 @@ class LRASPP(nn.Module):
     features: int = 128
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         maps = self.backbone(image, train=train)
         low, high = maps["c3"], maps["c5"]
@@ -67,15 +73,30 @@ TORCHVISION_NAMES: Rules = (
 """Rules from torchvision's state dict to the paths of :class:`LRASPP`."""
 
 
-@register(task="semantic", paper="arXiv:1905.02244", params=3_221_538, names={"torchvision": TORCHVISION_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1905.02244",
+    params=3_221_538,
+    names={"torchvision": TORCHVISION_NAMES},
+    small={
+        "backbone.blocks": (Inverted(8, 16, 3, 2, 0, "hard_swish"), Inverted(8, 16, 3, 2, 8, "hard_swish")),
+        "backbone.stem": 8,
+        "backbone.last": 16,
+        "backbone.activation": "relu6",
+        "backbone.output_stride": 8,
+        "features": 8,
+    },
+    overfit=Overfit(quick=True),
+)
 def lraspp_mobilenet_v3_large(
     num_classes: int = 21,
     width: float = 1.0,
     features: int = 128,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> LRASPP:
     """LR-ASPP on MobileNetV3 of output stride 16: made for telephones."""
-    options = {"out_maps": "first", "standardize": standardize, "dtype": dtype}
+    options = {"out_maps": "first", "in_channels": in_channels, "standardize": standardize, "dtype": dtype}
     backbone = mobilenet.mobilenet_v3("large", width=width, output_stride=16, **options)
     return LRASPP(backbone=backbone, num_classes=num_classes, features=features, dtype=dtype)

@@ -16,9 +16,9 @@ from jaxseg.backbones import resnet
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.resize import resize_nearest
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -121,14 +121,36 @@ SMP_NAMES: Rules = smp_names(
 """Rules from ``MAnet`` of segmentation-models-pytorch on a ResNet."""
 
 
-@register(task="semantic", paper="doi:10.1109/ACCESS.2020.3025372", params=31_786_533, names={"smp": SMP_NAMES})
+@register(
+    task="semantic",
+    paper="doi:10.1109/ACCESS.2020.3025372",
+    params=31_786_533,
+    names={"smp": SMP_NAMES},
+    overfit=Overfit(
+        fields={
+            "width": 8,
+            "backbone.depths": (1, 1, 1, 1),
+            "backbone.bottleneck": False,
+            "decoder.features": (16, 16, 8, 8, 8),
+            "decoder.attention": 8,
+            "decoder.reduction": 4,
+        }
+    ),
+)
 def manet_resnet34(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """MA-Net on a ResNet-34."""
-    backbone = resnet.resnet(34, width=width, standardize=standardize, dtype=dtype)
+    backbone = resnet.resnet(
+        34,
+        width=width,
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
+    )
     decoder = MANetDecoder(dtype=dtype)
     return EncoderDecoder(backbone=backbone, decoder=decoder, num_classes=num_classes, dtype=dtype)

@@ -15,10 +15,10 @@ from jaxseg.backbones import resnet
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -110,16 +110,37 @@ SMP_NAMES: Rules = smp_names(
 """Rules from ``PAN`` of segmentation-models-pytorch on a ResNet."""
 
 
-@register(task="semantic", paper="arXiv:1805.10180", params=24_265_596, names={"smp": SMP_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1805.10180",
+    params=24_265_596,
+    names={"smp": SMP_NAMES},
+    overfit=Overfit(
+        fields={
+            "width": 8,
+            "backbone.depths": (1, 1, 1, 1),
+            "backbone.bottleneck": False,
+            "backbone.multi_grid": (1,),
+            "decoder.features": 8,
+        }
+    ),
+)
 def pan_resnet50(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """PAN on a ResNet-50 of output stride 16; images below 128 pixels are padded to that inside."""
     backbone = resnet.resnet(
-        50, width=width, output_stride=16, multi_grid=(1, 1, 1), standardize=standardize, dtype=dtype
+        50,
+        width=width,
+        output_stride=16,
+        multi_grid=(1, 1, 1),
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
     )
     return EncoderDecoder(
         backbone=backbone,

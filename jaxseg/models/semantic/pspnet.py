@@ -18,10 +18,10 @@ from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pool import adaptive_avg_pool
 from jaxseg.ops.resize import resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -46,8 +46,13 @@ class PSPNet(nn.Module):
     dropout: float = 0.1
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
         maps = self.backbone(image, train=train)
         x = maps["c5"]
@@ -163,17 +168,31 @@ SMP_NAMES: Rules = smp_names(
 """Rules from ``PSPNet`` of segmentation-models-pytorch on a ResNet."""
 
 
-@register(task="semantic", paper="arXiv:1612.01105", rounded="49.2 M", names={"semseg": SEMSEG_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1612.01105",
+    rounded="49.2 M",
+    names={"semseg": SEMSEG_NAMES},
+    small={
+        "width": 8,
+        "backbone.depths": (1, 1, 1, 1),
+        "backbone.bottleneck": False,
+        "backbone.multi_grid": (1,),
+        "features": 8,
+    },
+    overfit=Overfit(),
+)
 def pspnet_resnet50(
     num_classes: int = 150,
     width: int = 64,
     features: int = 512,
     dropout: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> PSPNet:
     """PSPNet on a ResNet-50 of output stride 8 with a stem of three convolutions, auxiliary head included."""
-    return _dilated(50, num_classes, width, features, dropout, standardize, dtype)
+    return _dilated(50, num_classes, width, features, dropout, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1612.01105", names={"semseg": SEMSEG_NAMES})
@@ -182,22 +201,30 @@ def pspnet_resnet101(
     width: int = 64,
     features: int = 512,
     dropout: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> PSPNet:
     """PSPNet on a ResNet-101 of output stride 8 with a stem of three convolutions, auxiliary head included."""
-    return _dilated(101, num_classes, width, features, dropout, standardize, dtype)
+    return _dilated(101, num_classes, width, features, dropout, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1612.01105", params=21_530_165, names={"smp": SMP_NAMES})
 def pspnet_resnet34_smp(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """The light PSPNet of segmentation-models-pytorch: pyramid pooling on the second stage of a ResNet-34."""
-    backbone = resnet.resnet(34, width=width, standardize=standardize, dtype=dtype)
+    backbone = resnet.resnet(
+        34,
+        width=width,
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
+    )
     decoder = PSPDecoder(dtype=dtype)
     return EncoderDecoder(backbone=backbone, decoder=decoder, num_classes=num_classes, multiple=8, dtype=dtype)
 
@@ -208,7 +235,8 @@ def _dilated(
     width: int,
     features: int,
     dropout: float,
-    standardize: Standardize,
+    in_channels: int,
+    standardize: Standardize | None,
     dtype: jnp.dtype | type,
 ) -> PSPNet:
     backbone = resnet.resnet(
@@ -217,6 +245,7 @@ def _dilated(
         stem="3x3x3",
         output_stride=8,
         multi_grid=(1, 1, 1),
+        in_channels=in_channels,
         standardize=standardize,
         dtype=dtype,
     )

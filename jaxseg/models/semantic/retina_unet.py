@@ -18,7 +18,7 @@ from jaxseg.ops.clahe import clahe
 from jaxseg.ops.pad import pad_to_multiple
 from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_nearest
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -36,6 +36,7 @@ class RetinaUNet(nn.Module):
       dropout: rate between the two convolutions of a level.
       tiles: parts along each side whose contrast is evened out, over the whole image; 0 takes the image's grey values
         as they are, for windows of images that were prepared before.
+      in_channels: of the image: 3 for RGB, of which it takes the luma, or 1 for an image that is grey already.
       dtype: compute dtype.
     """
 
@@ -44,13 +45,14 @@ class RetinaUNet(nn.Module):
     width: int = 32
     dropout: float = 0.2
     tiles: int = 8
+    in_channels: int = 3
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB; none is below zero."""
         h, w = image.shape[1:3]
-        x = LUMA(image)
+        x = LUMA(image, self.in_channels)
         x = prepare(x[..., 0], tiles=self.tiles)[..., None] if self.tiles else x / 255
         x = pad_to_multiple(x, 1 << self.depth).astype(self.dtype)
         skips = []
@@ -93,14 +95,29 @@ KERAS_NAMES: Rules = tuple(
 """Rules from the authors' Keras 1 file, whose kernels are Theano's, to the paths of :class:`RetinaUNet`."""
 
 
-@register(task="semantic", paper="arXiv:1505.04597", names={"orobix": KERAS_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1505.04597",
+    names={"orobix": KERAS_NAMES},
+    small={"width": 4},
+    overfit=Overfit(learning_rate=3e-3, fields={"width": 12}),
+)
 def retina_unet(
     num_classes: int = 2,
     depth: int = 2,
     width: int = 32,
     dropout: float = 0.2,
     tiles: int = 8,
+    in_channels: int = 3,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> RetinaUNet:
     """A small U-Net for retinal vessels with public weights; it evens out the image's contrast itself."""
-    return RetinaUNet(num_classes=num_classes, depth=depth, width=width, dropout=dropout, tiles=tiles, dtype=dtype)
+    return RetinaUNet(
+        num_classes=num_classes,
+        depth=depth,
+        width=width,
+        dropout=dropout,
+        tiles=tiles,
+        in_channels=in_channels,
+        dtype=dtype,
+    )

@@ -14,10 +14,10 @@ from jaxseg.backbones import mit
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pad import pad_to_multiple
 from jaxseg.ops.resize import resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -41,8 +41,13 @@ class SegFormer(nn.Module):
     dropout: float = 0.1
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size; sides below 32 are padded to that inside."""
         h, w = image.shape[1:3]
         padded = pad_to_multiple(image, 1, least=32)
@@ -85,24 +90,38 @@ def _segformer(
     features: int,
     drop_path: float,
     dropout: float,
-    standardize: Standardize,
+    in_channels: int,
+    standardize: Standardize | None,
     dtype: jnp.dtype | type,
 ) -> SegFormer:
-    backbone = mit.mit(variant, drop_path=drop_path, standardize=standardize, dtype=dtype)
+    backbone = mit.mit(variant, drop_path=drop_path, in_channels=in_channels, standardize=standardize, dtype=dtype)
     return SegFormer(backbone=backbone, num_classes=num_classes, features=features, dropout=dropout, dtype=dtype)
 
 
-@register(task="semantic", paper="arXiv:2105.15203", params=3_752_694, names={"transformers": TRANSFORMERS_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:2105.15203",
+    params=3_752_694,
+    names={"transformers": TRANSFORMERS_NAMES},
+    small={
+        "backbone.depths": (1, 1, 1, 1),
+        "backbone.widths": (8, 8, 10, 16),
+        "backbone.reductions": (4, 2, 1, 1),
+        "features": 8,
+    },
+    overfit=Overfit(),
+)
 def segformer_b0(
     num_classes: int = 150,
     features: int = 256,
     drop_path: float = 0.1,
     dropout: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> SegFormer:
     """SegFormer-B0: the smallest."""
-    return _segformer("b0", num_classes, features, drop_path, dropout, standardize, dtype)
+    return _segformer("b0", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:2105.15203", params=13_715_798, names={"transformers": TRANSFORMERS_NAMES})
@@ -111,11 +130,12 @@ def segformer_b1(
     features: int = 256,
     drop_path: float = 0.1,
     dropout: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> SegFormer:
     """SegFormer-B1."""
-    return _segformer("b1", num_classes, features, drop_path, dropout, standardize, dtype)
+    return _segformer("b1", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:2105.15203", params=27_461_974, names={"transformers": TRANSFORMERS_NAMES})
@@ -124,11 +144,12 @@ def segformer_b2(
     features: int = 768,
     drop_path: float = 0.1,
     dropout: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> SegFormer:
     """SegFormer-B2."""
-    return _segformer("b2", num_classes, features, drop_path, dropout, standardize, dtype)
+    return _segformer("b2", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:2105.15203", params=47_337_814, names={"transformers": TRANSFORMERS_NAMES})
@@ -137,11 +158,12 @@ def segformer_b3(
     features: int = 768,
     drop_path: float = 0.1,
     dropout: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> SegFormer:
     """SegFormer-B3."""
-    return _segformer("b3", num_classes, features, drop_path, dropout, standardize, dtype)
+    return _segformer("b3", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:2105.15203", params=64_108_374, names={"transformers": TRANSFORMERS_NAMES})
@@ -150,11 +172,12 @@ def segformer_b4(
     features: int = 768,
     drop_path: float = 0.1,
     dropout: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> SegFormer:
     """SegFormer-B4."""
-    return _segformer("b4", num_classes, features, drop_path, dropout, standardize, dtype)
+    return _segformer("b4", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:2105.15203", params=84_708_694, names={"transformers": TRANSFORMERS_NAMES})
@@ -163,8 +186,9 @@ def segformer_b5(
     features: int = 768,
     drop_path: float = 0.1,
     dropout: float = 0.1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> SegFormer:
     """SegFormer-B5: the largest."""
-    return _segformer("b5", num_classes, features, drop_path, dropout, standardize, dtype)
+    return _segformer("b5", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)

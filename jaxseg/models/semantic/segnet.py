@@ -24,12 +24,12 @@ from jaxseg.backbones.vgg import VGG16
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import BatchNorm
-from jaxseg.layers.standardize import RAW_BGR, Standardize
+from jaxseg.layers.standardize import RAW_BGR, Standardize, statistics
 from jaxseg.ops.conv import bilinear_kernel
 from jaxseg.ops.lrn import local_response_norm
 from jaxseg.ops.pool import max_pool_with_switches, max_unpool
 from jaxseg.ops.window import Extent
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 
 Map = Float[Array, "b _ _ _"]
 Switches = Int8[Array, "b _ _ _"]
@@ -43,6 +43,7 @@ class SegNet(nn.Module):
       blocks: convolutions per block of the encoder, and of the decoder.
       width: channels of the first block; they double until eight times that.
       dropout: rate after pools 3 to 5 and after the decoder's blocks of those levels.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -51,18 +52,19 @@ class SegNet(nn.Module):
     blocks: tuple[int, ...] = VGG16
     width: int = 64
     dropout: float = 0.0
+    in_channels: int = 3
     standardize: Standardize = RAW_BGR
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(
-        self, image: Shaped[Array, "b h w 3"], *, train: bool = False, sample: bool = False
+        self, image: Shaped[Array, "b h w c"], *, train: bool = False, sample: bool = False
     ) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size: each unpooling restores the size before its pool.
 
         ``sample=True`` draws dropout's masks from the stream "dropout" whatever ``train`` is.
         """
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         widths = [self.width * min(2**i, 8) for i in range(len(self.blocks))]
         pools = []
         for k, convs in enumerate(self.blocks, 1):
@@ -94,6 +96,7 @@ class SegNetBasic(nn.Module):
       num_classes: channels of the logits.
       width: channels of every layer.
       dropout: rate after pools 3 and 4 and after the decoder's convolutions of those levels.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -101,12 +104,13 @@ class SegNetBasic(nn.Module):
     num_classes: int = 11
     width: int = 64
     dropout: float = 0.0
+    in_channels: int = 3
     standardize: Standardize = RAW_BGR
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(
-        self, image: Shaped[Array, "b h w 3"], *, train: bool = False, sample: bool = False
+        self, image: Shaped[Array, "b h w c"], *, train: bool = False, sample: bool = False
     ) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size, as :class:`SegNet`."""
 
@@ -130,17 +134,19 @@ class FCNBasic(nn.Module):
     Attributes:
       num_classes: channels of the logits.
       width: channels of the encoder.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
 
     num_classes: int = 11
     width: int = 64
+    in_channels: int = 3
     standardize: Standardize = RAW_BGR
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         x, encoder = encode(self, image, train=train)
         score = Conv(self.num_classes, 1, dtype=self.dtype, name="score4")(x)
@@ -167,7 +173,7 @@ class Level(NamedTuple):
 
 def encode(
     net: Any,
-    image: Shaped[Array, "b h w 3"],
+    image: Shaped[Array, "b h w c"],
     *,
     train: bool,
     after_pool: Callable[[int, Map], Map] = lambda level, x: x,
@@ -180,7 +186,7 @@ def encode(
       train: whether BatchNorm takes the batch's statistics.
       after_pool: what happens to the pooled map of a level before it goes on.
     """
-    x = local_response_norm(net.standardize(image), size=5, alpha=1e-4, beta=0.75).astype(net.dtype)
+    x = local_response_norm(net.standardize(image, net.in_channels), size=5, alpha=1e-4, beta=0.75).astype(net.dtype)
     levels = {}
     for level in (1, 2, 3, 4):
         active = jax.nn.relu(_conv_norm(net, f"conv{level}", x, net.width, 7, train=train))
@@ -220,34 +226,72 @@ def _tent(_key: Array, shape: tuple[int, ...], dtype: jnp.dtype | type = jnp.flo
     return (bilinear_kernel(shape[0], shape[2]) / 4).astype(dtype)
 
 
-@register(task="semantic", paper="arXiv:1511.00561", params=29_449_355)
+@register(
+    task="semantic",
+    paper="arXiv:1511.00561",
+    params=29_449_355,
+    small={"blocks": (2,), "width": 4},
+    overfit=Overfit(quick=True),
+)
 def segnet_vgg16(
     num_classes: int = 11,
     width: int = 64,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> SegNet:
     """SegNet: VGG16's convolutions and their mirror image, joined by the switches of the pools; 29.45 M parameters."""
-    return SegNet(num_classes=num_classes, width=width, standardize=standardize, dtype=dtype)
+    return SegNet(
+        num_classes=num_classes,
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
+    )
 
 
-@register(task="semantic", paper="arXiv:1511.00561", params=1_416_587)
+@register(
+    task="semantic",
+    paper="arXiv:1511.00561",
+    params=1_416_587,
+    small={"width": 4},
+    overfit=Overfit(),
+)
 def segnet_basic(
     num_classes: int = 11,
     width: int = 64,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> SegNetBasic:
     """SegNet-Basic: four 7x7 encoders, four 7x7 decoders behind max-unpooling; 1.417 M parameters."""
-    return SegNetBasic(num_classes=num_classes, width=width, standardize=standardize, dtype=dtype)
+    return SegNetBasic(
+        num_classes=num_classes,
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
+    )
 
 
-@register(task="semantic", paper="arXiv:1511.00561", rounded="0.65 M")
+@register(
+    task="semantic",
+    paper="arXiv:1511.00561",
+    rounded="0.65 M",
+    small={"width": 4},
+)
 def fcn_basic(
     num_classes: int = 11,
     width: int = 64,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> FCNBasic:
     """FCN-Basic: SegNet-Basic's encoder under FCN's decoder; 0.65 M parameters."""
-    return FCNBasic(num_classes=num_classes, width=width, standardize=standardize, dtype=dtype)
+    return FCNBasic(
+        num_classes=num_classes,
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
+    )

@@ -13,11 +13,11 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.norm import BatchNorm
-from jaxseg.layers.standardize import RAW_BGR, Standardize
+from jaxseg.layers.standardize import RAW_BGR, Standardize, statistics
 from jaxseg.models.semantic.segnet import Level, encode, learned_upsampling
 from jaxseg.ops.pool import max_unpool
 from jaxseg.ops.resize import resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 
 Map = Float[Array, "b _ _ _"]
 Levels = dict[int, Level]
@@ -40,12 +40,14 @@ class BasicVariant(nn.Module):
     Attributes:
       decoder: one of them.
       width: channels of the encoder.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
 
     decoder: Decoder
     width: int = 64
+    in_channels: int = 3
     standardize: Standardize = RAW_BGR
     dtype: jnp.dtype | type = jnp.float32
 
@@ -55,7 +57,7 @@ class BasicVariant(nn.Module):
         return self.decoder.num_classes
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         x, encoder = encode(self, image, train=train)
         return {"logits": self.decoder(x, encoder, train=train).astype(jnp.float32)}
@@ -168,36 +170,58 @@ def _norm(name: str, dtype: jnp.dtype | type) -> BatchNorm:
 def bilinear_interpolation(
     num_classes: int = 11,
     width: int = 64,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> BasicVariant:
     """SegNet-Basic's encoder under fixed bilinear upsampling of its scores; 0.61 M parameters."""
     return BasicVariant(
-        BilinearInterpolation(num_classes, dtype=dtype), width=width, standardize=standardize, dtype=dtype
+        BilinearInterpolation(num_classes, dtype=dtype),
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
     )
 
 
-@register(task="semantic", paper="arXiv:1511.00561")
+@register(
+    task="semantic",
+    paper="arXiv:1511.00561",
+    small={"width": 4},
+    overfit=Overfit(),
+)
 def encoder_addition(
     num_classes: int = 11,
     width: int = 64,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> BasicVariant:
     """SegNet-Basic with the encoder's maps added in the decoder; 1.42 M parameters."""
-    return BasicVariant(EncoderAddition(num_classes, dtype=dtype), width=width, standardize=standardize, dtype=dtype)
+    return BasicVariant(
+        EncoderAddition(num_classes, dtype=dtype),
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
+    )
 
 
 @register(task="semantic", paper="arXiv:1511.00561")
 def single_channel_decoder(
     num_classes: int = 11,
     width: int = 64,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> BasicVariant:
     """SegNet-Basic with depthwise convolutions in the decoder; 0.63 M parameters."""
     return BasicVariant(
-        SingleChannelDecoder(num_classes, dtype=dtype), width=width, standardize=standardize, dtype=dtype
+        SingleChannelDecoder(num_classes, dtype=dtype),
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
     )
 
 
@@ -205,32 +229,51 @@ def single_channel_decoder(
 def fcn_basic_noaddition(
     num_classes: int = 11,
     width: int = 64,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> BasicVariant:
     """FCN-Basic without the sums; 0.64 M parameters."""
-    return BasicVariant(NoAddition(num_classes, dtype=dtype), width=width, standardize=standardize, dtype=dtype)
+    return BasicVariant(
+        NoAddition(num_classes, dtype=dtype),
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
+    )
 
 
 @register(task="semantic", paper="arXiv:1511.00561")
 def fcn_basic_nodimreduction(
     num_classes: int = 11,
     width: int = 64,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> BasicVariant:
     """FCN-Basic on 64 channels throughout; 1.66 M parameters."""
-    return BasicVariant(NoDimReduction(num_classes, dtype=dtype), width=width, standardize=standardize, dtype=dtype)
+    return BasicVariant(
+        NoDimReduction(num_classes, dtype=dtype),
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
+    )
 
 
 @register(task="semantic", paper="arXiv:1511.00561")
 def fcn_basic_noaddition_nodimreduction(
     num_classes: int = 11,
     width: int = 64,
-    standardize: Standardize = RAW_BGR,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> BasicVariant:
     """FCN-Basic on 64 channels throughout and without the sums; 1.66 M parameters."""
     return BasicVariant(
-        NoAdditionNoDimReduction(num_classes, dtype=dtype), width=width, standardize=standardize, dtype=dtype
+        NoAdditionNoDimReduction(num_classes, dtype=dtype),
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, RAW_BGR, in_channels),
+        dtype=dtype,
     )

@@ -15,11 +15,11 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
-from jaxseg.layers.standardize import GREY, IMAGENET, Standardize
+from jaxseg.layers.standardize import GREY, IMAGENET, Standardize, statistics
 from jaxseg.ops import conv as ops
 from jaxseg.ops import sliding
 from jaxseg.ops.pool import max_filter, max_pool
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 
 Map = Float[Array, "b _ _ _"]
 Scores = Float[Array, "b h w k"]
@@ -34,6 +34,7 @@ class PatchClassifier(nn.Module):
       width: channels of every convolution.
       hidden: units of the first dense layer.
       top: side of the last pooled map, which the first dense layer sees whole.
+      in_channels: of the image.
       standardize: statistics of the input; one grey channel in the paper.
       dtype: compute dtype.
     """
@@ -43,10 +44,11 @@ class PatchClassifier(nn.Module):
     width: int = 48
     hidden: int = 200
     top: int = 3
+    in_channels: int = 3
     standardize: Standardize = GREY
     dtype: jnp.dtype | type = jnp.float32
 
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size, in one pass at dilation."""
         del train
         return {"logits": self.scores(mirrored(self, image), output_stride=1).astype(jnp.float32)}
@@ -90,15 +92,15 @@ class PatchClassifier(nn.Module):
         return side
 
 
-def mirrored(model: PatchClassifier, image: Shaped[Array, "b h w 3"]) -> Map:
+def mirrored(model: PatchClassifier, image: Shaped[Array, "b h w c"]) -> Map:
     """The standardised image with its borders mirrored, so that every pixel is the middle of a window."""
     before = (model.window - 1) // 2
     side = (before, model.window - 1 - before)
-    return jnp.pad(model.standardize(image), ((0, 0), side, side, (0, 0)), mode="reflect")
+    return jnp.pad(model.standardize(image, model.in_channels), ((0, 0), side, side, (0, 0)), mode="reflect")
 
 
 def score_patch_by_patch(
-    model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w 3"], *, batch: int = 64
+    model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w c"], *, batch: int = 64
 ) -> Scores:
     """Logits as the paper computed them: each pixel's patch through convolutions, pools and dense layers by itself."""
     return sliding.patch_by_patch(
@@ -106,7 +108,7 @@ def score_patch_by_patch(
     )
 
 
-def score_shift_and_stitch(model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w 3"]) -> Scores:
+def score_shift_and_stitch(model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w c"]) -> Scores:
     """Logits from ``stride**2`` runs of the strided convolutional form on shifted images."""
 
     def net(x: Map) -> Array:
@@ -115,7 +117,7 @@ def score_shift_and_stitch(model: PatchClassifier, variables: dict, image: Shape
     return sliding.shift_and_stitch(net, mirrored(model, image), model.window, model.stride)
 
 
-def score_dilated(model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w 3"]) -> Scores:
+def score_dilated(model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w c"]) -> Scores:
     """Logits in one pass, strides traded for dilation: the module's own."""
     return model.apply(variables, image)["logits"]  # type: ignore[index]
 
@@ -145,6 +147,7 @@ class FullResolutionFCN(nn.Module):
       num_classes: channels of the logits.
       depth: number of 3x3 convolutions; the field of view is ``2 * depth + 1`` pixels.
       width: channels of each.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -152,41 +155,68 @@ class FullResolutionFCN(nn.Module):
     num_classes: int = 21
     depth: int = 4
     width: int = 64
+    in_channels: int = 3
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         del train
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         for i in range(1, self.depth + 1):
             x = jax.nn.relu(Conv(self.width, 3, padding=1, dtype=self.dtype, name=f"conv{i}")(x))
         return {"logits": Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x).astype(jnp.float32)}
 
 
-@register(task="semantic", paper="Ciresan et al., NIPS 2012", params=219_290)
+@register(
+    task="semantic",
+    paper="Ciresan et al., NIPS 2012",
+    params=219_290,
+    small={"width": 6, "hidden": 6, "kernels": (4, 5)},
+    overfit=Overfit(steps=200),
+)
 def patch_classifier(
     num_classes: int = 2,
     width: int = 48,
     hidden: int = 200,
     kernels: tuple[int, ...] = (4, 5, 4, 4),
-    standardize: Standardize = GREY,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> PatchClassifier:
     """The sliding-window classifier N4: a window of 95 pixels decides its middle one; run at all places at once."""
     return PatchClassifier(
-        num_classes=num_classes, kernels=kernels, width=width, hidden=hidden, standardize=standardize, dtype=dtype
+        num_classes=num_classes,
+        kernels=kernels,
+        width=width,
+        hidden=hidden,
+        in_channels=in_channels,
+        standardize=statistics(standardize, GREY, in_channels),
+        dtype=dtype,
     )
 
 
-@register(task="semantic", paper="CS231n 2017, lecture 11")
+@register(
+    task="semantic",
+    paper="CS231n 2017, lecture 11",
+    small={"depth": 2, "width": 4},
+    overfit=Overfit(quick=True, fields={"depth": 4, "width": 8}),
+)
 def full_resolution_fcn(
     num_classes: int = 21,
     depth: int = 4,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> FullResolutionFCN:
     """Convolutions at full resolution and nothing else: the baseline that downsampling is measured against."""
-    return FullResolutionFCN(num_classes=num_classes, depth=depth, width=width, standardize=standardize, dtype=dtype)
+    return FullResolutionFCN(
+        num_classes=num_classes,
+        depth=depth,
+        width=width,
+        in_channels=in_channels,
+        standardize=statistics(standardize, IMAGENET, in_channels),
+        dtype=dtype,
+    )

@@ -21,12 +21,12 @@ from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
 from jaxseg.layers.norm import make_norm
-from jaxseg.layers.standardize import GREY, IMAGENET, Standardize
+from jaxseg.layers.standardize import GREY, IMAGENET, Standardize, statistics
 from jaxseg.ops.conv import pixel_shuffle, pixel_unshuffle
 from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_nearest
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -40,6 +40,7 @@ class UNetOriginal(nn.Module):
       width: channels of the first level; they double at each of the four poolings.
       dropout: rate at the end of the contracting path, that is after the last two of its levels. The paper says
         "drop-out layers at the end of the contracting path" and no rate.
+      in_channels: of the image.
       standardize: statistics of the input; one grey channel in the paper.
       dtype: compute dtype.
     """
@@ -47,18 +48,19 @@ class UNetOriginal(nn.Module):
     num_classes: int = 2
     width: int = 64
     dropout: float = 0.5
+    in_channels: int = 3
     standardize: Standardize = GREY
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h-184 w-184 k]}`` of raw RGB: the scores of the image's central part.
 
         Raises:
           BadInput: a side is not ``16 m + 60`` with ``m >= 8``.
         """
         self.valid_size(*image.shape[1:3])
-        x = self.standardize(image).astype(self.dtype)
+        x = self.standardize(image, self.in_channels).astype(self.dtype)
         skips = []
         for level in range(4):
             x = _double_conv(self, f"encoder{level}", x, self.width << level)
@@ -127,6 +129,7 @@ class UNet(nn.Module):
       dropout: rate after the lowest level.
       patch: side of the blocks of pixels that enter as channels of one cell, and leave as sub-pixels of its scores: 2
         costs a quarter. The paper's network has 1.
+      in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
     """
@@ -137,15 +140,16 @@ class UNet(nn.Module):
     norm: str = "batch"
     dropout: float = 0.0
     patch: int = 1
+    in_channels: int = 3
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         h, w = image.shape[1:3]
         multiple = self.patch << self.depth
-        x = zeros_to_multiple(self.standardize(image).astype(self.dtype), multiple)
+        x = zeros_to_multiple(self.standardize(image, self.in_channels).astype(self.dtype), multiple)
         x = pixel_unshuffle(x, self.patch)
         skips = []
         for level in range(self.depth):
@@ -213,19 +217,37 @@ SMP_NAMES: Rules = smp_names(
 """Rules from ``Unet`` of segmentation-models-pytorch on a ResNet."""
 
 
-@register(task="semantic", paper="arXiv:1505.04597", params=31_030_658)
+@register(
+    task="semantic",
+    paper="arXiv:1505.04597",
+    params=31_030_658,
+    small={"width": 2},
+)
 def unet_original(
     num_classes: int = 2,
     width: int = 64,
     dropout: float = 0.5,
-    standardize: Standardize = GREY,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> UNetOriginal:
     """U-Net as published: valid convolutions, 572 pixels in, 388 out, one grey channel, two classes."""
-    return UNetOriginal(num_classes=num_classes, width=width, dropout=dropout, standardize=standardize, dtype=dtype)
+    return UNetOriginal(
+        num_classes=num_classes,
+        width=width,
+        dropout=dropout,
+        in_channels=in_channels,
+        standardize=statistics(standardize, GREY, in_channels),
+        dtype=dtype,
+    )
 
 
-@register(task="semantic", paper="arXiv:1505.04597")
+@register(
+    task="semantic",
+    paper="arXiv:1505.04597",
+    small={"depth": 2, "width": 4},
+    overfit=Overfit(),
+)
 def unet(
     num_classes: int = 21,
     depth: int = 4,
@@ -233,7 +255,8 @@ def unet(
     norm: str = "batch",
     dropout: float = 0.0,
     patch: int = 1,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> UNet:
     """U-Net with same padding: any image size, any depth and width, the normalisation of your choice."""
@@ -244,57 +267,80 @@ def unet(
         norm=norm,
         dropout=dropout,
         patch=patch,
-        standardize=standardize,
+        in_channels=in_channels,
+        standardize=statistics(standardize, IMAGENET, in_channels),
         dtype=dtype,
     )
 
 
 def _on_resnet(
-    layers: int, num_classes: int, width: int, standardize: Standardize, dtype: jnp.dtype | type
+    layers: int,
+    num_classes: int,
+    width: int,
+    in_channels: int,
+    standardize: Standardize | None,
+    dtype: jnp.dtype | type,
 ) -> EncoderDecoder:
-    backbone = resnet.resnet(layers, width=width, standardize=standardize, dtype=dtype)
+    backbone = resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype)
     return EncoderDecoder(backbone=backbone, decoder=UNetDecoder(dtype=dtype), num_classes=num_classes, dtype=dtype)
 
 
-@register(task="semantic", paper="arXiv:1505.04597", params=14_331_109, names={"smp": SMP_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1505.04597",
+    params=14_331_109,
+    names={"smp": SMP_NAMES},
+    overfit=Overfit(
+        fields={
+            "width": 8,
+            "backbone.depths": (1, 1, 1, 1),
+            "backbone.bottleneck": False,
+            "decoder.features": (16, 16, 8, 8, 8),
+        }
+    ),
+)
 def unet_resnet18(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """U-Net whose contracting path is a ResNet-18, as in segmentation-models-pytorch."""
-    return _on_resnet(18, num_classes, width, standardize, dtype)
+    return _on_resnet(18, num_classes, width, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1505.04597", params=24_439_269, names={"smp": SMP_NAMES})
 def unet_resnet34(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """U-Net whose contracting path is a ResNet-34, as in segmentation-models-pytorch."""
-    return _on_resnet(34, num_classes, width, standardize, dtype)
+    return _on_resnet(34, num_classes, width, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1505.04597", params=32_524_005, names={"smp": SMP_NAMES})
 def unet_resnet50(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """U-Net whose contracting path is a ResNet-50, as in segmentation-models-pytorch."""
-    return _on_resnet(50, num_classes, width, standardize, dtype)
+    return _on_resnet(50, num_classes, width, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1505.04597", params=51_516_133, names={"smp": SMP_NAMES})
 def unet_resnet101(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """U-Net whose contracting path is a ResNet-101, as in segmentation-models-pytorch."""
-    return _on_resnet(101, num_classes, width, standardize, dtype)
+    return _on_resnet(101, num_classes, width, in_channels, standardize, dtype)

@@ -14,9 +14,9 @@ from jaxtyping import Array, Float
 from jaxseg.backbones import resnet
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.resize import resize_nearest
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -62,14 +62,34 @@ SMP_NAMES: Rules = smp_names(
 """Rules from ``UnetPlusPlus`` of segmentation-models-pytorch on a ResNet."""
 
 
-@register(task="semantic", paper="arXiv:1807.10165", params=26_081_509, names={"smp": SMP_NAMES})
+@register(
+    task="semantic",
+    paper="arXiv:1807.10165",
+    params=26_081_509,
+    names={"smp": SMP_NAMES},
+    overfit=Overfit(
+        fields={
+            "width": 4,
+            "backbone.depths": (1, 1, 1, 1),
+            "backbone.bottleneck": False,
+            "decoder.features": (16, 16, 8, 8, 8),
+        }
+    ),
+)
 def unetplusplus_resnet34(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """UNet++ on a ResNet-34: nested, dense skips."""
-    backbone = resnet.resnet(34, width=width, standardize=standardize, dtype=dtype)
+    backbone = resnet.resnet(
+        34,
+        width=width,
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
+    )
     decoder = UNetPlusPlusDecoder(dtype=dtype)
     return EncoderDecoder(backbone=backbone, decoder=decoder, num_classes=num_classes, dtype=dtype)

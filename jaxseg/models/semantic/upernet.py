@@ -15,10 +15,10 @@ from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
 from jaxseg.layers.norm import make_norm
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.pspnet import PyramidPooling
 from jaxseg.ops.resize import resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -41,8 +41,13 @@ class UPerNet(nn.Module):
     aux_features: int = 256
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w 3"], *, train: bool = False) -> dict[str, Array]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
         maps = self.backbone(image, train=train)
         x = UPerNetDecoder(self.features, dtype=self.dtype, name="decoder")(maps, train=train)
@@ -139,16 +144,25 @@ SMP_NAMES: Rules = smp_names(
     paper="arXiv:1807.10221",
     params=66_496_876,
     names={"transformers": TRANSFORMERS_NAMES},
+    small={"width": 8, "backbone.depths": (1, 1, 1, 1), "backbone.bottleneck": False, "features": 8, "aux_features": 8},
+    overfit=Overfit(),
 )
 def upernet_resnet50(
     num_classes: int = 150,
     width: int = 64,
     features: int = 512,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> UPerNet:
     """UPerNet on a ResNet-50, 512 channels, auxiliary head included."""
-    backbone = resnet.resnet(50, width=width, standardize=standardize, dtype=dtype)
+    backbone = resnet.resnet(
+        50,
+        width=width,
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
+    )
     return UPerNet(backbone=backbone, num_classes=num_classes, features=features, dtype=dtype)
 
 
@@ -162,11 +176,18 @@ def upernet_resnet101(
     num_classes: int = 150,
     width: int = 64,
     features: int = 512,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> UPerNet:
     """UPerNet on a ResNet-101, 512 channels, auxiliary head included."""
-    backbone = resnet.resnet(101, width=width, standardize=standardize, dtype=dtype)
+    backbone = resnet.resnet(
+        101,
+        width=width,
+        in_channels=in_channels,
+        standardize=standardize,
+        dtype=dtype,
+    )
     return UPerNet(backbone=backbone, num_classes=num_classes, features=features, dtype=dtype)
 
 
@@ -174,12 +195,19 @@ def upernet_resnet101(
 def upernet_resnet50_smp(
     num_classes: int = 21,
     width: int = 64,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """UPerNet of segmentation-models-pytorch on a ResNet-50: 256 channels, the backbone's maps normalised."""
     return EncoderDecoder(
-        backbone=resnet.resnet(50, width=width, standardize=standardize, dtype=dtype),
+        backbone=resnet.resnet(
+            50,
+            width=width,
+            in_channels=in_channels,
+            standardize=standardize,
+            dtype=dtype,
+        ),
         decoder=UPerNetDecoder(256, map_norm="pixel", dtype=dtype),
         num_classes=num_classes,
         kernel_size=1,
