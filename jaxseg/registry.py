@@ -204,7 +204,7 @@ def create_small(name: str, **fields: Any) -> Any:
 
     It compiles in seconds, for tests and dry runs.
 
-    >>> create_small("segformer_b5", num_classes=11).backbone.depths
+    >>> create_small("segformer_b0", num_classes=11).backbone.depths
     (1, 1, 1, 1)
 
     Args:

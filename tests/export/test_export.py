@@ -18,10 +18,10 @@ from jaxseg.models.semantic.fcn import TORCHVISION_NAMES, ResNetFCN, upsample_bi
 from jaxseg.ops.pad import pad_to_multiple, zeros_to_multiple
 from jaxseg.ops.pool import adaptive_avg_pool, avg_pool, max_pool
 from jaxseg.ops.resize import resize_anchored, resize_bilinear, resize_nearest
+from jaxseg.registry import create_small
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.weights.names import convert
 from jaxseg.weights.readers import read
-from jaxseg.registry import create_small
 from tests.inference.test_predict import picture
 from tests.torchvision_cpu import torchvision_or_skip
 

@@ -43,7 +43,7 @@ class AttentionUNet(nn.Module):
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
         """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
         h, w = image.shape[1:3]
-        x = self.standardize(pad_to_multiple(image, 16)).astype(self.dtype)
+        x = self.standardize(pad_to_multiple(image, 16), self.in_channels).astype(self.dtype)
         full = (x.shape[1], x.shape[2])
         skips = []
         for level in range(4):

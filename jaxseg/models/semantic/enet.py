@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, Shaped
 
+from jaxseg.errors import BadInput
 from jaxseg.layers.activation import PReLU
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.dropout import Dropout
