@@ -1,19 +1,33 @@
 """An image and its label map as two files: reading and checking them, the example that a data set's builder writes."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from jaxseg.data.images import orientation_of, palette_of, read_image, read_label
+from jaxseg.data.notes import note
 from jaxseg.data.records import encode_png
 from jaxseg.errors import BadInput
 
+Palette = Mapping[int, tuple[int, int, int]]
+"""Number in a label file -> the colour that the data set gives it."""
+
+_UNDONE = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What takes an upright picture back to how a file of that EXIF orientation stores it."""
+
 
 def features() -> dict[str, Any]:
-    """Image as it was published, label as PNG, and what the source calls the example."""
+    """Return the features of :func:`example`: image as published, label as PNG, and what the source calls it."""
     return {
         "image": tfds.features.Image(shape=(None, None, 3)),
         "label": tfds.features.Image(shape=(None, None, 1)),
@@ -21,60 +35,48 @@ def features() -> dict[str, Any]:
     }
 
 
-def example(path: Path, image: bytes, label: np.ndarray, name: str) -> dict[str, Any]:
-    """What the builder writes of an encoded RGB image and its label map u8[h w].
+def example(path: Path, label: np.ndarray, name: str, *, rgb_only: bool = False) -> dict[str, Any]:
+    """Return what the builder writes of an image file and its label map u8[h w].
+
+    An RGB image in a PNG or a JPEG is kept as it is, everything else becomes the PNG of what it shows. An image with an
+    EXIF turn is turned if only so it fits its label, or if it fits either way; the latter is noted.
+
+    Args:
+      path: the image file.
+      label: its label map.
+      name: what the source calls the example.
+      rgb_only: refuse what is no RGB image.
 
     Raises:
-      BadInput: their sizes differ; ``path`` says of which image.
+      BadInput: the image is absent, damaged or of another size than its label.
     """
-    with Image.open(io.BytesIO(image)) as opened:
-        width, height = opened.size
-    if (height, width) != label.shape:
-        raise BadInput(f"{path} is {width}x{height} but its label is {label.shape[1]}x{label.shape[0]}")
+    image = _fitting(path, *label.shape, rgb_only=rgb_only)
     return {"image": io.BytesIO(image), "label": io.BytesIO(encode_png(label)), "id": name}
 
 
-def rgb_file(path: Path) -> bytes:
-    """The file as it is.
+def label_map(path: Path, palette: Palette | None = None) -> np.ndarray:
+    """Read u8[h w], the class numbers of a file of one channel, with a palette or without.
+
+    Args:
+      path: the file.
+      palette: the colours of the data set, by which a palette in the file is checked.
 
     Raises:
-      BadInput: it is absent, or no RGB image.
+      BadInput: it is absent, no image, holds more than numbers below 256, or its palette shows that its numbers are in
+        another order than the data set's.
     """
-    data, mode, _ = _opened(path)
-    if mode != "RGB":
-        raise BadInput(f"{path} is an image of mode {mode}, not RGB")
-    return data
-
-
-def rgb_bytes(path: Path) -> bytes:
-    """The file as it is if it is an RGB image as PNG or JPEG, else what it shows in RGB, as PNG.
-
-    Raises:
-      BadInput: it is absent or no image.
-    """
-    data, mode, kind = _opened(path)
-    if mode == "RGB" and kind in ("PNG", "JPEG"):
-        return data
-    with Image.open(io.BytesIO(data)) as image:
-        return encode_png(np.asarray(image.convert("RGB")))
-
-
-def label_map(path: Path) -> np.ndarray:
-    """u8[h w]: the class numbers of a file of one channel, with a palette or without.
-
-    Raises:
-      BadInput: it is absent, no image, or has other than 8 bits a pixel.
-    """
-    _opened(path)
-    with Image.open(path) as image:
-        label = np.asarray(image)
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise BadInput(f"{path} is not a map of one 8-bit class number per pixel")
+    label = read_label(path)
+    if label.dtype != np.uint8:
+        if label.min() < 0 or label.max() > 255:
+            raise BadInput(f"{path}: label values {label.min()}..{label.max()} are not within 0..255")
+        label = label.astype(np.uint8)
+    if palette is not None:
+        _check_palette(path, label, palette)
     return label
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a list that say something, without the blanks around them.
+    """Return the lines of a list that are not blank, stripped.
 
     Raises:
       BadInput: there is no such file, or nothing is in it.
@@ -87,13 +89,54 @@ def lines_of(path: Path) -> list[str]:
     return lines
 
 
-def _opened(path: Path) -> tuple[bytes, str, str | None]:
-    """Bytes, mode and format of an image file."""
+def _fitting(path: Path, height: int, width: int, *, rgb_only: bool) -> bytes:
+    """The image, encoded, turned so that it lies on a label of that size."""
+    data, orientation = _as_it_is(path, rgb_only=rgb_only), orientation_of(path)
+    upright = read_image(path)
+    turned = upright.shape[:2]
+    stored = turned[::-1] if orientation in _UNDONE else turned
+    if (height, width) not in (turned, stored):
+        also = f" ({stored[1]}x{stored[0]} without the turn of its EXIF entry)" if stored != turned else ""
+        raise BadInput(f"{path} is {turned[1]}x{turned[0]}{also} but its label is {width}x{height}")
+    if orientation == 1:
+        return data or encode_png(upright)
+    if (height, width) == turned:
+        if stored == turned:
+            note("turned as their EXIF entries say, though their labels fit without the turn too", path.name)
+        return encode_png(upright)
+    note("not turned as their EXIF entries say, since their labels only fit without", path.name)
+    return data or encode_png(np.asarray(Image.fromarray(upright).transpose(_UNDONE[orientation])))
+
+
+def _as_it_is(path: Path, *, rgb_only: bool) -> bytes:
+    """The file, if it is an RGB image of 8 bits in a PNG or a JPEG; else nothing."""
     if not path.is_file():
         raise BadInput(f"there is no file {path}")
     data = path.read_bytes()
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return data, image.mode, image.format
-    except UnidentifiedImageError:
-        raise BadInput(f"{path} is not an image") from None
+            mode, kind = image.mode, image.format
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return b""  # read_image says what is wrong
+    if rgb_only and mode != "RGB":
+        raise BadInput(f"{path} is an image of mode {mode}, not RGB")
+    deep = kind == "PNG" and data[24] == 16
+    return data if mode == "RGB" and kind in ("PNG", "JPEG") and not deep else b""
+
+
+def _check_palette(path: Path, label: np.ndarray, palette: Palette) -> None:
+    own = palette_of(path)
+    if own is None:
+        return
+    number_of = {colour: number for number, colour in palette.items()}
+    used = [number for number in np.unique(label).tolist() if number in palette and number < len(own)]
+    strange = [number for number in used if own[number] != palette[number]]
+    for number in strange:
+        other = number_of.get(own[number], number)
+        if other != number:
+            raise BadInput(
+                f"{path}: its palette gives number {number} the colour of {other}, so its numbers are in another "
+                "order than the data set's; save it with the data set's numbers, or without a palette if they are right"
+            )
+    if strange:
+        note("labels with another palette than the data set's; their numbers are taken as they are", path.name)

@@ -27,7 +27,7 @@ from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record
 from jaxseg.data.transforms import Transform
 from jaxseg.errors import BadInput
-from jaxseg.types import closure
+from jaxseg.types import bare_key, closure
 
 _ENDLESS = 2**32
 """Epochs. Grain's own endless repetition has a length that overflows when it is sliced or made into batches of one."""
@@ -54,8 +54,11 @@ class Data:
       train: what is trained on.
       val: what is evaluated during and after training.
       workers: processes that load and transform; 0 does it in threads of this process. The stream is the same.
-      keys: what a batch holds (see :data:`jaxseg.types.BATCH`), ``real`` comes on top.
+      keys: what a batch holds (see :data:`jaxseg.types.BATCH`), ``real`` comes on top. The pipeline itself gives
+        ``size``, ``original_size``, ``extent`` and ``index``; ``parts/label`` is the record's own key of that name, or
+        else its ``label``.
       slots: objects per image, where objects are asked for.
+      proposal_slots: proposals per image, where proposals are asked for.
       prefetch: batches made ahead (per worker).
       test: evaluated by name only; the default is ``val`` with the split "test".
     """
@@ -67,6 +70,7 @@ class Data:
     slots: int = 16
     prefetch: int = 2
     test: Source | None = None
+    proposal_slots: int = records.PROPOSAL_SLOTS
 
     def train_batches(
         self, *, batch_size: int, seed: int, data_dir: DataDir = None, shard: tuple[int, int] = (0, 1)
@@ -126,7 +130,8 @@ class Data:
         return replace(self.val, split=split)
 
     def _examples(self, source: Source, data_dir: DataDir, seed: int) -> "Examples":
-        examples = Examples(source, self.keys, self.slots, None if data_dir is None else os.fspath(data_dir), seed)
+        where = None if data_dir is None else os.fspath(data_dir)
+        examples = Examples(source, self.keys, self.slots, self.proposal_slots, where, seed)
         len(examples)  # opens it now: a mistake in the recipe shows here, not in a worker
         return examples
 
@@ -138,6 +143,7 @@ class Examples:
     source: Source
     keys: tuple[str, ...]
     slots: int
+    proposal_slots: int
     data_dir: str | None
     seed: int
 
@@ -152,6 +158,7 @@ class Examples:
         index, record = numbered
         rng = np.random.default_rng((self.seed, position))
         where = f"{self.source.dataset}/{self.source.split}[{index}]"
+        record = self._placed(index, record)
         for transform in self.source.transforms:
             try:
                 record = transform(record, rng)
@@ -159,9 +166,22 @@ class Examples:
                 raise BadInput(f"{where}: {error}") from error
             except KeyError as error:
                 raise BadInput(f"{where} has no {error}, which {type(transform).__name__} needs") from error
-        done = records.to_batch_row(record, keys=self.keys, slots=self.slots, where=where)
+        done = records.to_batch_row(
+            record, keys=self.keys, slots=self.slots, proposal_slots=self.proposal_slots, where=where
+        )
         records.validate(done, where=where, limits=sets.find(self.source.dataset).FACTS.limits)
         return done
+
+    def _placed(self, index: int, record: Record) -> Record:
+        """The record with what the pipeline knows of it, as far as it is asked for."""
+        wanted = {bare_key(name) for name in closure(self.keys)}
+        height, width = records.size(record)
+        known = {
+            "index": np.asarray(index, np.int64),
+            "original_size": np.asarray([height, width], np.int32),
+            "extent": np.asarray([0, 0, width, height], np.float32),
+        }
+        return {**record, **{key: value for key, value in known.items() if key in wanted}}
 
     @functools.cached_property
     def _records(self) -> Sequence[Record]:

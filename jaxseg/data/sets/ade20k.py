@@ -105,8 +105,8 @@ def _examples(images: list[Path], annotations: Path) -> Examples:
 
 
 def _example(path: Path, annotations: Path) -> dict[str, Any]:
-    number = label_files.label_map(annotations / f"{path.stem}.png")
+    number = label_files.label_map(annotations / f"{path.stem}.png", dict(enumerate(FACTS.palette, 1)))
     if number.max() > FACTS.num_classes:
         raise BadInput(f"{annotations / path.stem}.png: label value {number.max()} is outside 0..{FACTS.num_classes}")
     # 0 becomes 255, which is void
-    return label_files.example(path, label_files.rgb_bytes(path), number - np.uint8(1), path.stem)
+    return label_files.example(path, number - np.uint8(1), path.stem)

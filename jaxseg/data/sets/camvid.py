@@ -111,7 +111,7 @@ def _examples(folder: Path, split: str) -> Examples:
 def _example(folder: Path, split: str, name: str) -> dict[str, Any]:
     path = _one_of(folder / split, name, (".png", ".jpg", ".jpeg"))
     label = _read_label(_one_of(folder / f"{split}annot", name, (".png",)))
-    return label_files.example(path, label_files.rgb_file(path), label, name)
+    return label_files.example(path, label, name, rgb_only=True)
 
 
 def _one_of(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
@@ -122,7 +122,7 @@ def _one_of(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
 
 
 def _read_label(path: Path) -> np.ndarray:
-    label = label_files.label_map(path)
+    label = label_files.label_map(path, dict(enumerate(FACTS.palette)))
     if label.max() > _FILE_VOID:
         raise BadInput(f"{path}: label value {label.max()} is outside 0..{_FILE_VOID} ({_FILE_VOID} = void)")
     return np.where(label == _FILE_VOID, VOID, label).astype(np.uint8)

@@ -96,4 +96,4 @@ def _example(path: Path, annotations: Path) -> dict[str, Any]:
     classes = np.full(256, VOID, np.uint8)
     classes[list(LABEL_IDS)] = range(len(LABEL_IDS))
     label = label_files.label_map(annotations / f"{name}{_LABEL}")
-    return label_files.example(path, label_files.rgb_file(path), classes[label], name)
+    return label_files.example(path, classes[label], name, rgb_only=True)

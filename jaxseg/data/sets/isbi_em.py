@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
+from jaxseg.data.images import read_image, read_label
 from jaxseg.data.records import Record, decode_image, encode_png
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
@@ -106,17 +107,11 @@ def _size(image: np.ndarray) -> str:
 
 
 def _read(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise BadInput(f"{path} is absent")
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L"))
-    except UnidentifiedImageError:
-        raise BadInput(f"{path} is not an image") from None
+    return np.asarray(Image.fromarray(read_image(path)).convert("L"))
 
 
 def _read_label(path: Path) -> np.ndarray:
-    label = _read(path)  # a 1-bit file reads as 0 and 255
+    label = read_label(path)
     top = int(label.max())
     wrong = [value for value in np.unique(label).tolist() if value not in ((0, 1) if top == 1 else (0, 255))]
     if wrong:

@@ -78,4 +78,4 @@ def _example(source: Path, name: str) -> dict[str, Any]:
     if not 1 <= trimap.min() <= trimap.max() <= 3:
         raise BadInput(f"{path}: values {trimap.min()}..{trimap.max()}; a trimap holds 1, 2 and 3")
     image = source / "images" / f"{name}.jpg"
-    return label_files.example(image, label_files.rgb_bytes(image), _CLASSES[trimap], name)
+    return label_files.example(image, _CLASSES[trimap], name)

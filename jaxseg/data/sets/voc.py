@@ -118,7 +118,13 @@ def _list(voc: Path, split: str) -> list[str]:
 def _example(voc: Path, name: str) -> dict[str, Any]:
     path = voc / "SegmentationClass" / f"{name}.png"
     objects = label_files.label_map(voc / "SegmentationObject" / f"{name}.png")
-    return _checked(voc, name, path, label_files.label_map(path), np.where(objects == VOID, 0, objects))
+    return _checked(
+        voc,
+        name,
+        path,
+        label_files.label_map(path, dict(enumerate(FACTS.palette))),
+        np.where(objects == VOID, 0, objects),
+    )
 
 
 def _added(voc: Path, sbd: Path, name: str) -> dict[str, Any]:
@@ -133,7 +139,7 @@ def _checked(voc: Path, name: str, path: Path, label: np.ndarray, objects: np.nd
     if objects.shape != label.shape:
         raise BadInput(f"{path} is a map of {label.shape}, but its objects' is of {objects.shape}")
     image = voc / "JPEGImages" / f"{name}.jpg"
-    example = label_files.example(image, label_files.rgb_bytes(image), label, name)
+    example = label_files.example(image, label, name)
     return {**example, "instance_ids": io.BytesIO(encode_png(objects.astype(np.uint8)))}
 
 

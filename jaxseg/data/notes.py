@@ -1,0 +1,47 @@
+"""Notes on what was decided for the user while a data set was prepared, shown at its end."""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+Notes = dict[str, list[str]]
+"""What was decided -> the files that it was decided of."""
+
+_current: ContextVar[Notes | None] = ContextVar("notes", default=None)
+
+
+@contextlib.contextmanager
+def gather() -> Iterator[Notes]:
+    """Collect the notes that are taken inside.
+
+    >>> with gather() as notes:
+    ...     note("turned", "a.jpg")
+    >>> report(notes)
+    ['turned: a.jpg']
+    """
+    found: Notes = {}
+    token = _current.set(found)
+    try:
+        yield found
+    finally:
+        _current.reset(token)
+
+
+def note(decision: str, file: str) -> None:
+    """Take a note; outside of :func:`gather` it goes nowhere."""
+    found = _current.get()
+    if found is not None:
+        found.setdefault(decision, []).append(file)
+
+
+def report(notes: Notes) -> list[str]:
+    """Return a line for each decision, with the first files and the number of the others.
+
+    >>> report({"turned": ["a", "b", "c", "d", "e"]})
+    ['turned: a, b, c and 2 more']
+    """
+    lines = []
+    for decision, files in notes.items():
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        lines.append(f"{decision}: {', '.join(files[:3])}{more}")
+    return lines

@@ -1,0 +1,131 @@
+"""TIFF beyond 8 bits and 4 bands, through tifffile: camera data, microscopy, satellites."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxseg.errors import BadInput
+
+Range = tuple[float | int, float | int]
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """The one picture of a file, upright: values [h w c], the range that its tags state, and whether 0 is white."""
+
+    values: np.ndarray
+    span: Range | None
+    white_is_zero: bool
+
+
+def is_tiff(head: bytes) -> bool:
+    """Return True if a file begins as TIFF or BigTIFF.
+
+    >>> is_tiff(b"II*" + bytes(5)), is_tiff(b"GIF89a")
+    (True, False)
+    """
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read(path: Path, max_pixels: int) -> Page | None:
+    """Read the picture; None where it is one of 8 bits, or in a compression that only Pillow may know.
+
+    Thumbnails and the smaller levels of a pyramid do not count as pictures.
+
+    Raises:
+      BadInput: there are several pictures, too many pixels, or a compression that needs another package.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = _only(path, file)
+            height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
+            if height * width > max_pixels:
+                raise BadInput(
+                    f"{path} is {width}x{height}: above the limit of {max_pixels} pixels, a guard against "
+                    f"decompression bombs; set JAXSEG_MAX_PIXELS={width * height} to read it"
+                )
+            if page.dtype in (np.dtype(bool), np.dtype(np.uint8)) and _is_picture(page, samples):
+                if not _is_scrambled(page):
+                    return None
+                if page.photometric not in (0, 1, 2) or page.bitspersample != 8:
+                    raise BadInput(f"{path} is stored turned (its tag Orientation); save it upright")
+            values = _decoded(path, page)
+            if values is None:
+                return None
+            return Page(_turned(values, page), _span(page), page.photometric == 0)
+    except tifffile.TiffFileError as error:
+        raise BadInput(f"{path} is not an image that can be read ({error}); PNG, JPEG and TIFF can") from error
+
+
+def span_of(path: Path) -> Range | None:
+    """Return the range of values that the tags of a file state."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        return _span(file.pages[0])
+
+
+def _only(path: Path, file: Any) -> Any:
+    whole = [page for page in file.pages if not page.is_reduced] or [file.pages[0]]
+    if len(whole) > 1:
+        raise BadInput(f"{path} holds {len(whole)} frames; give each as an image of its own")
+    page = whole[0]
+    if page.imagedepth > 1:
+        raise BadInput(f"{path} holds a volume of {page.imagedepth} slices; give each as an image of its own")
+    return page
+
+
+def _is_picture(page: Any, samples: int) -> bool:
+    """Grey, perhaps with alpha, or what is stored as colours; not bands that only happen to be few."""
+    alpha = samples == 2 and tuple(page.extrasamples)[:1] in ((1,), (2,))
+    return samples == 1 or alpha or page.photometric in (2, 5, 6, 8)
+
+
+def _is_scrambled(page: Any) -> bool:
+    """Where Pillow (13.0) reads rows of the wrong length: uncompressed and turned by 90 degrees."""
+    tag = page.tags.get(274)
+    return page.compression == 1 and tag is not None and tag.value in (5, 6, 7, 8)
+
+
+def _decoded(path: Path, page: Any) -> np.ndarray | None:
+    """[h w c] as stored; None where Pillow may know the compression."""
+    try:
+        values = page.asarray()
+    except (ValueError, NotImplementedError) as error:
+        if "imagecodecs" not in str(error):
+            raise
+        if page.samplesperpixel == 1 and page.index == 0:
+            return None
+        raise BadInput(
+            f"{path}: {page.samplesperpixel} bands of {page.dtype} in this compression need another package: "
+            "pip install imagecodecs"
+        ) from None
+    if page.samplesperpixel == 1:
+        return values.reshape(page.imagelength, page.imagewidth, 1)
+    return np.moveaxis(values, 0, -1) if page.axes == "SYX" else values
+
+
+def _span(page: Any) -> Range | None:
+    """SMinSampleValue and SMaxSampleValue, or what an odd number of bits can hold."""
+    low, high = (page.tags.get(code) for code in (340, 341))
+    if high is not None:
+        return (0.0 if low is None else float(np.min(low.value)), float(np.max(high.value)))
+    bits = int(np.max(page.bitspersample))
+    return (0.0, float(2**bits - 1)) if bits not in (8, 16, 32, 64) else None
+
+
+def _turned(values: np.ndarray, page: Any) -> np.ndarray:
+    """Upright, as the tag Orientation says."""
+    tag = page.tags.get(274)
+    orientation = 1 if tag is None else int(tag.value)
+    if orientation in (5, 6, 7, 8):
+        values = np.swapaxes(values, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values
