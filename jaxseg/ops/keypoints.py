@@ -6,6 +6,8 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Bool, Float, Int
 
+from jaxseg.ops.backend import choose
+
 TILE = 64
 """Rows and columns of the enlarged heatmap that are looked at in one step."""
 
@@ -68,9 +70,7 @@ def keypoints_from_heatmaps(
     maps = jnp.moveaxis(heatmaps.astype(jnp.float32), -1, 1)
     arguments = (maps, jnp.where(counts[:, None], pixels, 0).astype(jnp.int32))
     one = lambda pair: _peak(*pair)  # noqa: E731
-    value, row, column = lax.platform_dependent(
-        *arguments, cpu=lambda *a: lax.map(one, a), default=lambda *a: jax.vmap(_peak)(*a)
-    )
+    value, row, column = choose(*arguments, cpu=lambda *a: lax.map(one, a), default=lambda *a: jax.vmap(_peak)(*a))
     step, corner = extent / pixels, boxes[:, :2]
     x = (column.astype(jnp.float32) + 0.5) * step[:, :1] + corner[:, :1]
     y = (row.astype(jnp.float32) + 0.5) * step[:, 1:] + corner[:, 1:]

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxseg.errors import BadInput
 from jaxseg.ops import roi_forms
+from jaxseg.ops.backend import choose, current
 from jaxseg.ops.roi_samples import Axis, cut, sample_axis, span_axis
 from jaxseg.ops.window import Size, pair
 
@@ -71,7 +72,9 @@ def roi_align(
     )
     level = jnp.where(finite if valid is None else finite & valid, level, len(maps))
     shapes = tuple(m.shape for m in maps)
-    how = _How(pair(size, "size"), tuple(map(float, strides)), sampling_ratio, aligned, shapes, maps[0].dtype)
+    how = _How(
+        pair(size, "size"), tuple(map(float, strides)), sampling_ratio, aligned, shapes, maps[0].dtype, current()
+    )
     return _align(how, tuple(maps), lax.stop_gradient(boxes), level)
 
 
@@ -112,7 +115,7 @@ def pyramid_levels(
 
 
 class _How(NamedTuple):
-    """What is known before the arrays are."""
+    """Static arguments."""
 
     size: tuple[int, int]
     strides: tuple[float, ...]
@@ -120,6 +123,7 @@ class _How(NamedTuple):
     aligned: bool
     shapes: tuple[tuple[int, ...], ...]
     dtype: np.dtype
+    backend: str = "auto"
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -128,7 +132,7 @@ def _align(how: _How, maps: tuple[Array, ...], boxes: Array, level: Array) -> Ar
         cpu, default = roi_forms.samples_by_loop, roi_forms.samples_at_once
     else:
         cpu, default = roi_forms.spans_by_loop, roi_forms.spans_at_once
-    out = lax.platform_dependent(maps, *_axes(how, boxes, level), level, cpu=cpu, default=default)
+    out = choose(maps, *_axes(how, boxes, level), level, cpu=cpu, default=default, backend=how.backend)
     return out.reshape(*boxes.shape[:2], *how.size, out.shape[-1])
 
 
@@ -143,9 +147,8 @@ def _align_backward(how: _How, kept: tuple[Array, Array], dy: Array) -> tuple[tu
     else:
         cpu, default = roi_forms.spans_gradient_by_loop, roi_forms.spans_gradient_at_once
     dy = dy.reshape(*boxes.shape[:2], how.size[0] * how.size[1], dy.shape[-1])
-    dx = lax.platform_dependent(
-        dy, *_axes(how, boxes, level), level, cpu=partial(cpu, how.shapes), default=partial(default, how.shapes)
-    )
+    cpu, default = partial(cpu, how.shapes), partial(default, how.shapes)
+    dx = choose(dy, *_axes(how, boxes, level), level, cpu=cpu, default=default, backend=how.backend)
     return tuple(d.astype(how.dtype) for d in dx), None, None
 
 

@@ -11,11 +11,15 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Bool, Float
 
+from jaxseg.ops.backend import choose, current
 from jaxseg.ops.roi_samples import FARTHEST, divide
 from jaxseg.ops.window import Size, pair
 
 Runs = tuple[Array, Array, Array, Array]
 """First row of each bin and the one after its last, ``[b p m]``, and likewise columns ``[b p n]``, int32."""
+
+Like = tuple[tuple[int, ...], np.dtype]
+"""Shape and dtype of the maps."""
 
 
 def roi_pool(
@@ -45,7 +49,7 @@ def roi_pool(
     bins, scale = pair(size, "size"), np.float32(1 / stride)
     rows = _bins(boxes[..., 1] * scale, boxes[..., 3] * scale, counts, bins[0], x.shape[1])
     columns = _bins(boxes[..., 0] * scale, boxes[..., 2] * scale, counts, bins[1], x.shape[2])
-    out: Array = _maximum((x.shape, x.dtype), x, (*rows, *columns))
+    out: Array = _maximum((x.shape, x.dtype), current(), x, (*rows, *columns))
     return out.reshape(*boxes.shape[:2], *bins, x.shape[3])
 
 
@@ -60,16 +64,16 @@ def _bins(lo: Array, hi: Array, counts: Array, bins: int, length: int) -> tuple[
     return first, jnp.where(counts[..., None], jnp.maximum(end, first), first)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _maximum(like: tuple[tuple[int, ...], np.dtype], x: Array, runs: Runs) -> Array:
-    return lax.platform_dependent(x, *runs, cpu=by_loop, default=at_once)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _maximum(like: Like, backend: str, x: Array, runs: Runs) -> Array:
+    return choose(x, *runs, cpu=by_loop, default=at_once, backend=backend)[0]
 
 
-def _maximum_forward(like: tuple[tuple[int, ...], np.dtype], x: Array, runs: Runs) -> tuple[Array, Array]:
-    return lax.platform_dependent(x, *runs, cpu=by_loop, default=at_once)
+def _maximum_forward(like: Like, backend: str, x: Array, runs: Runs) -> tuple[Array, Array]:
+    return choose(x, *runs, cpu=by_loop, default=at_once, backend=backend)
 
 
-def _maximum_backward(like: tuple[tuple[int, ...], np.dtype], winners: Array, dy: Array) -> tuple[Array, None]:
+def _maximum_backward(like: Like, backend: str, winners: Array, dy: Array) -> tuple[Array, None]:
     (b, h, w, c), dtype = like
     flat = winners.reshape(b, -1, c)
     flat = jnp.where(flat < 0, h * w, flat)  # empty bins: dropped

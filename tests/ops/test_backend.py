@@ -9,6 +9,7 @@ from jaxseg.errors import BadInput
 from jaxseg.losses import lovasz_softmax
 from jaxseg.ops.backend import choose, current, using
 from jaxseg.ops.conv import conv, conv_transpose
+from tests.laws.tree import modules
 
 LABEL = jnp.zeros((1, 16, 16), jnp.int32)
 
@@ -71,6 +72,11 @@ def test_a_gradient_taken_outside_keeps_the_form():
         return back(jnp.ones_like(y))
 
     assert "platform_index" not in str(jax.make_jaxpr(two)(kernels))
+
+
+def test_the_choice_is_made_in_one_place():
+    users = [path.name for path in modules("jaxseg") if "platform_dependent(" in path.read_text(encoding="utf-8")]
+    assert users == ["backend.py"]
 
 
 def test_an_unknown_backend_is_refused():
