@@ -1,4 +1,4 @@
-"""What recipes reached when they were run, from the work directories themselves: nothing is typed by hand.
+"""Results of recipes, read from their work directories: nothing is typed by hand.
 
 ``python docs/results.py WORKDIR... --data-dir DIR`` reads each directory's recipe, metrics and machines, keeps what it
 found in ``docs/benchmarks/results.json`` (the directory's name is its key), and writes ``docs/benchmarks/results.md``
