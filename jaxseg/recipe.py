@@ -339,6 +339,9 @@ def _run_file(path: Path) -> Any:
     if getattr(sys.modules.get(module_name), "__recipe__", False) or module_name not in sys.modules:
         sys.modules[module_name] = module  # classes of the file's own can then be loaded back by name
     module.__dict__["__recipe__"] = True
+    folder = str(path.absolute().parent)
+    if folder not in sys.path:  # as for any script: a recipe may import the files beside it
+        sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
         if not callable(getattr(module, "recipe", None)):

@@ -20,6 +20,7 @@ FORMATS = ("safetensors", "stablehlo", "torch", "onnx")
 @click.option("--licence", default="", help="Of the weights, for the card.")
 @click.option("--push-to", "repository", help="ORG/REPO on the Hugging Face hub; of a safetensors folder.")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
+@click.option("--recipe", help="Recipe file to run first: tasks and models of one's own come from there.")
 def command(
     model: str,
     form: str,
@@ -29,6 +30,7 @@ def command(
     licence: str,
     repository: str | None,
     last: bool,
+    recipe: str | None,
 ) -> None:
     """Write the model of WORKDIR (or of a folder that jaxseg import wrote) and print the largest error of the copy.
 
@@ -37,6 +39,7 @@ def command(
     import jax
     import numpy as np
 
+    from jaxseg import recipe as recipes
     from jaxseg.cli import report
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.inference.load import card_of, load, smallest_size
@@ -44,6 +47,8 @@ def command(
     if repository and (form != "safetensors" or out.suffix == ".safetensors"):
         raise BadInput("--push-to takes a folder: --format safetensors --out DIR")
     prepare_runtime()
+    if recipe is not None:
+        recipes.load_file(recipes.find_file(recipe))
     run = load(model, best=not last)
     card, variables = card_of(run, licence=licence), jax.device_get(run.variables)
     if out.is_dir() and form != "safetensors":

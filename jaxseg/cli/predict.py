@@ -1,4 +1,4 @@
-"""``jaxseg predict``: label maps, overlays and class areas of images."""
+"""``jaxseg predict``: whatever a model predicts of images, drawn and described."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jaxseg.inference.load import TrainedModel
 
 
-@click.command("predict", short_help="Label images.")
+@click.command("predict", short_help="Predict images.")
 @click.argument("model", metavar="WORKDIR|CHECKPOINT")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the results go.")
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--samples", type=click.IntRange(2), help="Passes with dropout, of a Bayesian network; 6 or more.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
+@click.option("--recipe", help="Recipe file to run first: tasks, models and painters of one's own come from there.")
 def command(
     model: str,
     images: tuple[str, ...],
@@ -37,8 +38,11 @@ def command(
     last: bool,
     samples: int | None,
     seed: int,
+    recipe: str | None,
 ) -> None:
-    """Write NAME_label.png, NAME_overlay.png and NAME.json for each IMAGE: a file, a folder or a pattern.
+    """Write pictures of what is predicted and NAME.json for each IMAGE: a file, a folder or a pattern.
+
+    Of label maps these are NAME_label.png, whose pixels are the classes, and NAME_overlay.png.
 
     With --samples the labels are those of the mean of so many passes with dropout, and NAME_variance.png shows where
     they differ: the darker, the less sure.
@@ -55,6 +59,7 @@ def command(
     for path in paths:
         read_image(path)
 
+    from jaxseg import recipe as recipes
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.inference.load import load
     from jaxseg.inference.monte_carlo import predict_samples
@@ -65,6 +70,8 @@ def command(
     from jaxseg.train.log import Console
 
     prepare_runtime()
+    if recipe is not None:
+        recipes.load_file(recipes.find_file(recipe))
     run = load(model, best=not last)
     seeing = replace(run, model=TestTimeAugmented(run.model)) if tta else run
     try:

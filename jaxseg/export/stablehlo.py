@@ -78,10 +78,14 @@ def read(path: Path) -> tuple[Callable[..., Any], dict[str, Any]]:
 
 
 def verify(path: Path, card: Card, variables: Any, image: np.ndarray) -> float:
-    """The largest difference of any probability between the file's program and ``model.apply``."""
-    found = read(path)[0](image)["probability"]
-    wanted = jax.jit(forward_of(card, variables))(jnp.asarray(image))["probability"]
-    return float(np.abs(np.asarray(found) - np.asarray(wanted)).max())
+    """Return the largest difference of any predicted number between the file's program and ``model.apply``.
+
+    Classes are not compared: those of two probabilities that are equal to rounding may differ.
+    """
+    found, wanted = read(path)[0](image), jax.jit(forward_of(card, variables))(jnp.asarray(image))
+    numbers = [name for name, value in wanted.items() if jnp.issubdtype(value.dtype, jnp.floating)]
+    errors = [np.abs(np.asarray(found[name]) - np.asarray(wanted[name])).max(initial=0) for name in numbers]
+    return float(max(errors, default=0))
 
 
 def forward_of(card: Card, variables: Any) -> Callable[[jax.Array], dict[str, jax.Array]]:
