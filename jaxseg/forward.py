@@ -23,10 +23,10 @@ def forward(model: Any, task: Task) -> Forward:
       ground truth.
 
     Example:
-      >>> import jax, numpy as np
+      >>> import jax, jax.numpy as jnp
       >>> from jaxseg.models.semantic.unet import unet
       >>> from jaxseg.tasks.semantic import Semantic
-      >>> model, image = unet(num_classes=3, depth=1, width=2), np.zeros((1, 8, 8, 3), np.uint8)
+      >>> model, image = unet(num_classes=3, depth=1, width=2), jnp.zeros((1, 8, 8, 3), jnp.uint8)
       >>> predictions = forward(model, Semantic(3))(model.init(jax.random.key(0), image), {"image": image})
       >>> {key: value.shape for key, value in sorted(predictions.items())}
       {'label': (1, 8, 8), 'probability': (1, 8, 8, 3)}

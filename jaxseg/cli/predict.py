@@ -63,8 +63,7 @@ def command(
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.inference.load import load
     from jaxseg.inference.monte_carlo import predict_samples
-    from jaxseg.inference.predict import predict
-    from jaxseg.inference.tiling import plan_tiles
+    from jaxseg.inference.predict import plan, predict
     from jaxseg.inference.tta import TestTimeAugmented
     from jaxseg.ops.crf import DenseCRF
     from jaxseg.train.log import Console
@@ -86,7 +85,7 @@ def command(
     try:
         for done, path in enumerate(paths, 1):
             image = read_image(path)
-            windows = len(plan_tiles(run.model, *image.shape[:2], tile=tile, margin=None))
+            windows = len(plan(run, *image.shape[:2], tile=tile))
             bar.begin(path.name, windows)
             seen = iter(range(1, windows + 1))
             options = {"tile": tile, "on_tile": lambda s=seen: bar.move(next(s))}
@@ -108,18 +107,10 @@ def predicted_keys(run: "TrainedModel") -> tuple[tuple[str, ...], tuple[str, ...
 
     Values of every class at every pixel are left out: those of a large image do not fit into memory.
     """
-    import jax
-    import numpy as np
-
     from jaxseg import viz
-    from jaxseg.forward import forward
-    from jaxseg.inference.load import smallest_size
-    from jaxseg.types import PREDICTIONS
+    from jaxseg.inference.predictor import small_keys
 
-    image = jax.ShapeDtypeStruct((1, *smallest_size(run.model), 3), np.uint8)
-    found = jax.eval_shape(forward(run.model, run.task), run.variables, {"image": image})
-    heavy = {name for name, key in PREDICTIONS.items() if "k" in key.axes.split()}
-    names = tuple(name for name in found if name.rpartition("/")[2] not in heavy)
+    names = small_keys(run)
     unpainted = viz.unpainted(dict.fromkeys(names))
     return tuple(name for name in names if name not in unpainted), unpainted
 

@@ -20,7 +20,7 @@ from jaxseg.data import sets
 from jaxseg.errors import BadInput, suggest
 from jaxseg.export import folder
 from jaxseg.export.folder import Card
-from jaxseg.inference.load import TrainedModel
+from jaxseg.inference.load import TrainedModel, geometry_of
 from jaxseg.recipe import Recipe
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.types import Rules
@@ -113,7 +113,9 @@ def run_of_file(path: Path, recipe: Recipe) -> TrainedModel:
     """
     stage = recipe.stages[-1]
     found = into_model(path, stage.model)
-    return TrainedModel(stage.model, found.variables, stage.task, recipe, len(recipe.stages) - 1, path, 0, False)
+    geometry = geometry_of(stage.data.val.transforms)
+    index = len(recipe.stages) - 1
+    return TrainedModel(stage.model, found.variables, stage.task, recipe, index, path, 0, False, geometry=geometry)
 
 
 @dataclass(frozen=True)

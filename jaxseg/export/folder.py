@@ -40,6 +40,7 @@ class Card:
       origin: where imported weights come from: file, sha256, implementation, what was started afresh, and the name of
         the encoder in segmentation-models-pytorch.
       version: of the jaxseg that wrote it.
+      geometry: transforms that an image goes through before the network, at test time.
     """
 
     model: Any
@@ -55,12 +56,13 @@ class Card:
     metrics: dict[str, float] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
     version: str = ""
+    geometry: tuple[Any, ...] = ()
 
 
 def card_text(card: Card) -> str:
     """The card as JSON."""
     form = {f.name: getattr(card, f.name) for f in fields(card)}
-    form |= {"model": dump(card.model), "task": dump(card.task)}
+    form |= {"model": dump(card.model), "task": dump(card.task), "geometry": dump(card.geometry)}
     return json.dumps({"format": FORMAT, **form}, indent=1)
 
 
@@ -76,6 +78,7 @@ def card_from_text(text: str, *, where: str) -> Card:
             raise TypeError("not an object")
         check_format(form, where)
         del form["format"]
+        form["geometry"] = load(form.get("geometry", []))
         form |= {"model": load(form["model"]), "task": load(form["task"]), "classes": tuple(form["classes"])}
         return Card(**{**form, "palette": tuple(tuple(color) for color in form["palette"])})
     except BadInput:

@@ -1,22 +1,47 @@
 """Refine predicted probabilities by a fully connected CRF."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxseg.errors import BadInput
+from jaxseg.inference.predictor import Predictor
 from jaxseg.ops.crf import DenseCRF
 
 
-def refined(crf: DenseCRF, probability: np.ndarray, image: np.ndarray, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """What is left of the probabilities of one image or several after the CRF, and the labels that follow."""
+def refined(predictor: Predictor, crf: DenseCRF, keys: tuple[str, ...] | None = None) -> Predictor:
+    """Return the predictor whose probabilities pass through the CRF over the whole image, and the labels with them.
+
+    Args:
+      predictor: predicts ``probability`` [b h w k].
+      crf: guided by the image's own colours.
+      keys: predictions to return; None returns all.
+
+    Raises:
+      BadInput: on the first call, if there are no probabilities to refine.
+
+    Example:
+      >>> def unsure(batch):
+      ...     return {"probability": np.full((*batch["image"].shape[:3], 2), 0.5, np.float32)}
+      >>> image = np.zeros((1, 4, 4, 3), np.uint8)
+      >>> refined(unsure, DenseCRF(iterations=1), ("label",))({"image": image})["label"].shape
+      (1, 4, 4)
+    """
     refine = _compiled(crf)
-    pairs = zip(probability, image, strict=True) if image.ndim == 4 else [(probability, image)]
-    refined = np.stack([np.asarray(refine(*pair)) for pair in pairs]).reshape(probability.shape)
-    found = {"label": refined.argmax(-1).astype(np.int32), "probability": refined}
-    return {name: found[name] for name in keys if name in found}
+
+    def predict(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = predictor(batch)
+        if "probability" not in found:
+            raise BadInput(f"a CRF refines probabilities of classes; this model predicts {', '.join(found)}")
+        pairs = zip(found["probability"], batch["image"], strict=True)
+        probability = np.stack([np.asarray(refine(*pair)) for pair in pairs])
+        found |= {"label": probability.argmax(-1).astype(np.int32), "probability": probability}
+        return {key: value for key, value in found.items() if keys is None or key in keys}
+
+    return predict
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,8 +1,9 @@
-"""Load a trained model: a work directory, a checkpoint, or a folder that was handed on."""
+"""Load a trained model: a work directory, a checkpoint, or the folder of an exported model."""
 
 import contextlib
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxseg.data import Facts
+from jaxseg.data.transforms.frame import Geometric
 from jaxseg.errors import BadInput
 from jaxseg.export import folder as folder_form
 from jaxseg.export.folder import Card
@@ -36,6 +38,7 @@ class TrainedModel:
       step: how many updates they have seen.
       averaged: whether they are moving averages.
       card: what a model's folder says of it; None for checkpoints of a training.
+      geometry: what evaluation does to an image before the network sees it (resizing, padding), and predict with it.
     """
 
     model: Any
@@ -47,6 +50,12 @@ class TrainedModel:
     step: int
     averaged: bool
     card: Card | None = None
+    geometry: tuple[Geometric, ...] = ()
+
+    @functools.cached_property
+    def variables_on_device(self) -> Any:
+        """The variables as arrays of the device, put there once."""
+        return jax.device_put(self.variables)
 
     @property
     def name(self) -> str:
@@ -105,6 +114,7 @@ def load(path: str | os.PathLike[str], *, best: bool = True, recipe: Recipe | No
         checkpoint=place,
         step=saved.step,
         averaged=bool(saved.state.get("ema")),
+        geometry=geometry_of(stage.data.val.transforms),
     )
 
 
@@ -141,6 +151,7 @@ def card_of(run: TrainedModel, *, licence: str = "", metrics: Mapping[str, float
         licence=licence,
         step=run.step,
         averaged=run.averaged,
+        geometry=run.geometry,
         recipe=dump_form(run.recipe),
         stage=run.stage,
         metrics=dict(metrics or {}),
@@ -150,15 +161,16 @@ def card_of(run: TrainedModel, *, licence: str = "", metrics: Mapping[str, float
 
 def _handed_on(path: Path, recipe: Recipe | None) -> TrainedModel:
     card, variables = folder_form.read(path)
-    model, task, stage = card.model, card.task, card.stage
+    model, task, stage, geometry = card.model, card.task, card.stage, card.geometry
     if recipe is not None:
         stage = len(recipe.stages) - 1
         model, task = recipe.stages[stage].model, recipe.stages[stage].task
+        geometry = geometry_of(recipe.stages[stage].data.val.transforms)
     elif card.recipe is not None:
         with contextlib.suppress(BadInput):  # the model loads without the code of its recipe
             recipe = load_form(card.recipe)
     check_variables(model, variables, what=str(path))
-    return TrainedModel(model, variables, task, recipe, stage, path, card.step, card.averaged, card)
+    return TrainedModel(model, variables, task, recipe, stage, path, card.step, card.averaged, card, geometry)
 
 
 def find_checkpoint(path: Path, *, best: bool = True) -> tuple[Path, int]:
@@ -188,8 +200,7 @@ def check_variables(model: Any, variables: Any, *, what: str) -> None:
     Raises:
       BadInput: paths or shapes differ; the first that do are named.
     """
-    image = jax.ShapeDtypeStruct((1, *smallest_size(model), 3), np.uint8)
-    wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0), image))
+    wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0), example_image(model)))
     found = _shapes(variables)
     faults = [f"{path} {wanted[path]} is missing" for path in wanted if path not in found]
     faults += [f"{path} {found[path]} has no place" for path in found if path not in wanted]
@@ -199,8 +210,47 @@ def check_variables(model: Any, variables: Any, *, what: str) -> None:
         raise BadInput(f"{what} is a checkpoint of another model: {'; '.join(faults[:3])}{more}")
 
 
+def geometry_of(transforms: Iterable[Any]) -> tuple[Geometric, ...]:
+    """Return the transforms that are deterministic geometry, in their order.
+
+    Example:
+      >>> from jaxseg.data.transforms import RandomFlip, Resize
+      >>> geometry_of((Resize(90, 120), RandomFlip()))
+      (Resize(height=90, width=120),)
+    """
+    return tuple(transform for transform in transforms if isinstance(transform, Geometric))
+
+
+def example_image(model: Any) -> jax.ShapeDtypeStruct:
+    """Return shape and dtype of one small image that the model takes.
+
+    Example:
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> example_image(unet()).shape
+      (1, 64, 64, 3)
+    """
+    return jax.ShapeDtypeStruct((1, *smallest_size(model), channels_of(model)), np.uint8)
+
+
+def channels_of(model: Any) -> int:
+    """Return the number of bands of the images that the model takes.
+
+    Example:
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> channels_of(unet())
+      3
+    """
+    return model.in_channels if hasattr(model, "in_channels") else 3
+
+
 def smallest_size(model: Any) -> tuple[int, int]:
-    """Height and width of a small image that the model takes."""
+    """Return height and width of a small image that the model takes.
+
+    Example:
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> smallest_size(unet())
+      (64, 64)
+    """
     return model.input_size(4, 4) if hasattr(model, "input_size") else (64, 64)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxseg.errors import BadInput
 from jaxseg.inference.load import TrainedModel
-from jaxseg.inference.predict import in_tiles
+from jaxseg.inference.predict import assembled, predict_with
+from jaxseg.inference.predictor import TILE, Predictor
 
 
 def predict_samples(
@@ -22,12 +23,13 @@ def predict_samples(
     seed: int = 0,
     tile: int = 1024,
     margin: int | None = None,
-    keys: tuple[str, ...] = ("label", "probability", "variance"),
+    keys: tuple[str, ...] | None = None,
+    shapes: tuple[tuple[int, int], ...] = (),
     on_tile: Callable[[], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """What a Bayesian network says of an image, and how sure it is: the mean of ``samples`` passes with dropout.
+    """Predict an image by the mean of ``samples`` passes with dropout.
 
-    Args and errors as :func:`predict`, and:
+    Args and errors as :func:`jaxseg.predict`, and:
       samples: passes; see :func:`jaxseg.models.semantic.bayesian_segnet.monte_carlo`.
       seed: of dropout's masks.
 
@@ -38,33 +40,54 @@ def predict_samples(
     Raises:
       BadInput: also, the network has no dropout to sample from.
     """
+    inner = sampled(run, keys, samples=samples, seed=seed)
+    return predict_with(assembled(inner, run, tile=tile, margin=margin, shapes=shapes, on_tile=on_tile), run, image)
+
+
+def sampled(run: TrainedModel, keys: tuple[str, ...] | None = None, *, samples: int, seed: int = 0) -> Predictor:
+    """Return an innermost predictor, in the place of :func:`jaxseg.inference.predictor.base`, that samples dropout.
+
+    Each tile of an image draws masks of its own.
+
+    Raises:
+      BadInput: the network has no dropout to sample from.
+    """
     if not can_sample(run.model):
         raise BadInput(
             f"{type(run.model).__name__} has no dropout to sample from; "
             "bayesian_segnet_vgg16 and bayesian_segnet_basic have"
         )
-    forward, key = _sampled(run.model, run.task, keys, samples), jax.random.key(seed)
+    step, key, variables = _compiled(run.model, run.task, keys, samples), jax.random.key(seed), run.variables_on_device
 
-    def of_tile(i: int, pixels: np.ndarray) -> Any:
-        return forward(jax.random.fold_in(key, i), run.variables, pixels)
+    def predict(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return jax.device_get(step(jax.random.fold_in(key, int(batch.get(TILE, 0))), variables, batch["image"]))
 
-    return in_tiles(run.model, image, of_tile, tile, margin, on_tile)
+    return predict
 
 
 def can_sample(model: Any) -> bool:
-    """Whether the network drops values when it is asked to in evaluation."""
+    """Return True if the model has dropout that can be kept on at test time.
+
+    Example:
+      >>> from jaxseg.models.semantic.bayesian_segnet import bayesian_segnet_basic
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> can_sample(bayesian_segnet_basic()), can_sample(unet())
+      (True, False)
+    """
     return "sample" in inspect.signature(type(model).__call__).parameters and bool(model.dropout)
 
 
 @functools.lru_cache(maxsize=8)
-def _sampled(model: Any, task: Any, keys: tuple[str, ...], samples: int) -> Callable[[Any, Any, Any], Any]:
-    """The compiled step from a key, variables and images to the predictions asked for."""
+def _compiled(
+    model: Any, task: Any, keys: tuple[str, ...] | None, samples: int
+) -> Callable[[Any, Any, Any], dict[str, jax.Array]]:
+    """The jitted step from a key, variables and images to the predictions named by ``keys``."""
     from jaxseg.models.semantic.bayesian_segnet import monte_carlo
 
-    def forward(key: jax.Array, variables: Any, image: jax.Array) -> dict[str, jax.Array]:
-        seen = monte_carlo(key, model, variables, image, samples=samples)
-        found = task.predict({"logits": jnp.log(seen["probability"])}, {"image": image})
-        found["variance"] = seen["variance"].mean(axis=-1)
-        return {name: found[name] for name in keys}
+    def chosen(key: jax.Array, variables: Any, image: jax.Array) -> dict[str, jax.Array]:
+        drawn = monte_carlo(key, model, variables, image, samples=samples)
+        found = dict(task.predict({"logits": jnp.log(drawn["probability"])}, {"image": image}))
+        found["variance"] = drawn["variance"].mean(axis=-1)
+        return found if keys is None else {name: found[name] for name in keys}
 
-    return jax.jit(forward)
+    return jax.jit(chosen)

@@ -1,17 +1,18 @@
-"""Predict an image of any size, tile by tile where it is large (:mod:`jaxseg.inference.tiling`)."""
+"""Predict an image of any size as evaluation sees it, tile by tile where it is large."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxseg.errors import BadInput
-from jaxseg.forward import forward
 from jaxseg.inference.crf import refined
-from jaxseg.inference.load import TrainedModel
-from jaxseg.inference.tiling import plan_tiles
+from jaxseg.inference.geometry import fitting, with_geometry
+from jaxseg.inference.load import TrainedModel, channels_of
+from jaxseg.inference.predictor import Predictor, augmented, base
+from jaxseg.inference.shapes import shaped
+from jaxseg.inference.tiling import Tile, plan_tiles, tiled
+from jaxseg.inference.tta import View
 from jaxseg.ops.crf import DenseCRF
 
 
@@ -21,67 +22,109 @@ def predict(
     *,
     tile: int = 1024,
     margin: int | None = None,
-    keys: tuple[str, ...] = ("label", "probability"),
+    keys: tuple[str, ...] | None = None,
     crf: DenseCRF | None = None,
+    views: tuple[View, ...] = (),
+    shapes: tuple[tuple[int, int], ...] = (),
     on_tile: Callable[[], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """What the task says of an image of any size.
+    """Predict an image of any size.
+
+    The image goes through the model's test-time geometry, and predictions come back at the image's own size
+    (:mod:`jaxseg.inference.geometry`). Each size is compiled once, and exact, unless ``shapes`` are given.
 
     Args:
-      run: see ``load``.
-      image: uint8 RGB [h w 3], or several of one size [b h w 3].
+      run: see :func:`jaxseg.load`.
+      image: uint8 RGB [h w 3], or several of one size [b h w 3]; other bands where the model takes others.
       tile: an image of more rows or columns is cut into tiles of at most so many (see :mod:`jaxseg.inference.tiling`).
       margin: pixels around a tile's own that it sees but does not decide, rounded up to a multiple of 32; None
         takes a quarter of the tile, at most 128.
-      keys: which of the task's predictions to return; a large image's probabilities take much memory.
+      keys: which of the task's predictions to return; a large image's probabilities take much memory. None: all.
       crf: refines the probabilities over the whole image, tiles or not, and the label with them.
+      views: test-time augmentation, see :func:`jaxseg.inference.tta.parse_tta`.
+      shapes: pad images, or tiles, to these sizes, so that no more are compiled (:mod:`jaxseg.inference.shapes`).
       on_tile: called after each tile.
 
     Returns:
-      The predictions by name, each at the image's size: ``label`` i32[h w], ``probability`` f32[h w k].
+      The predictions by name, each at the image's size: ``label`` i32[h w] and ``probability`` f32[h w k] for
+      semantic segmentation.
 
     Raises:
-      BadInput: no uint8 RGB image, or the tile is too small.
+      BadInput: the image is none that the model takes, the tile is too small, or predictions that are no maps would
+        have to be put together from tiles.
+
+    Example:
+      >>> import jax
+      >>> from pathlib import Path
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> model, image = unet(num_classes=3, depth=1, width=2), jnp.zeros((9, 14, 3), jnp.uint8)
+      >>> variables = model.init(jax.random.key(0), image[None])
+      >>> run = TrainedModel(model, variables, Semantic(3), None, 0, Path(), 0, False)
+      >>> {key: value.shape for key, value in sorted(predict(run, image).items())}
+      {'label': (9, 14), 'probability': (9, 14, 3)}
     """
-    chosen = _compiled(run.model, run.task, keys if crf is None else ("probability",))
-    whole = in_tiles(run.model, image, lambda _, pixels: chosen(run.variables, pixels), tile, margin, on_tile)
-    return whole if crf is None else refined(crf, whole["probability"], np.asarray(image), keys)
+    wanted = keys if keys is None or crf is None else tuple(dict.fromkeys((*keys, "probability")))
+    inner = base(augmented(run, views), wanted)
+    whole = assembled(inner, run, tile=tile, margin=margin, crf=crf, keys=keys, shapes=shapes, on_tile=on_tile)
+    return predict_with(whole, run, image)
 
 
-def in_tiles(
-    model: Any,
-    image: Any,
-    of_tile: Callable[[int, np.ndarray], Any],
-    tile: int,
-    margin: int | None,
-    on_tile: Callable[[], None] | None,
-) -> dict[str, np.ndarray]:
-    """Predict every tile and assemble the results; ``of_tile`` is given its number and its pixels."""
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
-        raise BadInput(f"predict takes uint8 RGB [h w 3] or [b h w 3], not {image.dtype}{list(image.shape)}")
-    batch = image if image.ndim == 4 else image[None]
-    tiles = plan_tiles(model, batch.shape[1], batch.shape[2], tile=tile, margin=margin)
-    whole: dict[str, np.ndarray] = {}
-    for i, part in enumerate(tiles):
-        found = jax.device_get(of_tile(i, part.cut(batch)))
-        for name, value in found.items():
-            if name not in whole:
-                whole[name] = np.zeros((*batch.shape[:3], *value.shape[3:]), value.dtype)
-            whole[name][:, part.rows, part.columns] = value[:, part.inner_rows, part.inner_columns]
-        if on_tile is not None:
-            on_tile()
-    return whole if image.ndim == 4 else {name: value[0] for name, value in whole.items()}
+def assembled(
+    predictor: Predictor,
+    run: TrainedModel,
+    *,
+    tile: int = 1024,
+    margin: int | None = None,
+    crf: DenseCRF | None = None,
+    keys: tuple[str, ...] | None = None,
+    shapes: tuple[tuple[int, int], ...] = (),
+    on_tile: Callable[[], None] | None = None,
+) -> Predictor:
+    """Return an innermost predictor with shapes, tiles, a CRF and the model's geometry around it, in this order.
+
+    Args:
+      predictor: see :func:`jaxseg.inference.predictor.base`.
+      run: gives the model's geometry and its sizes.
+      tile: and everything else as in :func:`predict`.
+      margin: of tiles.
+      crf: over the whole image.
+      keys: to return after the CRF.
+      shapes: of tiles.
+      on_tile: called after each tile.
+    """
+    if shapes:
+        predictor = shaped(predictor, shapes)
+    predictor = tiled(predictor, run.model, tile=tile, margin=margin, on_tile=on_tile)
+    if crf is not None:
+        predictor = refined(predictor, crf, keys)
+    return with_geometry(predictor, run.geometry, mirrors=hasattr(run.model, "input_size"))
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled(model: Any, task: Any, keys: tuple[str, ...]) -> Callable[[Any, Any], dict[str, jax.Array]]:
-    """The compiled step from variables and images to the predictions asked for."""
+def predict_with(predictor: Predictor, run: TrainedModel, image: Any) -> dict[str, np.ndarray]:
+    """Apply a predictor to one image [h w c] or several of one size [b h w c].
 
-    predictions = forward(model, task)
+    Raises:
+      BadInput: the image is none that the model takes.
+    """
+    image, channels = np.asarray(image), channels_of(run.model)
+    kinds = ("uint8",) if channels == 3 else ("uint8", "uint16", "float32")
+    if image.dtype.name not in kinds or image.ndim not in (3, 4) or image.shape[-1] != channels or 0 in image.shape:
+        expected = "uint8 RGB" if channels == 3 else f"{' or '.join(kinds)} of {channels} bands,"
+        raise BadInput(
+            f"predict takes {expected} [h w {channels}] or [b h w {channels}], not {image.dtype}{list(image.shape)}"
+        )
+    if image.ndim == 4:
+        return predictor({"image": image})
+    return {name: value[0] for name, value in predictor({"image": image[None]}).items()}
 
-    def chosen(variables: Any, image: jax.Array) -> dict[str, jax.Array]:
-        found = predictions(variables, {"image": image})
-        return {name: found[name] for name in keys if name in found}
 
-    return jax.jit(chosen)
+def plan(run: TrainedModel, height: int, width: int, *, tile: int = 1024, margin: int | None = None) -> list[Tile]:
+    """Return the tiles that an image of this size is predicted in, after the model's geometry.
+
+    Raises:
+      BadInput: see :func:`jaxseg.inference.tiling.plan_tiles`.
+    """
+    for transform in fitting(run.geometry, height, width, mirrors=hasattr(run.model, "input_size")):
+        height, width = transform.frame(height, width).size
+    return plan_tiles(run.model, height, width, tile=tile, margin=margin)

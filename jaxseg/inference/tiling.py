@@ -1,32 +1,125 @@
-"""Cutting large images into windows.
+"""Cut large images into tiles, and stream them through a predictor.
 
-The windows lie on a grid that keeps the network's own alignment; each decides only the pixels that lie ``margin`` or
-more from its cut edges. Where the margin covers the receptive field, the result is that of the whole image at once.
-Networks of valid convolutions are given their windows with the image mirrored at its border: U-Net's overlap-tile
-strategy, :func:`overlap_tiles`, which needs no margin.
+Tiles lie on a grid that keeps the network's own alignment; each decides only the pixels that lie ``margin`` or more
+from its cut edges. Where the margin covers the receptive field, the result is that of the whole image at once. Networks
+of valid convolutions are given their tiles with the image mirrored at its border: U-Net's overlap-tile strategy,
+:func:`overlap_tiles`, which needs no margin.
 """
 
 import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jaxseg.errors import BadInput
+from jaxseg.inference.predictor import TILE, Predictor, is_map
 
 ALIGN = 32
-"""Windows begin at multiples of this, which every network's output stride divides."""
+"""Tiles begin at multiples of this, which every network's output stride divides."""
+
+Band = tuple[slice, dict[str, np.ndarray]]
+"""Rows of an image, and the predictions of those rows."""
+
+
+def tiled(
+    predictor: Predictor,
+    model: Any,
+    *,
+    tile: int = 1024,
+    margin: int | None = None,
+    on_tile: Callable[[], None] | None = None,
+) -> Predictor:
+    """Return the predictor of images of any size that shows the inner one a tile at a time.
+
+    Args:
+      predictor: sees the tiles.
+      model: says which sizes it takes.
+      tile: largest side of a tile.
+      margin: see :func:`plan_tiles`.
+      on_tile: called after each tile.
+
+    Example:
+      >>> def label(batch):
+      ...     return {"label": batch["image"][..., 0].astype(np.int32)}
+      >>> image = np.arange(100 * 40 * 3).reshape(1, 100, 40, 3).astype(np.uint8)
+      >>> found = tiled(label, None, tile=64, margin=0)({"image": image})["label"]
+      >>> bool((found == image[..., 0]).all())
+      True
+    """
+
+    def predict(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        whole: dict[str, np.ndarray] = {}
+        height = batch["image"].shape[1]
+        for rows, band in bands(predictor, model, batch, tile=tile, margin=margin, on_tile=on_tile):
+            if rows == slice(0, height):
+                return band
+            for name, value in band.items():
+                if name not in whole:
+                    whole[name] = np.empty((value.shape[0], height, *value.shape[2:]), value.dtype)
+                whole[name][:, rows] = value
+        return whole
+
+    return predict
+
+
+def bands(
+    predictor: Predictor,
+    model: Any,
+    batch: Mapping[str, np.ndarray],
+    *,
+    tile: int = 1024,
+    margin: int | None = None,
+    on_tile: Callable[[], None] | None = None,
+) -> Iterator[Band]:
+    """Yield rows of an image with their predictions, from top to bottom, a row of tiles at a time.
+
+    Memory does not grow with the image's height: ``image`` may be a memory-mapped file, of which only the tile at hand
+    is read.
+
+    Raises:
+      BadInput: there are several tiles, and predictions that are not maps.
+    """
+    height, width = batch["image"].shape[1:3]
+    tiles = plan_tiles(model, height, width, tile=tile, margin=margin)
+    numbered = itertools.groupby(enumerate(tiles), key=lambda item: item[1].rows.start)
+    for _, row in numbered:
+        band: dict[str, np.ndarray] = {}
+        for number, part in row:
+            rows = part.rows
+            cut = part.cut(batch["image"])
+            found = predictor({**batch, "image": cut, TILE: np.asarray(number)})
+            for name, value in found.items():
+                if not is_map(name, value, cut.shape[1:3]):
+                    if len(tiles) > 1:
+                        raise BadInput(
+                            f"{name} of {len(tiles)} tiles cannot be put together; an image of {height}x{width} "
+                            f"needs --tile {max(height, width)}"
+                        )
+                    band[name] = value
+                    continue
+                decided = value[:, part.inner_rows, part.inner_columns]
+                if len(tiles) == 1:
+                    band[name] = decided
+                    continue
+                if name not in band:
+                    band[name] = np.empty((*decided.shape[:2], width, *value.shape[3:]), value.dtype)
+                band[name][:, :, part.columns] = decided
+            if on_tile is not None:
+                on_tile()
+        yield rows, band
 
 
 @dataclass(frozen=True)
 class Span:
-    """One axis of a window: what it reads (``begin``, ``length``), and what of its output lands where.
+    """One axis of a tile: what it reads (``begin``, ``length``), and what of its output lands where.
 
     Attributes:
       begin: first pixel that is read; below 0 or beyond the end the image is mirrored.
       length: pixels that are read.
-      out: the pixels of the image that the window decides.
-      inner: the same in the window's output.
+      out: the pixels of the image that the tile decides.
+      inner: the same in the tile's output.
     """
 
     begin: int
@@ -37,10 +130,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """A window: one span down, one across."""
+    """A tile: one span down, one across."""
 
     vertical: Span
     horizontal: Span
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what it reads."""
+        return self.vertical.length, self.horizontal.length
 
     @property
     def rows(self) -> slice:
@@ -54,23 +152,32 @@ class Tile:
 
     @property
     def inner_rows(self) -> slice:
-        """Those rows in the window's output."""
+        """Those rows in the tile's output."""
         return self.vertical.inner
 
     @property
     def inner_columns(self) -> slice:
-        """Those columns in the window's output."""
+        """Those columns in the tile's output."""
         return self.horizontal.inner
 
     def cut(self, batch: np.ndarray) -> np.ndarray:
-        """The window's pixels out of [b h w c], mirrored beyond the border."""
-        rows = _mirrored(self.vertical, batch.shape[1])
-        columns = _mirrored(self.horizontal, batch.shape[2])
+        """Return the tile's pixels of [b h w c], mirrored beyond the border."""
+        (top, height), (left, width) = ((s.begin, s.length) for s in (self.vertical, self.horizontal))
+        if top >= 0 and left >= 0 and top + height <= batch.shape[1] and left + width <= batch.shape[2]:
+            return batch[:, top : top + height, left : left + width]
+        rows, columns = reflected(top, height, batch.shape[1]), reflected(left, width, batch.shape[2])
         return batch[:, rows[:, None], columns[None, :]]
 
 
 def plan_tiles(model: Any, height: int, width: int, *, tile: int, margin: int | None) -> list[Tile]:
-    """The windows that cover an image, row by row. One window where the image fits into a tile.
+    """Return the tiles that cover an image, row by row; one where the image fits into a tile.
+
+    Args:
+      model: networks of valid convolutions have ``input_size``; others take any size.
+      height: of the image.
+      width: of the image.
+      tile: largest side of a tile.
+      margin: pixels that a tile sees but does not decide; None takes a quarter of the tile, at most 128.
 
     Raises:
       BadInput: the tile is too small for the margin or for the network.
@@ -84,7 +191,7 @@ def plan_tiles(model: Any, height: int, width: int, *, tile: int, margin: int | 
 
 
 def _same_spans(length: int, tile: int, margin: int) -> list[Span]:
-    """Windows that begin on the grid of ``ALIGN`` pixels and end with the image."""
+    """Tiles that begin on the grid of ``ALIGN`` pixels and end with the image."""
     if length <= tile:
         return [Span(0, length, slice(0, length), slice(0, length))]
     tile, margin = tile // ALIGN * ALIGN, -(-margin // ALIGN) * ALIGN
@@ -99,22 +206,22 @@ def _same_spans(length: int, tile: int, margin: int) -> list[Span]:
         spans.append(Span(begin, end - begin, slice(first, last), slice(first - begin, last - begin)))
         if end == length:
             return spans
-    raise AssertionError("the last window ends with the image")
+    raise AssertionError("the last tile ends with the image")
 
 
 def overlap_tiles(model: Any, length: int, *, tile: int) -> list[Span]:
-    """One axis of U-Net's overlap-tile strategy (Ronneberger et al. 2015, Figure 2), for valid convolutions.
+    """Return one axis of U-Net's overlap-tile strategy (Ronneberger et al. 2015, Figure 2), for valid convolutions.
 
-    Windows are as large as ``tile`` allows; each decides the pixels that come out of it, and the border that the
-    network eats is image, or its mirror image beyond the end. Windows begin at multiples of what the network pools by
+    Tiles are as large as ``tile`` allows; each decides the pixels that come out of it, and the border that the
+    network eats is image, or its mirror image beyond the end. Tiles begin at multiples of what the network pools by
     (16 in U-Net: the spacing of the sizes that it takes), so that each sees the very pooling cells that the network
-    would see in the whole mirrored image: what comes out is the same. A 572-pixel window of U-Net so decides 384 of its
+    would see in the whole mirrored image: what comes out is the same. A 572-pixel tile of U-Net so decides 384 of its
     388.
 
     Args:
       model: a network that has ``valid_size`` and ``input_size``.
       length: pixels of the image.
-      tile: the largest window.
+      tile: largest side of a tile.
 
     Raises:
       BadInput: the tile is smaller than one that decides anything; the smallest is named.
@@ -145,9 +252,14 @@ def _fits(model: Any, length: int) -> bool:
         return False
 
 
-def _mirrored(span: Span, length: int) -> np.ndarray:
-    """The pixels that a span reads, those outside the image reflected about its first and last one."""
-    index = np.arange(span.begin, span.begin + span.length)
+def reflected(begin: int, count: int, length: int) -> np.ndarray:
+    """Return the indices of ``count`` pixels from ``begin``, those outside reflected about the first and last one.
+
+    Example:
+      >>> reflected(-2, 7, 4).tolist()
+      [2, 1, 0, 1, 2, 3, 2]
+    """
+    index = np.arange(begin, begin + count)
     period = max(2 * (length - 1), 1)
     index = np.abs(index) % period
     return np.minimum(index, period - index) if length > 1 else np.zeros_like(index)

@@ -1,5 +1,6 @@
 """Prediction in windows equals prediction of the whole, and a checkpoint is found wherever one points."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from jaxseg.errors import BadInput
 from jaxseg.inference.load import TrainedModel, check_variables, find_checkpoint, load
 from jaxseg.inference.monte_carlo import predict_samples
 from jaxseg.inference.predict import predict
-from jaxseg.inference.tiling import plan_tiles
+from jaxseg.inference.predictor import base
+from jaxseg.inference.tiling import bands, plan_tiles, tiled
+from jaxseg.inference.tta import TestTimeAugmented, parse_tta
 from jaxseg.models.semantic.bayesian_segnet import bayesian_segnet_basic, monte_carlo
 from jaxseg.models.semantic.segnet import segnet_basic
 from jaxseg.models.semantic.unet import unet, unet_original
+from jaxseg.ops.crf import DenseCRF
 from jaxseg.recipe import Recipe, Stage, dump
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.checkpoint import Checkpoints
@@ -86,6 +90,63 @@ def test_the_margin_is_what_makes_windows_exact(small):
     image = picture(150, 97, 3)
     whole, torn = (predict(small, image, tile=t, margin=0)["probability"] for t in (256, 32))
     assert np.abs(whole - torn).max() > 1e-3
+
+
+def test_seams_are_small_where_the_margin_does_not_cover_the_field():
+    """The network sees further than the default margin; right at the borders of tiles it differs by little."""
+    model, image = unet(num_classes=3, depth=4, width=4, norm="none"), picture(160, 200, 3)
+    run = replace(run_of(model, (32, 32)), variables=jax.jit(model.init)(jax.random.key(0), image[None, :32, :32]))
+    whole, parts, torn = (predict(run, image, tile=tile, margin=m) for tile, m in ((256, None), (128, None), (128, 0)))
+    difference = np.abs(whole["probability"] - parts["probability"])
+    borders = [part.columns.start for part in plan_tiles(run.model, 160, 200, tile=128, margin=None)]
+    at_seams = difference[:, [c + i for c in borders if c for i in (-1, 0)]]
+    assert 0 < difference.max() < 0.1
+    assert at_seams.mean() < 0.01
+    assert (whole["label"] == parts["label"]).mean() > 0.98
+    assert np.abs(whole["probability"] - torn["probability"]).max() > 0.1
+
+
+def test_a_tall_image_streams_at_constant_memory(small, tmp_path):
+    """The image lies in a file, its labels go to another; what is held does not grow with the height."""
+    peaks = {}
+    for height in (512, 2048):
+        image = np.lib.format.open_memmap(tmp_path / f"{height}.npy", "w+", np.uint8, (1, height, 96, 3))
+        image[:] = picture(1, 512, 96, 3).repeat(height // 512, 1)
+        image.flush()
+        image = np.load(tmp_path / f"{height}.npy", mmap_mode="r")
+        predictor, seen = base(small, ("label",)), []
+        list(bands(predictor, small.model, {"image": image[:, :256]}, tile=128))  # compiled before
+        tracemalloc.start()
+        for rows, band in bands(predictor, small.model, {"image": image}, tile=128):
+            seen.append((rows.start, rows.stop, int(band["label"].sum())))
+            del band
+        peaks[height] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert [start for start, _, _ in seen[1:]] == [stop for _, stop, _ in seen[:-1]]
+        assert (seen[0][0], seen[-1][1]) == (0, height)
+        assert sum(total for _, _, total in seen) == predict(small, np.asarray(image[0]), tile=128)["label"].sum()
+    assert peaks[2048] < 1.2 * peaks[512]
+    assert peaks[2048] < 2048 * 96 * 4
+
+
+def test_predictions_that_are_no_maps_are_not_put_together_from_tiles():
+    def found(batch):
+        return {"boxes": np.zeros((1, 3, 4), np.float32)}
+
+    assert tiled(found, None, tile=64)({"image": picture(1, 64, 40, 3)})["boxes"].shape == (1, 3, 4)
+    with pytest.raises(BadInput, match=r"boxes of 2 tiles .* --tile 70"):
+        tiled(found, None, tile=64, margin=0)({"image": picture(1, 70, 40, 3)})
+
+
+def test_modifiers_compose_in_one_order(small):
+    """A CRF over the whole image, after views, after tiles."""
+    image, crf, views = picture(70, 40, 3), DenseCRF(iterations=2), parse_tta("flip")
+    found = predict(small, image, tile=64, margin=0, crf=crf, views=views)
+    probability = predict(replace(small, model=TestTimeAugmented(small.model, views)), image, tile=64, margin=0)
+    expected = np.asarray(crf(jnp.asarray(probability["probability"]), jnp.asarray(image)))
+    np.testing.assert_allclose(found["probability"], expected, atol=1e-5)
+    assert found.keys() == {"label", "probability"}
+    assert predict(small, image, keys=("label",), crf=crf).keys() == {"label"}
 
 
 def test_several_images_and_chosen_keys(small):
