@@ -1,1 +1,1 @@
-"""Training: optimizers, steps, placements, checkpoints, and ``fit``, which reads as their story."""
+"""Training: optimizers, steps, placements, checkpoints, and ``fit``, which joins them."""

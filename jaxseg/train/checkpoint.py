@@ -1,7 +1,7 @@
-"""Checkpoints: Orbax directories that appear whole or not at all.
+"""Checkpoints: Orbax directories, written atomically.
 
 A checkpoint holds the state (NumPy arrays by path, so that any placement restores it) and a small JSON part: the
-recipe, the position of each process's data stream, and the metrics since the last line of the log. Saving copies the
+recipe, the position of each process's data stream, and the metrics since the last row of the log. Saving copies the
 state and writes it in the background.
 """
 
@@ -31,7 +31,11 @@ logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathnam
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint read back: the step, the state as a nested dict by path, and what was noted beside it."""
+    """A checkpoint read from disk: the step, the state as a nested dict by path, and its JSON notes.
+
+    >>> Saved(step=1, state={"params": {"kernel": 0}}, notes={}).variables
+    {'params': {'kernel': 0}}
+    """
 
     step: int
     state: dict[str, Any]
@@ -39,14 +43,22 @@ class Saved:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The variables to judge and ship: the moving averages where there are any, else the network's own."""
+        """The variables for evaluation and export: the moving averages if kept, else the network's own."""
         if self.state.get("ema"):
             return self.state["ema"]
         return {"params": self.state["params"], **self.state.get("model_state", {})}
 
 
 class Checkpoints:
-    """The checkpoints in one folder, of which the ``keep`` latest stay."""
+    """The checkpoints in one folder; the ``keep`` latest are kept.
+
+    >>> import tempfile
+    >>> checkpoints = Checkpoints(Path(tempfile.mkdtemp()), keep=1)
+    >>> checkpoints.save(3, {"step": np.int32(3)}, notes={})
+    >>> checkpoints.close()
+    >>> latest_step(checkpoints.folder)
+    3
+    """
 
     def __init__(self, folder: Path, *, keep: int):
         self.folder = Path(folder).absolute()
@@ -56,10 +68,10 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "notes"))
 
     def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
-        """Begin to write ``state`` (a host tree that nobody changes) as the checkpoint of ``step``.
+        """Start to write ``state``, a host tree that must not change, as the checkpoint of ``step``.
 
         Raises:
-          FailedRun: this or the save before it could not be written; what was kept before is intact.
+          FailedRun: this or the previous save failed; earlier checkpoints are intact.
         """
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(by_path(state)),
@@ -70,40 +82,52 @@ class Checkpoints:
             self._manager.save(step, args=arguments, force=True)
 
     def wait(self) -> None:
-        """Return when all is written.
+        """Wait until everything is written.
 
         Raises:
-          FailedRun: it could not be.
+          FailedRun: a save failed.
         """
         with _one_line(self.folder):
             self._manager.wait_until_finished()
 
     def remove(self, step: int) -> None:
-        """Give up one checkpoint."""
+        """Remove one checkpoint."""
         self.wait()
         self._manager.delete(step)
 
     def close(self) -> None:
-        """Wait and let go of the folder."""
+        """Wait and close the folder."""
         self.wait()
         self._manager.close()
 
     def latest(self) -> int | None:
-        """The step of the last whole checkpoint."""
+        """Return the step of the last complete checkpoint."""
         return latest_step(self.folder)
 
 
 def latest_step(folder: Path) -> int | None:
-    """The step of the last whole checkpoint in a folder, None if there is none."""
+    """Return the step of the last complete checkpoint in a folder, None if there is none.
+
+    >>> latest_step(Path("no such folder")) is None
+    True
+    """
     steps = [int(entry.name) for entry in _entries(folder) if entry.name.isdigit() and _whole(entry)]
     return max(steps, default=None)
 
 
 def read(folder: Path, step: int | None = None) -> Saved:
-    """The last checkpoint in a folder, or that of ``step``, whatever model and placement it is of.
+    """Read the last checkpoint in a folder, or that of ``step``, independent of model and placement.
+
+    >>> import tempfile
+    >>> checkpoints = Checkpoints(Path(tempfile.mkdtemp()), keep=1)
+    >>> checkpoints.save(3, {"step": np.int32(3)}, notes={"recipe": "unet"})
+    >>> checkpoints.close()
+    >>> saved = read(checkpoints.folder)
+    >>> saved.step, saved.notes["recipe"]
+    (3, 'unet')
 
     Raises:
-      BadInput: there is none, or its files are damaged.
+      BadInput: there is no checkpoint, or its files are damaged.
     """
     found = latest_step(folder) if step is None else step
     if found is None or not _whole(Path(folder) / str(found)):
@@ -122,7 +146,14 @@ def read(folder: Path, step: int | None = None) -> Saved:
 
 
 def read_notes(folder: Path, step: int) -> dict[str, Any]:
-    """Return what was noted beside the state of a checkpoint.
+    """Return the JSON notes of a checkpoint, without its arrays.
+
+    >>> import tempfile
+    >>> checkpoints = Checkpoints(Path(tempfile.mkdtemp()), keep=1)
+    >>> checkpoints.save(3, {"step": np.int32(3)}, notes={"recipe": "unet"})
+    >>> checkpoints.close()
+    >>> read_notes(checkpoints.folder, 3)["recipe"]
+    'unet'
 
     Raises:
       BadInput: another version of jaxseg wrote it.
@@ -133,10 +164,18 @@ def read_notes(folder: Path, step: int) -> dict[str, Any]:
 
 
 def fit_into(state: Any, saved: Saved, *, what: str) -> Any:
-    """``state`` with every leaf replaced by the saved one of the same path.
+    """Return ``state`` with every leaf replaced by the saved one of the same path.
+
+    >>> fit_into({"a": np.zeros(2)}, Saved(0, {"a": np.ones(2)}, {}), what="runs/a")
+    {'a': array([1., 1.])}
+
+    Args:
+      state: tree of arrays.
+      saved: checkpoint.
+      what: source of the checkpoint, for the error.
 
     Raises:
-      BadInput: paths, shapes or dtypes differ; the first that do are named.
+      BadInput: paths, shapes or dtypes differ; the first differences are listed.
     """
     wanted = flatten_dict(by_path(state), sep="/")
     found = flatten_dict(saved.state, sep="/")
@@ -154,18 +193,30 @@ def fit_into(state: Any, saved: Saved, *, what: str) -> Any:
 
 
 def by_path(tree: Any) -> dict[str, Any]:
-    """The leaves of any tree as a nested dict whose keys spell their paths."""
+    """Return the leaves of any tree as a nested dict keyed by their paths.
+
+    >>> by_path([{"a": 1}, 2])
+    {'0': {'a': 1}, '1': 2}
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return unflatten_dict({tuple(path_of(path).split("/")): leaf for path, leaf in leaves})
 
 
 def pack(position: Any) -> Any:
-    """A data stream's position as JSON."""
+    """Return a data stream's position as JSON.
+
+    >>> pack(b"abc")
+    {'base64': 'YWJj'}
+    """
     return {"base64": base64.b64encode(position).decode()} if isinstance(position, bytes) else position
 
 
 def from_all_processes(form: Any) -> list[Any]:
-    """One small JSON value of each process, in their order, on every process."""
+    """Gather one small JSON value per process, in their order, on every process.
+
+    >>> from_all_processes({"rows": 4})
+    [{'rows': 4}]
+    """
     if jax.process_count() == 1:
         return [form]
     from jax.experimental import multihost_utils
@@ -179,13 +230,17 @@ def from_all_processes(form: Any) -> list[Any]:
 
 
 def unpack(form: Any) -> Any:
-    """What ``pack`` packed."""
+    """Invert ``pack``.
+
+    >>> unpack(pack(b"abc"))
+    b'abc'
+    """
     return base64.b64decode(form["base64"]) if isinstance(form, dict) and form.keys() == {"base64"} else form
 
 
 @contextlib.contextmanager
 def _one_line(folder: Path) -> Iterator[None]:
-    """Whatever goes wrong while saving becomes one line; half-written files give their room back."""
+    """Turn every error while saving into one line, and remove half-written files."""
     try:
         yield
     except Exception as error:
@@ -201,7 +256,11 @@ def _one_line(folder: Path) -> Iterator[None]:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error, or one of those that caused it, says that a disk is full."""
+    """Return True if an error, or one of its causes, reports a full disk.
+
+    >>> is_full(OSError(errno.ENOSPC, "No space left on device"))
+    True
+    """
     seen: BaseException | None = error
     while seen is not None:
         full = isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -216,7 +275,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _whole(place: Path) -> bool:
-    """Whether a checkpoint's folder was written to its end: Orbax's own mark, and the parts that it must hold."""
+    """Return True if a checkpoint is complete: Orbax's own mark and all required parts exist."""
     parts = ("_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt", "notes/metadata")
     return all((place / part).is_file() for part in parts)
 

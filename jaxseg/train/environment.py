@@ -1,4 +1,4 @@
-"""What a run was trained on: ``machines.jsonl`` in its work directory, a line each time that training began."""
+"""Record the hardware of a run: ``machines.jsonl`` in its work directory, one line per start or resumption."""
 
 import json
 import os
@@ -12,7 +12,11 @@ FILE = "machines.jsonl"
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name as reported by the system.
+
+    >>> isinstance(processor(), str)
+    True
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -22,12 +26,20 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores available to this process.
+
+    >>> cores() >= 1
+    True
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hardware(devices: int = 1) -> str:
-    """So many devices in words: ``"2 x NVIDIA H100"``; those of a CPU are its cores: ``"1 core of AMD EPYC"``."""
+    """Describe a number of devices: ``"2 x NVIDIA H100"``; for CPUs their cores: ``"1 core of AMD EPYC"``.
+
+    >>> isinstance(hardware(1), str)
+    True
+    """
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         return f"{cores()} core{'s' * (cores() > 1)} of {processor()}"
@@ -37,11 +49,17 @@ def hardware(devices: int = 1) -> str:
 def record(workdir: Path, stage: str, step: int, devices: int) -> None:
     """Append a line to a work directory's list of machines.
 
+    >>> import tempfile
+    >>> workdir = Path(tempfile.mkdtemp())
+    >>> record(workdir, stage="0-main", step=0, devices=1)
+    >>> (workdir / "machines.jsonl").read_text().count("0-main")
+    1
+
     Args:
       workdir: of the run.
-      stage: the stage's folder, "0-main".
-      step: the updates of that stage that were made before.
-      devices: how many share a batch.
+      stage: folder of the stage, "0-main".
+      step: updates of that stage made before.
+      devices: number of devices that share a batch.
     """
     row = {
         "stage": stage,

@@ -1,4 +1,4 @@
-"""``fit``: a recipe trained in a work directory, from the start or from where it was left."""
+"""``fit``: train a recipe in a work directory, from the start or resumed."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,7 @@
-"""Optimizers and schedules as values: frozen dataclasses that build optax chains.
+"""Optimizers and schedules as values: frozen dataclasses that build optax transformations.
 
-A recipe holds ``SGD(Poly(0.01), weight_decay=5e-4, no_decay=(r"bias$",))``; ``build(total_steps)`` makes the optax
-transformation. Parameters are addressed by their path joined with "/", ``"conv1/kernel"``, and chosen by regular
+A recipe holds ``SGD(Poly(0.01), weight_decay=5e-4, no_decay=(r"bias$",))``; ``build(total_steps)`` returns the optax
+transformation. Parameters are addressed by their path joined with "/", ``"conv1/kernel"``, and selected by regular
 expressions that may match anywhere in it (``re.search``).
 """
 
@@ -18,28 +18,28 @@ from jaxtyping import Array
 from jaxseg.errors import BadInput
 
 Schedule = Callable[[Any], Any]
-"""Learning rate of an update, counted from 0: what optax calls a schedule."""
+"""Learning rate by update, counted from 0, as optax's schedules."""
 
 
 @runtime_checkable
 class ScheduleConfig(Protocol):
-    """How the learning rate moves over ``total_steps`` updates."""
+    """Configuration of a learning-rate schedule."""
 
     def build(self, total_steps: int) -> Schedule:
-        """The rate of update 0, 1, ..., float32."""
+        """Return the schedule over ``total_steps`` updates, counted from 0."""
         ...
 
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """What a stage is trained with."""
+    """Configuration of an optimizer."""
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
-        """The chain from gradients to what is added to the parameters."""
+        """Return the transformation from gradients to parameter updates."""
         ...
 
     def schedule(self, total_steps: int) -> Schedule:
-        """The learning rate of update 0, 1, ..., before the multipliers of ``lr_multipliers``."""
+        """Return the learning rate by update, before ``lr_multipliers``."""
         ...
 
 
@@ -47,15 +47,21 @@ class Optimizer(Protocol):
 class SGD:
     """Stochastic gradient descent with momentum, as in torch: ``v <- momentum v + g``, ``p <- p - rate v``.
 
+    >>> tx = SGD(Poly(0.1), momentum=0.0, lr_multipliers=((r"^encoder", 0.0),)).build(total_steps=10)
+    >>> params = {"encoder": jnp.ones(()), "head": jnp.ones(())}
+    >>> updates, _ = tx.update(params, tx.init(params), params)
+    >>> {name: round(float(update), 3) for name, update in updates.items()}
+    {'encoder': -0.0, 'head': -0.1}
+
     Attributes:
       learning_rate: a number or a schedule.
-      momentum: share of the velocity that stays.
+      momentum: decay of the velocity.
       nesterov: step along ``g + momentum v`` instead of ``v``.
       weight_decay: L2, ``g <- g + weight_decay p`` before the momentum, as in Caffe and torch.
-      no_decay: paths whose parameters are not decayed.
-      lr_multipliers: ``(path, multiplier)`` of the learning rate; the first that matches counts. Caffe's doubled bias
-        rate is ``((r"bias$", 2.0),)``; 0 freezes.
-      clip: largest global norm of the gradient, None for no limit. Applied before the decay.
+      no_decay: paths of parameters without decay.
+      lr_multipliers: ``(path, multiplier)`` of the learning rate; the first match counts. Caffe's doubled bias rate is
+        ``((r"bias$", 2.0),)``; 0 freezes.
+      clip: maximum global norm of the gradient, None for no limit. Applied before the decay.
     """
 
     learning_rate: float | ScheduleConfig
@@ -67,20 +73,28 @@ class SGD:
     clip: float | None = None
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
-        """The optax chain for a training of ``total_steps`` updates."""
+        """Return the optax chain for a training of ``total_steps`` updates."""
         core = optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
         return _chain(self, total_steps, _decay(self), core)
 
     def schedule(self, total_steps: int) -> Schedule:
-        """The learning rate of update 0, 1, ..., before the multipliers."""
+        """Return the learning rate by update, before ``lr_multipliers``."""
         return _schedule(self.learning_rate, total_steps)
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma & Ba 2015) with L2: ``weight_decay p`` joins the gradient before the moments, as torch's Adam does.
+    """Adam with L2 regularisation: ``weight_decay p`` is added to the gradient before the moments, as in torch's Adam.
 
     The remaining attributes are those of :class:`SGD`.
+
+    >>> tx = Adam(1e-3).build(total_steps=10)
+    >>> updates, _ = tx.update(jnp.ones(()), tx.init(jnp.ones(())), jnp.ones(()))
+    >>> round(float(updates), 6)
+    -0.001
+
+    Reference:
+      Kingma and Ba 2015, arXiv:1412.6980.
     """
 
     learning_rate: float | ScheduleConfig = 1e-3
@@ -93,19 +107,27 @@ class Adam:
     clip: float | None = None
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
-        """The optax chain for a training of ``total_steps`` updates."""
+        """Return the optax chain for a training of ``total_steps`` updates."""
         return _chain(self, total_steps, _decay(self), _adam(self))
 
     def schedule(self, total_steps: int) -> Schedule:
-        """The learning rate of update 0, 1, ..., before the multipliers."""
+        """Return the learning rate by update, before ``lr_multipliers``."""
         return _schedule(self.learning_rate, total_steps)
 
 
 @dataclass(frozen=True)
 class AdamW:
-    """Adam with decoupled decay (Loshchilov & Hutter 2019): ``p <- p - rate (adam + weight_decay p)``.
+    """Adam with decoupled weight decay: ``p <- p - rate (adam + weight_decay p)``.
 
     The remaining attributes are those of :class:`SGD`.
+
+    >>> tx = AdamW(1e-3, weight_decay=1.0).build(total_steps=10)
+    >>> updates, _ = tx.update(jnp.ones(()), tx.init(jnp.ones(())), jnp.ones(()))
+    >>> round(float(updates), 6)
+    -0.002
+
+    Reference:
+      Loshchilov and Hutter 2019, arXiv:1711.05101.
     """
 
     learning_rate: float | ScheduleConfig = 1e-3
@@ -118,82 +140,112 @@ class AdamW:
     clip: float | None = None
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
-        """The optax chain for a training of ``total_steps`` updates."""
+        """Return the optax chain for a training of ``total_steps`` updates."""
         return _chain(self, total_steps, _adam(self), _decay(self))
 
     def schedule(self, total_steps: int) -> Schedule:
-        """The learning rate of update 0, 1, ..., before the multipliers."""
+        """Return the learning rate by update, before ``lr_multipliers``."""
         return _schedule(self.learning_rate, total_steps)
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The same rate throughout."""
+    """Constant learning rate.
+
+    >>> float(Constant(0.5).build(total_steps=10)(7))
+    0.5
+    """
 
     value: float
 
     def build(self, total_steps: int) -> Schedule:
-        """The rate of update 0, 1, ..."""
+        """Return the learning rate by update."""
         return lambda step: jnp.full((), self.value, jnp.float32)
 
 
 @dataclass(frozen=True)
 class Poly:
-    """``end + (value - end) (1 - step / total)^power``: DeepLab's and PSPNet's schedule."""
+    """Polynomial decay ``end + (value - end) (1 - step / total)^power``, the schedule of DeepLab and PSPNet.
+
+    >>> float(Poly(0.5, power=1.0).build(total_steps=10)(5))
+    0.25
+    """
 
     value: float
     power: float = 0.9
     end: float = 0.0
 
     def build(self, total_steps: int) -> Schedule:
-        """The rate of update 0, 1, ..."""
+        """Return the learning rate by update."""
         return lambda step: self.end + (self.value - self.end) * (1.0 - _share(step, total_steps)) ** self.power
 
 
 @dataclass(frozen=True)
 class StepDecay:
-    """``value factor^floor(step / every)``."""
+    """Step decay ``value factor^floor(step / every)``.
+
+    >>> float(StepDecay(1.0, every=4, factor=0.5).build(total_steps=10)(8))
+    0.25
+    """
 
     value: float
     every: int
     factor: float = 0.1
 
     def build(self, total_steps: int) -> Schedule:
-        """The rate of update 0, 1, ..."""
+        """Return the learning rate by update."""
         return lambda step: self.value * self.factor ** _float(jnp.asarray(step) // self.every)
 
 
 @dataclass(frozen=True)
 class Milestones:
-    """``value`` times ``factor`` for each of the steps ``at`` that is past."""
+    """Multiply ``value`` by ``factor`` at each of the steps ``at``.
+
+    >>> float(Milestones(1.0, at=(3, 6), factor=0.5).build(total_steps=10)(6))
+    0.25
+    """
 
     value: float
     at: tuple[int, ...]
     factor: float = 0.1
 
     def build(self, total_steps: int) -> Schedule:
-        """The rate of update 0, 1, ..."""
+        """Return the learning rate by update."""
         at = jnp.asarray(self.at, jnp.int32)
         return lambda step: self.value * self.factor ** _float(jnp.sum(at <= jnp.asarray(step)))
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from ``value`` to ``end`` (Loshchilov & Hutter 2017)."""
+    """Cosine decay from ``value`` to ``end``.
+
+    >>> round(float(Cosine(1.0).build(total_steps=10)(5)), 3)
+    0.5
+
+    Reference:
+      Loshchilov and Hutter 2017, arXiv:1608.03983.
+    """
 
     value: float
     end: float = 0.0
 
     def build(self, total_steps: int) -> Schedule:
-        """The rate of update 0, 1, ..."""
+        """Return the learning rate by update."""
         return lambda step: _ease(self.value, self.end, _share(step, total_steps))
 
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Up from ``value / start`` to ``value`` in the share ``warmup`` of the steps, down to ``value / start / final``.
+    """Rise from ``value / start`` to ``value`` over the share ``warmup`` of steps, fall to ``value / start / final``.
 
-    Both ways along half a cosine (Smith & Topin 2017, in torch's two-phase form).
+    Both along half a cosine, in torch's two-phase form.
+
+    >>> schedule = OneCycle(1.0).build(total_steps=10)
+    >>> [round(float(schedule(step)), 2) for step in (0, 2, 9)]
+    [0.04, 1.0, 0.0]
+
+    Reference:
+      Smith and Topin 2017, arXiv:1708.07120.
     """
 
     value: float
@@ -202,7 +254,7 @@ class OneCycle:
     final: float = 1e4
 
     def build(self, total_steps: int) -> Schedule:
-        """The rate of update 0, 1, ..."""
+        """Return the learning rate by update."""
         top = self.warmup * total_steps - 1.0
         low = self.value / self.start
 
@@ -217,9 +269,13 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Warmup:
-    """A straight line from ``start`` times the rate of ``then`` over ``steps`` updates, and then the schedule ``then``.
+    """Linear warm-up over ``steps`` updates, from ``start`` times the initial rate of ``then``, followed by ``then``.
 
-    ``then`` begins when the line ends and has the remaining updates to itself.
+    ``then`` starts after the warm-up and runs over the remaining updates.
+
+    >>> schedule = Warmup(4, then=1.0).build(total_steps=10)
+    >>> [float(schedule(step)) for step in (0, 2, 4)]
+    [0.0, 0.5, 1.0]
     """
 
     steps: int
@@ -227,7 +283,7 @@ class Warmup:
     start: float = 0.0
 
     def build(self, total_steps: int) -> Schedule:
-        """The rate of update 0, 1, ..."""
+        """Return the learning rate by update."""
         after = _schedule(self.then, max(total_steps - self.steps, 1))
 
         def rate(step: Any) -> Array:
@@ -239,22 +295,29 @@ class Warmup:
 
 
 def path_of(path: Any) -> str:
-    """A tree path as the "/"-joined text that rules are matched against."""
+    """Return a tree path as "/"-joined text, as rules match it.
+
+    >>> [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path({"conv1": {"kernel": 0}})]
+    ['conv1/kernel']
+    """
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def check_multipliers(optimizer: Any, params: Any) -> None:
-    """Refuse a multiplier that no parameter would feel.
+    """Raise if a learning-rate multiplier matches no parameter.
+
+    >>> check_multipliers(SGD(0.1, lr_multipliers=(("kernel", 2.0),)), {"conv1": {"kernel": 0}})
 
     Raises:
-      BadInput: an expression of ``lr_multipliers`` is no regular expression or matches no path.
+      BadInput: an expression of ``lr_multipliers`` or ``no_decay`` is not a regular expression, or one of
+        ``lr_multipliers`` matches no path.
     """
     paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in [p for p, _ in getattr(optimizer, "lr_multipliers", ())] + list(getattr(optimizer, "no_decay", ())):
         try:
             re.compile(pattern)
         except re.error as error:
-            raise BadInput(f"{pattern!r} in the optimizer is no regular expression: {error}") from error
+            raise BadInput(f"{pattern!r} in the optimizer is not a regular expression: {error}") from error
     for pattern, _ in getattr(optimizer, "lr_multipliers", ()):
         if not any(re.search(pattern, path) for path in paths):
             raise BadInput(

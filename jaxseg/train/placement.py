@@ -1,8 +1,8 @@
-"""Where a training runs: the only file that knows of devices and processes.
+"""Placements: the only module that handles devices and processes.
 
-``single()`` uses one device, ``sharded()`` compiles one program over a mesh (``jit`` with ``NamedSharding``) and
-``replicated()`` runs one copy a device that exchange what they need by name (``pmap``). From the same seed and batches
-all three give the same parameters, to the rounding of sums taken in another order.
+``single()`` uses one device, ``sharded()`` compiles one program over a mesh (``jit`` with ``NamedSharding``), and
+``replicated()`` runs one replica per device with collectives (``pmap``). From the same seed and batches all three give
+the same parameters, up to rounding.
 """
 
 import os
@@ -25,56 +25,59 @@ ROWS_AXIS = "h"
 
 @runtime_checkable
 class Placement(Protocol):
-    """How arrays reach devices and how steps are compiled for them."""
+    """Put arrays on devices and compile steps for them."""
 
     @property
     def devices(self) -> int:
-        """How many devices share a batch, over all processes."""
+        """Number of devices that share a batch, over all processes."""
         ...
 
     @property
     def local_devices(self) -> int:
-        """How many parts this process's rows are dealt into."""
+        """Number of parts that this process's rows are split into."""
         ...
 
     def put(self, tree: Any) -> Any:
-        """A host tree (the same on every process) on all devices."""
+        """Put a host tree, the same on every process, on all devices."""
         ...
 
     def fetch(self, tree: Any) -> Any:
-        """A tree made by ``put`` or by a step, as NumPy arrays of its own that later steps do not touch."""
+        """Return a tree made by ``put`` or by a step as NumPy arrays that later steps do not touch."""
         ...
 
     def batch(self, batch: Mapping[str, Any]) -> Any:
-        """This process's rows on its devices.
+        """Put this process's rows on its devices.
 
         Raises:
-          BadInput: they cannot be dealt out evenly.
+          BadInput: the rows cannot be split evenly.
         """
         ...
 
     def train_step(self, model: Any, task: Any, tx: Any, **options: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
-        """``make_train_step`` compiled; the state that is handed in is given up."""
+        """Return ``make_train_step`` compiled; the input state is donated."""
         ...
 
     def eval_step(self, model: Any, task: Any) -> Callable[[Any, Any], Any]:
-        """``make_eval_step`` compiled."""
+        """Return ``make_eval_step`` compiled."""
         ...
 
     def statistics_step(self, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
-        """``make_statistics_step`` compiled; ``fetch`` takes what it returns."""
+        """Return ``make_statistics_step`` compiled; ``fetch`` takes its result."""
         ...
 
     def observations(self, tree: Any) -> list[Any]:
-        """What ``eval_step`` returned as host trees, in the order of the rows that they saw."""
+        """Return the results of ``eval_step`` as host trees, in the order of their rows."""
         ...
 
 
 def by_name(name: str) -> "Placement":
-    """``single()``, ``sharded()`` or ``replicated()``.
+    """Return the placement called "single", "sharded" or "replicated".
+
+    >>> by_name("single").devices
+    1
 
     Raises:
-      BadInput: another name.
+      BadInput: unknown name.
     """
     known = {"single": single, "sharded": sharded, "replicated": replicated}
     if name not in known:
@@ -83,20 +86,31 @@ def by_name(name: str) -> "Placement":
 
 
 def single(device: Any = None) -> "Single":
-    """Everything on one device, the first unless another is given."""
+    """Place everything on one device, by default the first.
+
+    >>> single().devices
+    1
+    """
     return Single(jax.local_devices()[0] if device is None else device)
 
 
 def sharded(mesh: Mesh | None = None) -> "Sharded":
-    """One program over a mesh whose axis "data" spreads the batch; all devices of all processes unless one is given.
+    """Run one program over a mesh whose axis "data" shards the batch; by default over all devices of all processes.
 
-    A second axis "h" spreads the rows of images and maps too, for images too large for one device.
+    A second axis "h" also shards the rows of images and maps, for images too large for one device.
+
+    >>> sharded().devices == jax.device_count()
+    True
     """
     return Sharded(Mesh(np.array(jax.devices()), (DATA_AXIS,)) if mesh is None else mesh)
 
 
 def replicated() -> "Replicated":
-    """One copy of the state on each device, exchanging sums by name, as ``pmap`` does it."""
+    """Run one replica of the state per local device, with collectives by name (``pmap``).
+
+    >>> replicated().local_devices == jax.local_device_count()
+    True
+    """
     return Replicated(tuple(jax.local_devices()))
 
 
@@ -121,31 +135,31 @@ class Single:
         return 1
 
     def put(self, tree: Any) -> Any:
-        """The tree on the device."""
+        """Put the tree on the device."""
         return jax.device_put(tree, self.device)
 
     def fetch(self, tree: Any) -> Any:
-        """The tree as NumPy arrays of its own."""
+        """Return the tree as NumPy arrays of its own."""
         return jax.tree.map(_copy, jax.device_get(tree))
 
     def batch(self, batch: Mapping[str, Any]) -> Any:
-        """The batch on the device."""
+        """Put the batch on the device."""
         return jax.device_put(dict(batch), self.device)
 
     def train_step(self, model: Any, task: Any, tx: Any, **options: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
-        """The compiled step; it gives up the state it is handed."""
+        """Return the compiled step; the input state is donated."""
         return jax.jit(make_train_step(model, task, tx, **options), donate_argnums=0)
 
     def eval_step(self, model: Any, task: Any) -> Callable[[Any, Any], Any]:
-        """The compiled evaluation step."""
+        """Return the compiled evaluation step."""
         return jax.jit(make_eval_step(model, task))
 
     def statistics_step(self, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
-        """The compiled step to a batch's statistics."""
+        """Return the compiled step to a batch's statistics."""
         return jax.jit(make_statistics_step(model, task))
 
     def observations(self, tree: Any) -> list[Any]:
-        """One observation."""
+        """Return one observation."""
         return [jax.device_get(tree)]
 
 
@@ -174,33 +188,33 @@ class Sharded:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def put(self, tree: Any) -> Any:
-        """The tree on every device."""
+        """Put the tree on every device."""
         return jax.tree.map(lambda x: self._place(x, self._everywhere), tree)
 
     def fetch(self, tree: Any) -> Any:
-        """The tree as NumPy arrays of its own."""
+        """Return the tree as NumPy arrays of its own."""
         return jax.tree.map(lambda x: _copy(x.addressable_data(0)), tree)
 
     def batch(self, batch: Mapping[str, Any]) -> Any:
-        """The rows dealt out over the data axis."""
+        """Shard the rows over the data axis."""
         check_divides(batch, self.local_devices)
         return {name: self._place(value, self._sharding(value)) for name, value in batch.items()}
 
     def train_step(self, model: Any, task: Any, tx: Any, **options: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
-        """The compiled step; it gives up the state it is handed."""
+        """Return the compiled step; the input state is donated."""
         step = make_train_step(model, task, tx, **options)
         return jax.jit(step, donate_argnums=0, out_shardings=self._everywhere)
 
     def eval_step(self, model: Any, task: Any) -> Callable[[Any, Any], Any]:
-        """The compiled evaluation step; every device ends with the whole observation."""
+        """Return the compiled evaluation step; every device holds the whole observation."""
         return jax.jit(make_eval_step(model, task), out_shardings=self._everywhere)
 
     def statistics_step(self, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
-        """The compiled step to a batch's statistics, the same on every device."""
+        """Return the compiled step to a batch's statistics, the same on every device."""
         return jax.jit(make_statistics_step(model, task), out_shardings=self._everywhere)
 
     def observations(self, tree: Any) -> list[Any]:
-        """One observation of the whole batch."""
+        """Return one observation of the whole batch."""
         return [jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)]
 
     def _place(self, value: Any, sharding: NamedSharding) -> Any:
@@ -231,26 +245,26 @@ class Replicated:
         return len(self.local)
 
     def put(self, tree: Any) -> Any:
-        """One copy of the tree on each device, along a new first axis."""
+        """Put the tree on each device, along a new first axis."""
         return jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (len(self.local), *np.shape(x))), tree)
 
     def fetch(self, tree: Any) -> Any:
-        """The first device's copy as NumPy arrays of its own."""
+        """Return the first device's copy as NumPy arrays of its own."""
         return jax.tree.map(_first, tree)
 
     def batch(self, batch: Mapping[str, Any]) -> Any:
-        """The rows dealt out: ``[devices, rows of each, ...]``."""
+        """Split the rows: ``[devices, rows per device, ...]``."""
         n = len(self.local)
         check_divides(batch, n)
         return {k: np.asarray(v).reshape(n, np.shape(v)[0] // n, *np.shape(v)[1:]) for k, v in batch.items()}
 
     def train_step(self, model: Any, task: Any, tx: Any, **options: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
-        """The compiled step; it gives up the state it is handed."""
+        """Return the compiled step; the input state is donated."""
         step = make_train_step(model, task, tx, axis_name=DATA_AXIS, **options)
         return jax.pmap(step, axis_name=DATA_AXIS, donate_argnums=0)
 
     def eval_step(self, model: Any, task: Any) -> Callable[[Any, Any], Any]:
-        """The compiled evaluation step; every device ends with all devices' observations."""
+        """Return the compiled evaluation step; every device holds all observations."""
         observe = make_eval_step(model, task)
 
         def gathered(variables: Any, batch: Any) -> Any:
@@ -259,11 +273,11 @@ class Replicated:
         return jax.pmap(gathered, axis_name=DATA_AXIS)
 
     def statistics_step(self, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
-        """The compiled step to a batch's statistics, the same on every device."""
+        """Return the compiled step to a batch's statistics, the same on every device."""
         return jax.pmap(make_statistics_step(model, task), axis_name=DATA_AXIS)
 
     def observations(self, tree: Any) -> list[Any]:
-        """One observation a device, in the order of their rows."""
+        """Return one observation per device, in the order of their rows."""
         host = jax.tree.map(_first, tree)
         return [jax.tree.map(lambda x, d=d: x[d], host) for d in range(self.devices)]
 
@@ -290,11 +304,14 @@ def check_divides(batch: Mapping[str, Any], parts: int) -> None:
 
 
 def join_cluster() -> bool:
-    """Meet the other processes of a cluster's job; true if there are any. Call it before JAX is used.
+    """Join the other processes of a cluster's job; return True if there are any. Call it before JAX is used.
 
-    Slurm, Open MPI and Cloud TPU are recognised, with ``jax.distributed.initialize``, from what they put into the
-    environment. Elsewhere set ``JAX_COORDINATOR_ADDRESS`` (host:port of the first process), ``JAX_NUM_PROCESSES``
-    and ``JAX_PROCESS_ID``.
+    Slurm, Open MPI and Cloud TPU are detected from their environment variables by ``jax.distributed.initialize``.
+    Elsewhere set ``JAX_COORDINATOR_ADDRESS`` (host:port of the first process), ``JAX_NUM_PROCESSES`` and
+    ``JAX_PROCESS_ID``.
+
+    >>> join_cluster()
+    False
 
     Raises:
       BadInput: only some of the three variables are set.

@@ -1,9 +1,9 @@
-"""Statistics of batch normalisation estimated anew, with the weights as they are now.
+"""Precise BatchNorm: recompute the statistics of batch normalisation with the current weights.
 
-The running averages that training leaves behind trail the weights: at a large or constant learning rate they belong to
-no network that ever was, and figures of evaluation swing with them. SegNet's authors therefore compute the statistics
-once more over the training set before each evaluation (Badrinarayanan et al. 2017, section 4; the plain average of the
-batches' means and variances, as their script ``compute_bn_statistics.py`` does it).
+Running averages lag behind the weights, most at a large or constant learning rate, and evaluation suffers. SegNet's
+authors therefore recompute the statistics over the training set before each evaluation (Badrinarayanan et al. 2017,
+arXiv:1511.00561, sec. 4; the plain average of the batches' means and variances, as in their script
+``compute_bn_statistics.py``).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,21 +28,28 @@ def precise_bn(
     placement: Placement | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """The variables with their ``batch_stats`` replaced by plain averages over ``batches``, on the host.
+    """Return the variables with ``batch_stats`` replaced by plain averages over ``batches``, on the host.
 
-    Each batch goes through the network as in training, and its own means and (unbiased) variances count once. Nothing
-    of the old statistics stays, whatever each layer's momentum. Results do not depend on the placement.
+    Each batch passes through the network in training mode, and its mean and (unbiased) variance count once. The old
+    statistics and the layers' momentum have no effect. The result does not depend on the placement.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model, image = unet(num_classes=2, depth=1, width=2), np.zeros((1, 8, 8, 3), np.uint8)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), image)
+    >>> sorted(precise_bn(model, variables, Semantic(2), [{"image": image}]))
+    ['batch_stats', 'params']
 
     Args:
       model: a linen module.
       variables: its variables, on the host or on one device.
-      task: gives the inputs.
-      batches: one pass over the training images; on several processes, this process's rows.
-      placement: None stands for one device.
-      on_batch: called with the number of batches that were seen.
+      task: selects the model's inputs from a batch.
+      batches: one pass over the training images; with several processes, this process's rows.
+      placement: None for one device.
+      on_batch: called with the number of batches processed.
 
     Raises:
-      BadInput: the network has no such statistics, or there are no batches.
+      BadInput: the network has no batch statistics, or there are no batches.
     """
     placement = single() if placement is None else placement
     placed = placement.put(dict(variables))
@@ -59,7 +66,7 @@ def precise_bn_placed(
     placement: Placement,
     on_batch: Callable[[int], None] | None = None,
 ) -> Any:
-    """The new statistics alone, on the host, of variables that the placement already holds."""
+    """Return the new statistics alone, on the host, of variables that the placement already holds."""
     check_statistics(model, variables)
     step, total, count = statistics_step(placement, model, task), None, 0
     for batch in batches:
@@ -75,7 +82,9 @@ def precise_bn_placed(
 
 
 def check_statistics(model: Any, collections: Mapping[str, Any]) -> None:
-    """Refuse a network without batch normalisation.
+    """Raise if a network has no batch normalisation.
+
+    >>> check_statistics(None, {"params": {}, "batch_stats": {"mean": 0.0}})
 
     Raises:
       BadInput: its variables hold no statistics.

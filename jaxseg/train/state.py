@@ -1,4 +1,4 @@
-"""What a training carries from step to step, and how it begins."""
+"""The state of a training and its initialisation."""
 
 from typing import Any
 
@@ -14,15 +14,18 @@ from jaxseg.train.optim import path_of
 
 
 class State(flax.struct.PyTreeNode):
-    """One value that holds a whole training: what is saved, restored, donated and compared.
+    """The complete state of a training: it is saved, restored, donated and compared as one value.
+
+    >>> State(0, {"kernel": 1.0}, {}, (), None, 0).params
+    {'kernel': 1.0}
 
     Attributes:
       step: updates made so far, i32[].
       params: the network's parameters, float32.
       model_state: its other collections, ``{"batch_stats": ...}``.
-      opt_state: the optimizer's.
+      opt_state: state of the optimizer.
       ema: moving averages ``{"params": ..., "batch_stats": ...}``, or None.
-      key: data of the random key from which every step's own is folded, u32[...].
+      key: data of the random key that every step's key is folded from, u32[...].
     """
 
     step: Any
@@ -34,12 +37,21 @@ class State(flax.struct.PyTreeNode):
 
 
 def variables(state: State) -> dict[str, Any]:
-    """The variables to judge and ship: the moving averages where there are any, else the network's own."""
+    """Return the variables for evaluation and export: the moving averages if kept, else the network's own.
+
+    >>> variables(State(0, {"kernel": 1.0}, {"batch_stats": {}}, (), None, 0))
+    {'params': {'kernel': 1.0}, 'batch_stats': {}}
+    """
     return dict(state.ema) if state.ema is not None else {"params": state.params, **state.model_state}
 
 
 def replace_variables(state: State, collection: str, values: Any) -> State:
-    """The state with a collection of what :func:`variables` gives, other than the parameters, replaced."""
+    """Return the state with one collection of :func:`variables`, other than the parameters, replaced.
+
+    >>> state = State(0, {}, {"batch_stats": {"mean": 0.0}}, (), None, 0)
+    >>> replace_variables(state, "batch_stats", {"mean": 1.0}).model_state
+    {'batch_stats': {'mean': 1.0}}
+    """
     if state.ema is not None:
         return state.replace(ema={**state.ema, collection: values})
     return state.replace(model_state={**state.model_state, collection: values})
@@ -48,15 +60,23 @@ def replace_variables(state: State, collection: str, values: Any) -> State:
 def create(
     key: jax.Array, model: Any, task: Any, tx: optax.GradientTransformation, batch: Any, *, ema: bool = False
 ) -> State:
-    """A training at step 0, drawn from ``key``.
+    """Initialise a training at step 0.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> import optax
+    >>> batch = {"image": jnp.zeros((1, 8, 8, 3), jnp.uint8)}
+    >>> state = create(jax.random.key(0), unet(num_classes=2, depth=1, width=2), Semantic(2), optax.sgd(0.1), batch)
+    >>> int(state.step)
+    0
 
     Args:
-      key: a typed random key; parameters and every later step's randomness come from it.
+      key: a typed random key, for the parameters and every later step.
       model: a linen module.
-      task: says which arrays of the batch the network reads.
-      tx: the optimizer's chain.
+      task: selects the model's inputs from the batch.
+      tx: an optax transformation.
       batch: one batch; its first row gives the shapes.
-      ema: whether to keep moving averages.
+      ema: keep moving averages.
     """
     init_key, step_key = jax.random.split(key)
     row = {name: np.zeros_like(np.asarray(value)[:1]) for name, value in batch.items()}
@@ -68,7 +88,12 @@ def create(
 
 
 def start(key: jax.Array, collections: dict[str, Any], tx: optax.GradientTransformation, *, ema: bool) -> State:
-    """A training at step 0 from the variables of a network."""
+    """Return a training at step 0 from the variables of a network.
+
+    >>> import optax
+    >>> int(start(jax.random.key(0), {"params": {"kernel": jnp.ones(())}}, optax.sgd(0.1), ema=False).step)
+    0
+    """
     params = collections["params"]
     return State(
         step=jnp.zeros((), jnp.int32),
@@ -81,10 +106,14 @@ def start(key: jax.Array, collections: dict[str, Any], tx: optax.GradientTransfo
 
 
 def carry_over(state: State, found: dict[str, Any]) -> tuple[State, int, int]:
-    """``state`` with every variable replaced that ``found`` has under the same path in the same shape.
+    """Replace every variable of ``state`` that ``found`` has at the same path with the same shape.
+
+    >>> state = State(0, {"kernel": jnp.zeros(2), "bias": jnp.zeros(3)}, {}, (), None, 0)
+    >>> carry_over(state, {"params": {"kernel": jnp.ones(2), "bias": jnp.ones(4)}})[1:]
+    (1, 2)
 
     Returns:
-      The state, the number of arrays that were carried over, and the number of arrays there are.
+      The state, the number of arrays replaced, and the number of arrays in total.
 
     Raises:
       BadInput: nothing fits.

@@ -1,4 +1,4 @@
-"""One training step and one evaluation step, as pure functions; ``placement`` puts them on devices."""
+"""Training and evaluation steps as pure functions; placements put them on devices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,26 +24,37 @@ def make_train_step(
     rate: Callable[[Any], Any] | None = None,
     axis_name: str | None = None,
 ) -> Callable[[State, Any], tuple[State, dict[str, Any]]]:
-    """``step(state, batch) -> (state, metrics)``.
+    """Return ``step(state, batch) -> (state, metrics)``.
 
-    The loss is the sum over the task's terms of ``weight * sum / max(count, 1)``, where sums and counts run over all
-    microbatches and, with ``axis_name``, over all devices: so its gradient does not depend on how the batch was cut,
-    except through batch normalisation, whose statistics are each microbatch's own.
+    The loss is the sum over the task's terms of ``weight * sum / max(count, 1)``. Sums and counts run over all
+    microbatches and, with ``axis_name``, over all devices, so the gradient does not depend on how the batch is split,
+    except through batch normalisation, whose statistics are per microbatch.
+
+    >>> import optax
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> from jaxseg.train.state import create
+    >>> model, task, tx = unet(num_classes=2, depth=1, width=2), Semantic(2), optax.sgd(0.1)
+    >>> batch = {"image": jnp.zeros((1, 8, 8, 3), jnp.uint8), "label": jnp.zeros((1, 8, 8), jnp.int32)}
+    >>> state = jax.eval_shape(lambda key: create(key, model, task, tx, batch), jax.random.key(0))
+    >>> sorted(jax.eval_shape(make_train_step(model, task, tx), state, batch)[1])
+    ['grad_norm', 'loss', 'loss/cross_entropy']
 
     Args:
       model: a linen module.
-      task: gives the inputs and the loss.
-      tx: the optimizer's chain.
-      accumulate: microbatches; number ``m`` takes rows ``m, m + accumulate, ...`` (so that each has its share of every
-        device's rows). The counts of all of them are needed before the first gradient: where they do not depend on the
-        network's outputs, the compiler drops the network from that first pass.
-      ema: decay of the moving averages; early on it is at most ``(1 + step) / (10 + step)``, so that the initial
-        weights are soon forgotten.
+      task: gives inputs and loss.
+      tx: an optax transformation.
+      accumulate: number of microbatches; microbatch ``m`` takes rows ``m, m + accumulate, ...``, so that each has its
+        share of every device's rows. The counts of all of them are needed before the first gradient: if they do not
+        depend on the network's outputs, the compiler drops the network from that first pass.
+      ema: decay of the moving averages; early on at most ``(1 + step) / (10 + step)``, so that the initial weights fade
+        quickly.
       rate: learning rate by step, reported in the metrics.
-      axis_name: the mapped axis over which the batch is spread, if it is.
+      axis_name: mapped axis over which the batch is split, if any.
 
-    The metrics are scalars of the step just made: ``loss``, ``loss/<term>`` (unweighted means), ``grad_norm`` (before
-    clipping) and ``learning_rate``.
+    Returns:
+      The step. Its metrics are scalars: ``loss``, ``loss/<term>`` (unweighted means), ``grad_norm`` (before clipping)
+      and ``learning_rate``.
     """
 
     def terms_of(params: Any, model_state: Any, key: Any, batch: Any) -> tuple[dict[str, Any], Any]:
@@ -112,7 +123,16 @@ def make_train_step(
 
 
 def make_eval_step(model: Any, task: Any) -> Callable[[Any, Any], dict[str, Any]]:
-    """``observe(variables, batch)``: each metric's observation of the network's predictions, by the metric's name."""
+    """Return ``observe(variables, batch)``: each metric's observation of the predictions, by the metric's name.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model, image = unet(num_classes=2, depth=1, width=2), jnp.zeros((1, 8, 8, 3), jnp.uint8)
+    >>> batch = {"image": image, "label": jnp.zeros((1, 8, 8), jnp.int32)}
+    >>> variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    >>> sorted(jax.eval_shape(make_eval_step(model, Semantic(2)), variables, batch))
+    ['boundary', 'confusion']
+    """
     metrics, predict = task.metrics(), forward(model, task)
 
     def observe(variables: Any, batch: Any) -> dict[str, Any]:
@@ -123,11 +143,11 @@ def make_eval_step(model: Any, task: Any) -> Callable[[Any, Any], dict[str, Any]
 
 
 def make_statistics_step(model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
-    """``statistics(variables, batch, number)``: the ``batch_stats`` of that batch alone, in training mode.
+    """Return ``statistics(variables, batch, number)``: the ``batch_stats`` of that batch alone, in training mode.
 
-    Every layer of batch normalisation keeps ``momentum * old + (1 - momentum) * new``, and says its momentum nowhere
-    else: it is the slope in ``old``, and ``new`` is what is left at ``old = 0``, divided by one minus the slope.
-    ``number`` is the batch's, for the masks of dropout.
+    Every BatchNorm layer updates to ``momentum * old + (1 - momentum) * new`` without exposing its momentum, which is
+    recovered as the slope in ``old``; ``new`` is the value at ``old = 0`` divided by one minus the slope. ``number`` is
+    the batch's, for the dropout masks.
     """
 
     def statistics(variables: Any, batch: Any, number: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A run's work directory: claim it for a recipe, and turn a full disk into one line."""
+"""Work directories: claim one for a recipe; turn a full disk into one line."""
 
 import contextlib
 import json
@@ -15,12 +15,12 @@ from jaxseg.train.log import Console, replace_text
 
 
 def claim(workdir: Path, recipe: Any) -> None:
-    """Write the recipe into a new work directory, or make sure that an old one is of the same recipe.
+    """Write the recipe into a new work directory, or check that an old one holds the same recipe.
 
-    A directory without a checkpoint counts as new: what was tried there got nowhere, and nothing is lost.
+    A directory without a checkpoint counts as new.
 
     Raises:
-      BadInput: it is of another; the first field that differs is named.
+      BadInput: it holds another recipe; the first different field is named.
     """
     path, form = workdir / "recipe.json", dump(recipe)
     if path.exists() and any((workdir / "stages").glob("*/checkpoints/[0-9]*")):
@@ -42,7 +42,11 @@ def claim(workdir: Path, recipe: Any) -> None:
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two dumped recipes differ: the path as ``override`` writes it, what the first has there, and the second."""
+    """Yield where two dumped recipes differ: the path, as ``override`` writes it, and both values.
+
+    >>> list(differences({"seed": 0, "stages": [1]}, {"seed": 0, "stages": [2]}))
+    [('stages.0', 1, 2)]
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         if "fields" in old and "fields" in new and old.get("type") == new.get("type"):
             yield from differences(old["fields"], new["fields"], path)
@@ -61,7 +65,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, 
 
 @contextlib.contextmanager
 def guarded(workdir: Path, console: Console) -> Iterator[None]:
-    """A full disk becomes one line, and the bars go whatever happens."""
+    """Turn a full disk into one line, and close the progress bars in any case."""
     try:
         yield
     except OSError as error:
