@@ -9,6 +9,7 @@ not count have a level that does not exist.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -19,28 +20,16 @@ from jaxseg.ops.roi_samples import Axis
 
 Shapes = Sequence[tuple[int, ...]]
 
+MOST_CELLS = 28
+"""A side of a box on its level of a pyramid, 448 / 16 cells, if it is not long and thin nor larger than the levels."""
+
 
 def samples_by_loop(maps: tuple[Array, ...], rows: Axis, columns: Axis, level: Array) -> Array:
     """Return ``[b p bins c]``: one bin a step, its cells unrolled."""
-    cells, weights = _pairs(rows, columns)
-    bins, c = cells.shape[2], maps[0].shape[-1]
-    image = jnp.arange(level.shape[0], dtype=jnp.int32)[:, None, None, None]
     order, bounds = _by_level(level, len(maps))
-    out = jnp.zeros((level.size * bins, c), maps[0].dtype)
-    flat_weights = weights.reshape(-1, weights.shape[-1])
-    for m, begin, end in zip(maps, bounds[:-1], bounds[1:], strict=True):
-        table = m.reshape(-1, c)
-        places = (cells + image * (m.shape[1] * m.shape[2])).reshape(-1, cells.shape[-1])
-
-        def step(j: Array, out: Array, table: Array = table, places: Array = places) -> Array:
-            row = order[j // bins] * bins + j % bins
-            total = jnp.zeros((1, c), jnp.float32)
-            for k in range(places.shape[-1]):
-                total = total + flat_weights[row, k] * _row(table, places[row, k])
-            return lax.dynamic_update_slice(out, total.astype(out.dtype), (row, _ZERO))
-
-        out = lax.fori_loop(begin * bins, end * bins, step, out)
-    return out.reshape(*level.shape, bins, c)
+    out = _no_bins(maps, rows, columns)
+    out = _unrolled(out, maps, _pairs(rows, columns), order, list(pairwise(bounds)))
+    return out.reshape(*level.shape, -1, out.shape[-1])
 
 
 def samples_gradient_by_loop(shapes: Shapes, dy: Array, rows: Axis, columns: Axis, level: Array) -> tuple[Array, ...]:
@@ -64,11 +53,19 @@ def samples_gradient_by_loop(shapes: Shapes, dy: Array, rows: Axis, columns: Axi
 
 
 def spans_by_loop(maps: tuple[Array, ...], rows: Axis, columns: Axis, level: Array) -> Array:
-    """Return ``[b p bins c]``: one bin a step, in it its cells row by row, so that the work follows the area."""
-    c, bins = maps[0].shape[-1], rows.cells.shape[2] * columns.cells.shape[2]
-    order, bounds = _by_level(level, len(maps))
-    out = jnp.zeros((level.size * bins, c), maps[0].dtype)
-    for m, begin, end in zip(maps, bounds[:-1], bounds[1:], strict=True):
+    """Return ``[b p bins c]``: one bin a step, its cells unrolled where they are as few as those of most boxes.
+
+    In the bins of larger boxes, loops go over the cells row by row, so that the work follows the area.
+    """
+    windows = [min(-(-MOST_CELLS // axis.cells.shape[2]) + 1, axis.weights.shape[-1]) for axis in (rows, columns)]
+    spans = [axis.cells[..., 1] - axis.cells[..., 0] for axis in (rows, columns)]
+    large = (spans[0].max(-1) > windows[0]) | (spans[1].max(-1) > windows[1])
+    order, bounds = _by_level(level * 2 + large.astype(jnp.int32), 2 * len(maps))
+    out = _no_bins(maps, rows, columns)
+    cells = _pairs(*(_window(axis, count) for axis, count in zip((rows, columns), windows, strict=True)))
+    out = _unrolled(out, maps, cells, order, list(pairwise(bounds))[::2])
+    bins, c = rows.cells.shape[2] * columns.cells.shape[2], out.shape[-1]
+    for m, (begin, end) in zip(maps, list(pairwise(bounds))[1::2], strict=True):
         table = m.reshape(-1, c)
 
         def step(j: Array, out: Array, m: Array = m, table: Array = table) -> Array:
@@ -146,6 +143,44 @@ def spans_gradient_at_once(shapes: Shapes, dy: Array, rows: Axis, columns: Axis,
 
 
 _ZERO = np.int32(0)
+
+
+def _no_bins(maps: tuple[Array, ...], rows: Axis, columns: Axis) -> Array:
+    b, p, m = rows.cells.shape[:3]
+    return jnp.zeros((b * p * m * columns.cells.shape[2], maps[0].shape[-1]), maps[0].dtype)
+
+
+def _unrolled(
+    out: Array, maps: tuple[Array, ...], pairs: tuple[Array, Array], order: Array, bounds: list[tuple[Array, Array]]
+) -> Array:
+    """``out`` with the bins of those boxes of each level that ``bounds`` cut from ``order``, one bin a step."""
+    cells, weights = pairs
+    bins, taps, c = cells.shape[2], cells.shape[3], out.shape[-1]
+    image = jnp.arange(cells.shape[0], dtype=jnp.int32)[:, None, None, None]
+    weights = weights.reshape(-1, taps)
+    for m, (begin, end) in zip(maps, bounds, strict=True):
+        table = m.reshape(-1, c)
+        places = (cells + image * (m.shape[1] * m.shape[2])).reshape(-1, taps)
+
+        def step(j: Array, out: Array, table: Array = table, places: Array = places) -> Array:
+            row = order[j // bins] * bins + j % bins
+            total = jnp.zeros((1, c), jnp.float32)
+            for k in range(taps):
+                total = total + weights[row, k] * _row(table, places[row, k])
+            return lax.dynamic_update_slice(out, total.astype(out.dtype), (row, _ZERO))
+
+        out = lax.fori_loop(begin * bins, end * bins, step, out)
+    return out
+
+
+def _window(axis: Axis, count: int) -> Axis:
+    """The first ``count`` cells of each run, one by one; those after its end weigh nothing."""
+    first, end = axis.cells[..., :1], axis.cells[..., 1:]
+    cells = first + np.arange(count, dtype=np.int32)[None, None, None, :]
+    inside = cells < end
+    cells = jnp.minimum(cells, axis.length[..., None, None] - 1)
+    weights = jnp.take_along_axis(axis.weights, cells, -1, mode="clip")
+    return Axis(cells, jnp.where(inside, weights, 0), axis.length)
 
 
 def _row(table: Array, place: Array) -> Array:

@@ -98,42 +98,67 @@ def span_axis(
     """
     start, bin_size = cut(lo, hi, bins, aligned=aligned)
     grid = jnp.full_like(start, sampling_ratio) if sampling_ratio else jnp.maximum(jnp.ceil(bin_size), 0)
-    weights = _merged_weights(start, bin_size, grid, length, bins, longest)
-    some = weights > 0
-    first = jnp.argmax(some, -1).astype(jnp.int32)
-    end = longest - jnp.argmax(some[..., ::-1], -1).astype(jnp.int32)
-    cells = jnp.stack([first, jnp.where(some.any(-1), end, first)], -1)
-    return Axis(cells, weights, length)
+    size, grid, limit = (a[..., None] for a in (bin_size, grid, length.astype(jnp.float32)))
+    at = np.arange(bins, dtype=np.float32)[None, None, :]
+    base = start[..., None] + at * size + jnp.minimum(size, 0)  # a bin that runs backwards has the same samples
+    samples = _Samples(base, jnp.abs(size), grid)
+    before = samples.below(jnp.full_like(limit, -1))
+    within = samples.below(jnp.nextafter(limit, np.float32(np.inf)))  # also those on the far edge itself
+    near, far = (jnp.clip(samples.place(i), 0, limit - 1) for i in (before, within - 1))
+    first, last = jnp.floor(near), jnp.minimum(jnp.floor(far) + 1, limit - 1)
+    cells = jnp.stack([first, jnp.where(within > before, last + 1, first)], -1).astype(jnp.int32)
+    return Axis(cells, _merged_weights(samples, before, within, limit, longest), length)
 
 
-def _merged_weights(start: Array, size: Array, grid: Array, length: Array, bins: int, longest: int) -> Array:
-    start, size, grid, length = (a[..., None, None] for a in (start, size, grid, length))
-    limit = length.astype(jnp.float32)
-    at = np.arange(bins, dtype=np.float32)[None, None, :, None]
-    base = start + at * size + jnp.minimum(size, 0)  # a bin that runs backwards has the same samples
-    size, samples = jnp.abs(size), jnp.maximum(grid, 1)
-    step = size / samples
+class _Samples(NamedTuple):
+    """The samples of every bin along an axis: place ``base + (i + 0.5) size / grid`` for i below ``grid``."""
 
-    def sample(i: Array) -> Array:
-        return base + (i + 0.5) * size / samples
+    base: Array
+    size: Array
+    grid: Array
 
-    def count_below(y: Array) -> Array:
-        """How many samples lie below y: an estimate, put right by looking at its neighbours."""
-        estimate = jnp.where(
-            step > 0, jnp.ceil((y - base) / jnp.where(step > 0, step, 1) - 0.5), jnp.where(base < y, grid, 0)
-        )
-        i = jnp.clip(estimate, 0, grid)
-        i = i - ((i > 0) & (sample(i - 1) >= y)).astype(jnp.float32)
-        return i + ((i < grid) & (sample(i) < y)).astype(jnp.float32)
+    def place(self, i: Array) -> Array:
+        return self.base + (i + 0.5) * self.size / jnp.maximum(self.grid, 1)
 
-    cells = np.arange(longest, dtype=np.float32)[None, None, None, :]
-    edges = jnp.arange(longest + 1, dtype=jnp.float32)[None, None, None, :]
-    within = count_below(jnp.nextafter(limit, np.float32(np.inf)))  # also those on the far edge itself
-    below = jnp.where(edges < limit, count_below(edges), within)
-    before = below[..., :1] - count_below(jnp.full_like(limit, -1))  # in the cell before the first: moved onto it
-    number = below[..., 1:] - below[..., :-1]
-    offsets = number * (sample(below[..., :-1]) - cells) + step * number * (number - 1) / 2
-    # what samples between two cells give the second one; none beyond the last cell, which takes them whole
-    passed = jnp.where(cells < limit - 1, jnp.clip(offsets, 0, number), 0)
-    received = jnp.concatenate([before, passed[..., :-1]], -1)
-    return jnp.where(cells < limit, (number - passed + received) / samples, 0)
+    def below(self, y: Array) -> Array:
+        """How many lie below y: an estimate, put right by looking at its neighbours."""
+        step = self.size / jnp.maximum(self.grid, 1)
+        i = _nearly_below(y, self.base, step, self.grid)
+        i = i - ((i > 0) & (self.place(i - 1) >= y)).astype(jnp.float32)
+        return i + ((i < self.grid) & (self.place(i) < y)).astype(jnp.float32)
+
+
+def _nearly_below(y: Array, base: Array, step: Array, grid: Array) -> Array:
+    """How many samples lie below y, give or take those that rounding could move across it."""
+    some = step > _TINY
+    count = jnp.where(some, jnp.ceil((y - base) * (1 / jnp.where(some, step, 1)) - 0.5), jnp.where(base < y, grid, 0))
+    return jnp.clip(count, 0, grid)
+
+
+_TINY = 1e-12
+
+
+def _merged_weights(samples: _Samples, before: Array, within: Array, limit: Array, longest: int) -> Array:
+    """Weights of every cell, ``[b p o longest]``: nothing but element-wise arithmetic, which compiles to one loop.
+
+    A sample between two cells gives each its distance from the other. On which side of a cell a sample lies that is on
+    it makes no difference, so that only those at the ends of the axis, where samples begin to count, are told exactly.
+    """
+    base, size, grid, before, within, limit = (a[..., None] for a in (*samples, before, within, limit))
+    inverse = 1 / jnp.maximum(grid, 1)
+    step = size * inverse
+    cell = jnp.arange(longest, dtype=jnp.float32)[None, None, None, :]
+
+    def below(y: Array) -> Array:
+        return jnp.where(y < limit, jnp.clip(_nearly_below(y, base, step, grid), before, within), within)
+
+    def passed(cell: Array) -> Array:
+        """What the samples between a cell and the next give the next; the last cell takes them whole."""
+        first = below(cell)
+        number = below(cell + 1) - first
+        offsets = number * (base - cell + (first + 0.5) * step) + step * number * (number - 1) / 2
+        return jnp.where(cell < limit - 1, jnp.clip(offsets, 0, number), 0)
+
+    received = jnp.where(cell > 0, passed(cell - 1), below(cell) - before)  # beyond the near edge: all on the first
+    own = below(cell + 1) - below(cell) - passed(cell)
+    return jnp.where(cell < limit, (own + received) * inverse, 0)
