@@ -78,7 +78,7 @@ def check_facts(task: Any, facts: Any) -> None:
 
     Args:
       task: any task; those that are :class:`ChecksFacts` are asked.
-      facts: the :class:`jaxseg.data.Facts` of the data set.
+      facts: the :class:`jaxseg.data.facts.Facts` of the data set.
 
     Raises:
       BadInput: the classes differ; both counts are named.

@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar or plain lines, metrics.jsonl, TensorBoard events, curves and samples."""
+"""Training logs: progress bar or plain lines, metrics.jsonl and TensorBoard events."""
 
 import json
 import math
@@ -25,7 +25,12 @@ PLACE = ("kind", "stage", "step", "split")
 
 
 class Console:
-    """A progress bar on a terminal, plain lines elsewhere, nothing if ``quiet``."""
+    """Show a progress bar on a terminal, plain lines elsewhere, nothing if ``quiet``.
+
+    >>> console = Console(quiet=True)
+    >>> console.line("not shown")
+    >>> console.close()
+    """
 
     def __init__(self, file: Any = None, *, quiet: bool = False):
         self._rich = Rich(file=file or sys.stderr, highlight=False, soft_wrap=True, quiet=quiet)
@@ -33,15 +38,15 @@ class Console:
 
     @property
     def plain(self) -> bool:
-        """Whether progress must be told in lines."""
+        """True if progress must be printed as lines."""
         return not self._rich.is_terminal
 
     def line(self, text: str) -> None:
-        """One line, above the bars if there are any."""
+        """Print one line, above any bars."""
         self._rich.print(text, markup=False)
 
     def begin(self, title: str, total: int, done: int = 0) -> None:
-        """A bar of ``total`` units below those that have begun."""
+        """Add a bar of ``total`` units below the others."""
         if self.plain or self._rich.quiet:
             return
         if self._bar is None:
@@ -52,31 +57,37 @@ class Console:
         self._bar.add_task(title, total=total, completed=done, note="")
 
     def move(self, done: int, note: str | None = None) -> None:
-        """``done`` units of the last bar are done; ``note`` stands beside it until the next."""
+        """Advance the last bar to ``done`` units, with ``note`` beside it until the next call."""
         if self._bar is not None:
             last = self._bar.tasks[-1]
             self._bar.update(last.id, completed=done, note=last.fields["note"] if note is None else note)
 
     def end(self) -> None:
-        """Take the last bar away."""
+        """Remove the last bar."""
         if self._bar is not None:
             self._bar.remove_task(self._bar.task_ids[-1])
             if not self._bar.task_ids:
                 self.close()
 
     def close(self) -> None:
-        """Take all bars away."""
+        """Remove all bars."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
 
 class MetricsFile:
-    """metrics.jsonl and the TensorBoard events made from it.
+    """Write metrics.jsonl and TensorBoard events.
 
     Each line of metrics.jsonl is an object with ``kind`` ("train" or "eval"), ``stage`` (its folder, "0-main"),
-    ``step`` (updates of that stage so far), ``split`` where something was evaluated, and figures. The events count the
-    steps on over all stages.
+    ``step`` (updates of that stage so far), ``split`` for evaluations, and figures. Events count steps across stages.
+
+    >>> import tempfile
+    >>> file = MetricsFile(Path(tempfile.mkdtemp()), starts={"0-main": 0}, at=("0-main", 0))
+    >>> file.write("eval", "0-main", 10, {"miou": 0.5}, split="val")
+    >>> file.evaluation("0-main", 10)
+    {'miou': 0.5}
+    >>> file.close()
     """
 
     def __init__(
@@ -88,14 +99,14 @@ class MetricsFile:
         figures: Mapping[str, Figure] | None = None,
         writes: bool = True,
     ):
-        """Open a run's files at a step, as if it had never gone further.
+        """Open a run's files at a step, as if the run had never gone further.
 
         Args:
           workdir: of the run.
-          starts: the stages' folders in order, each with the steps before it.
+          starts: folders of the stages in order, each with the number of steps before it.
           at: stage and step; later rows and events are removed.
-          figures: how the stage's figures are shown; those of earlier stages stay beside them in ``figures.json``.
-          writes: false where another process writes the files.
+          figures: how the stage's figures are displayed; those of earlier stages are kept in ``figures.json``.
+          writes: False if another process writes the files.
         """
         self._path = workdir / "metrics.jsonl"
         self._folder = workdir / "tensorboard"
@@ -128,7 +139,7 @@ class MetricsFile:
             self._event(self._events, self.rows[-1])
 
     def evaluation(self, stage: str, step: int) -> dict[str, float] | None:
-        """The figures of the evaluation at a step, None if it was not written."""
+        """Return the figures of the evaluation at a step, None if it was not written."""
         return evaluation(self.rows, stage, step)
 
     def close(self) -> None:
@@ -157,7 +168,14 @@ class MetricsFile:
 
 
 class PendingMetrics:
-    """The metrics of the steps since the last line of the log, left on the device until somebody asks."""
+    """The metrics of the steps since the last row of the log, left on the device until they are needed.
+
+    >>> pending = PendingMetrics(jax.device_get, past=[])
+    >>> pending.add(1, {"loss": jnp.float32(2.0)})
+    >>> pending.add(2, {"loss": jnp.float32(1.0)})
+    >>> pending.close()
+    {'loss': 1.5}
+    """
 
     def __init__(self, fetch: Any, past: list[dict[str, float]]):
         self._fetch = fetch
@@ -165,14 +183,14 @@ class PendingMetrics:
         self._waiting: list[tuple[int, Any]] = []
 
     def add(self, step: int, metrics: Any) -> None:
-        """Remember a step's metrics and wait for those of two steps ago, so that the device never starves nor lags."""
+        """Add a step's metrics and wait for those of two steps ago: keeps the device busy without running far ahead."""
         self._waiting.append((step, metrics))
         if len(self._waiting) > 2:
             for leaf in self._waiting[-3][1].values():
                 leaf.block_until_ready()
 
     def fetch(self) -> list[dict[str, float]]:
-        """The metrics of every step in the window.
+        """Return the metrics of every pending step.
 
         Raises:
           FailedRun: a loss or a gradient is not finite; the message names the step.
@@ -187,7 +205,7 @@ class PendingMetrics:
         return list(self._known)
 
     def close(self) -> dict[str, float]:
-        """Means over the window, but the learning rate of its last step; a new window begins."""
+        """Return the means over the pending steps, and the learning rate of the last one; then start anew."""
         rows = self.fetch()
         self._known = []
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[-1]} if rows else {}
@@ -195,7 +213,14 @@ class PendingMetrics:
 
 
 class Stopwatch:
-    """Seconds of training since the last lap, pauses left out."""
+    """Measure seconds of training since the last lap, without pauses.
+
+    >>> watch = Stopwatch()
+    >>> watch.pause()
+    >>> watch.go()
+    >>> watch.lap() > 0
+    True
+    """
 
     def __init__(self):
         self._begun = time.perf_counter()
@@ -206,11 +231,11 @@ class Stopwatch:
         self._spent += time.perf_counter() - self._begun
 
     def go(self) -> None:
-        """Count again."""
+        """Resume counting."""
         self._begun = time.perf_counter()
 
     def lap(self) -> float:
-        """Seconds counted since the last lap."""
+        """Return the seconds counted since the last lap."""
         self.pause()
         spent, self._spent = self._spent, 0.0
         self.go()
@@ -218,7 +243,12 @@ class Stopwatch:
 
 
 def evaluation(rows: list[dict[str, Any]], stage: str, step: int) -> dict[str, float] | None:
-    """The figures of the evaluation at a step of a stage, None if it was not written."""
+    """Return the figures of the evaluation at a step of a stage, None if it was not written.
+
+    >>> row = {"kind": "eval", "stage": "0-main", "step": 10, "split": "val", "miou": 0.5}
+    >>> evaluation([row], "0-main", 10)
+    {'miou': 0.5}
+    """
     for row in reversed(rows):
         if (row["kind"], row["stage"], row["step"]) == ("eval", stage, step):
             return {name: value for name, value in row.items() if name not in PLACE}
@@ -226,7 +256,11 @@ def evaluation(rows: list[dict[str, Any]], stage: str, step: int) -> dict[str, f
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, up to a line that was torn."""
+    """Return the rows of a metrics.jsonl, up to the first incomplete line.
+
+    >>> read_rows(Path("no such file"))
+    []
+    """
     rows = []
     if path.exists():
         for line in path.read_text().splitlines():
@@ -238,7 +272,14 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> replace_text(path, "whole")
+    >>> path.read_text()
+    'whole'
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     torn = path.with_name(path.name + ".new")
     torn.write_text(text)
@@ -246,7 +287,11 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def clock(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
+    """Format seconds as ``1:02:03`` or ``2:03``.
+
+    >>> clock(3723.0)
+    '1:02:03'
+    """
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"

@@ -20,26 +20,26 @@ def fit(
     data_dir: str | Path | None = None,
     log: Console | None = None,
 ) -> dict[str, float]:
-    """Train a recipe's stages one after the other; the same call goes on with a run that was interrupted.
+    """Train the stages of a recipe in order; the same call resumes an interrupted run.
 
-    The work directory holds ``recipe.json``, ``metrics.jsonl``, ``curves.png``, ``samples/`` (the same validation
-    images at each evaluation), ``tensorboard/``, and for each stage ``stages/<number>-<name>/checkpoints`` (the last
-    few) and ``.../best``. On a CPU an interrupted run ends with the very numbers of one that was not.
+    The work directory holds ``recipe.json``, ``metrics.jsonl``, ``curves.png``, ``samples/`` (predictions for the same
+    validation images at each evaluation), ``tensorboard/``, and for each stage ``stages/<number>-<name>/checkpoints``
+    (the last few) and ``.../best``. On a CPU, a resumed run gives bit for bit the result of an uninterrupted one.
 
     Args:
       recipe: a :class:`jaxseg.recipe.Recipe`.
-      workdir: created if need be.
-      placement: where it runs; None stands for one device.
-      data_dir: where prepared data sets are, None for the default.
-      log: what is shown meanwhile; None shows a bar on a terminal and lines elsewhere, on stderr.
+      workdir: created if it does not exist.
+      placement: devices to use; None for one device.
+      data_dir: folder of prepared data sets, None for the default.
+      log: progress output; None shows a bar on a terminal and lines elsewhere, on stderr.
 
     Returns:
       The validation metrics at the end of the last stage.
 
     Raises:
-      BadInput: the directory holds another recipe's run, the batch does not divide among the devices, a checkpoint is
-        of another model, and what models and data refuse.
-      FailedRun: the loss is not finite any more, or the disk is full; the last checkpoint stays.
+      BadInput: the directory holds the run of another recipe, the batch does not divide among the devices, a checkpoint
+        is of another model, or model or data refuse the recipe.
+      FailedRun: the loss is not finite, or the disk is full; the last checkpoint is kept.
     """
     placement = single() if placement is None else placement
     workdir, log = Path(workdir), Console() if log is None else log

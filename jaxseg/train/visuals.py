@@ -1,4 +1,4 @@
-"""Pictures of a training: its curves, and the same few validation images at each evaluation."""
+"""Visualise a training: its curves, and predictions for a few fixed validation images."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -13,17 +13,17 @@ from jaxseg.forward import forward
 
 
 def samples(folder: Path, step: int, *, stage: Any, variables: Any, data_dir: Any) -> tuple[str, ...]:
-    """Draw what a network predicts for a few images spread over the validation split, as ``step_XXXXXXXX.png``.
+    """Draw predictions for a few images spread over the validation split, as ``step_XXXXXXXX.png``.
 
     Args:
-      folder: of the pictures.
-      step: in the files' names.
+      folder: for the images.
+      step: in the file names.
       stage: gives model, task, data and the number of ``pictures``.
       variables: of the model.
-      data_dir: where prepared data sets are.
+      data_dir: of prepared data sets.
 
     Returns:
-      The predicted keys that no painter draws (:func:`jaxseg.viz.unpainted`).
+      The predicted keys that no painter draws (:func:`jaxseg.viz.painter.unpainted`).
     """
     batch = _examples(stage.data, stage.pictures, None if data_dir is None else str(data_dir))
     found = jax.device_get(_predict(stage.model, stage.task)(variables, batch))
@@ -40,7 +40,16 @@ def curves(workdir: Path, *, title: str) -> None:
 
 
 def cut(folder: Path, step: int) -> None:
-    """Remove the samples of later steps."""
+    """Remove the samples of later steps.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for step in (10, 20):
+    ...     (folder / f"step_{step:08d}.png").touch()
+    >>> cut(folder, 10)
+    >>> [path.name for path in folder.iterdir()]
+    ['step_00000010.png']
+    """
     for path in folder.glob("step_*.png"):
         if int(path.stem.removeprefix("step_")) > step:
             path.unlink()

@@ -139,7 +139,7 @@ def draw(image: Any, predictions: Mapping[str, Any], facts: Any) -> Pictures:
     """Draw what is predicted of one image, with every painter whose keys are there.
 
     Args:
-      image: ``[h w c]``; bands other than RGB bytes are made visible by :func:`jaxseg.viz.visible`.
+      image: ``[h w c]``; bands other than RGB bytes are made visible by :func:`jaxseg.viz.visible.visible`.
       predictions: of this image, arrays without axis ``b``.
       facts: of the data set: classes, palette.
 
