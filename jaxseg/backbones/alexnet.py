@@ -44,7 +44,9 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """``{"c2" .. "c5"}`` of raw RGB: conv1 at stride 4, its pool at 8, conv5 at 16, its pool at 32; no ``c1``."""
+        """Return ``{"c2" .. "c5"}`` for raw RGB: conv1 at stride 4, its pool at 8, conv5 at 16, its pool at 32; no
+        ``c1``.
+        """
         del train
         x = self.standardize(image, self.in_channels).astype(self.dtype)
         maps = {}
@@ -72,7 +74,7 @@ def torchvision_alexnet(
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> AlexNet:
-    """The layout whose weights torchvision has: no groups, no normalisation, pools that round down."""
+    """Return the layout whose weights torchvision has: no groups, no normalisation, pools that round down."""
     return AlexNet(
         widths=widths,
         groups=(1, 1, 1, 1, 1),

@@ -57,7 +57,7 @@ class MiT(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """``{"c2".."c5"}`` of raw RGB, at strides 4, 8, 16 and 32; there is no map at 2.
+        """Return ``{"c2".."c5"}`` for raw RGB, at strides 4, 8, 16 and 32; there is no map at 2.
 
         Raises:
           BadInput: a side below 29 pixels, which leaves no window for the first keys.
@@ -98,7 +98,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """A map of the same shape."""
+        """Return a map of the same shape."""
         c = x.shape[-1]
         y = LayerNorm(self.epsilon, dtype=self.dtype, name="norm1")(x, train=train)
         y = Attention(self.heads, self.reduction, dtype=self.dtype, name="attention")(y, train=train)
@@ -119,7 +119,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """A map of the same shape."""
+        """Return a map of the same shape."""
         b, h, w, c = x.shape
         source = x
         if self.reduction > 1:
@@ -177,7 +177,7 @@ def mit(
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> MiT:
-    """The mix transformer "b0" to "b5".
+    """Return the mix transformer "b0" to "b5".
 
     Raises:
       BadInput: another variant.
@@ -196,7 +196,7 @@ def mit(
 
 
 def _names(patches: str, patches_norm: str, norm: str, block: str, layers: tuple[str, ...]) -> Rules:
-    """Rules from where a library has the parts of stage ``{i}``, counted from 0, or ``{k}``, from 1.
+    """Return rename rules from where a library has the parts of stage ``{i}``, counted from 0, or ``{k}``, from 1.
 
     Args:
       patches: the convolution that a stage begins with.

@@ -92,7 +92,9 @@ class MobileNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """``{"c1".."c5"}`` of raw RGB, at strides 2 to 32 or ``output_stride``; ``c5`` is the last convolution's."""
+        """Return ``{"c1".."c5"}`` for raw RGB, at strides 2 to 32 or ``output_stride``; ``c5`` is the last
+        convolution's.
+        """
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of MobileNet; there are 8, 16 and 32")
         if self.out_maps not in ("first", "last"):
@@ -165,7 +167,7 @@ class SeparableBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """The map after the block."""
+        """Return the map after the block."""
         c, act = x.shape[-1], ACTIVATIONS[self.row.activation]
         spread = {"stride": self.stride, "dilation": self.dilation, "groups": c}
         x = act(self.layer(c, 3, **spread, name="depthwise")(x, train=train))
@@ -185,7 +187,7 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """The map after the block."""
+        """Return the map after the block."""
         row, act = self.row, ACTIVATIONS[self.row.activation]
         y = x
         if row.expanded != x.shape[-1]:
@@ -206,7 +208,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map) -> Map:
-        """The map times its gains."""
+        """Return the map times its gains."""
         y = jnp.mean(x, axis=(1, 2), keepdims=True)
         y = jax.nn.relu(Conv(self.features, 1, dtype=self.dtype, name="reduce")(y))
         y = Conv(x.shape[-1], 1, dtype=self.dtype, name="expand")(y)
@@ -214,7 +216,7 @@ class SqueezeExcite(nn.Module):
 
 
 def divisible(channels: int | float, divisor: int = 8) -> int:
-    """The nearest multiple of ``divisor``, and the next one where that would lose more than a tenth."""
+    """Return the nearest multiple of ``divisor``, and the next one where that would lose more than a tenth."""
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * channels else nearest
 
@@ -356,7 +358,7 @@ def mobilenet_v3(
 
 
 def _conv_norm(source: str, conv: str, norm: str, path: str) -> Rules:
-    """Rules of one convolution and the BatchNorm after it."""
+    """Return rename rules of one convolution and the BatchNorm after it."""
     return (
         (rf"{source}\.{conv}\.weight", f"{path}/conv/kernel"),
         (rf"{source}\.{norm}\.weight", f"{path}/norm/scale"),

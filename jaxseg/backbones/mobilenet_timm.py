@@ -29,7 +29,9 @@ def _conv_norm(conv: str, norm: str, path: str) -> Rules:
 
 
 def _names(repeats: tuple[int, ...], first: tuple[Part, ...], other: tuple[Part, ...], last: tuple[str, str]) -> Rules:
-    """Rules by the blocks of each stage, the parts of the first block and of the others, and the last convolution."""
+    """Return rename rules by the blocks of each stage, the parts of the first block and of the others, and the last
+    convolution.
+    """
     rules: list[tuple[str, str | None]] = [*_conv_norm("conv_stem", "bn1", "stem")]
     blocks = [rf"blocks\.{stage}\.{i}" for stage, count in enumerate(repeats) for i in range(count)]
     for number, block in enumerate(blocks, 1):
@@ -53,7 +55,9 @@ _REPEATS = {"large": (1, 2, 3, 4, 2, 3), "small": (1, 2, 3, 2, 3)}
 
 
 def v3_names(size: str) -> Rules:
-    """``mobilenetv3_large_100`` and ``mobilenetv3_small_100``; at other widths timm rounds channels otherwise.
+    """Return the rename rules of ``mobilenetv3_large_100`` or ``mobilenetv3_small_100``.
+
+    At other widths timm rounds channels differently.
 
     Raises:
       BadInput: another size.

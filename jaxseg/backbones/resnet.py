@@ -65,7 +65,9 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """``{"c1".."c5"}`` of raw RGB: the stem at stride 2, the four stages at 4, 8, 16, 32 or ``output_stride``."""
+        """Return ``{"c1".."c5"}`` for raw RGB: the stem at stride 2, the four stages at 4, 8, 16, 32 or
+        ``output_stride``.
+        """
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of ResNet; there are 8, 16 and 32")
         if self.stride_on not in ("3x3", "1x1"):
@@ -141,7 +143,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """The map after the block, ``4 * features`` channels."""
+        """Return the map after the block, ``4 * features`` channels."""
         early = self.stride_on == "1x1"
         first, second = (self.stride, 1) if early else (1, self.stride)
         inner = self.features * self.width_per_group // 64 * self.groups
@@ -165,7 +167,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """The map after the block, ``features`` channels."""
+        """Return the map after the block, ``features`` channels."""
         y = _conv_norm(self, "1", x, self.features, 3, stride=self.stride, dilation=self.before, train=train)
         y = _conv_norm(self, "2", jax.nn.relu(y), self.features, 3, dilation=self.dilation, train=train)
         return jax.nn.relu(y + _shortcut(self, x, self.features, train=train))
@@ -301,7 +303,9 @@ TRANSFORMERS_NAMES: Rules = tuple(
 def _detectron(
     conv1: str, norm1: str, block: str, convs: tuple[str, ...], weight: str, leaves: dict[str, str]
 ) -> Rules:
-    """Rules by the way in which a program names the stem, a block's convolutions and the leaves of a norm."""
+    """Return rename rules by the way in which a program names the stem, a block's convolutions and the leaves of a
+    norm.
+    """
     rules: list[tuple[str, str | None]] = [(conv1 + weight, "conv1/kernel")]
     rules += [(norm1 + theirs, f"norm1/{ours}") for theirs, ours in leaves.items()]
     for stage in range(1, 5):

@@ -61,7 +61,9 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """``{"c1".."c5"}`` of raw RGB: each block's map after its pool, at stride ``2**k`` up to ``output_stride``."""
+        """Return ``{"c1".."c5"}`` for raw RGB: each block's map after its pool, at stride ``2**k`` up to
+        ``output_stride``.
+        """
         if self.out_maps not in ("first", "last"):
             raise BadInput(f"out_maps {self.out_maps!r} of VGG; there are 'first' and 'last'")
         if self.out_maps == "last" and self.output_stride != 32:
@@ -108,7 +110,7 @@ class VGG(nn.Module):
 
 @dataclass(frozen=True)
 class Margin:
-    """What a wide zero padding looks like inside: rows that are all alike, of which it is enough to compute one.
+    """Interior of a wide zero padding: all rows are equal, so it is enough to compute one.
 
     FCN pads by 100 pixels. A row of the first maps that is far from the edge and out of the image's reach equals its
     neighbours, and so do columns. Blocks run without most of them, and what is needed again is repeated afterwards:
@@ -125,16 +127,18 @@ class Margin:
     removed: int = 0
 
     def spare(self, convs: int) -> int:
-        """How many rows the next block can do without: an even number, for its pool, that leaves it one to repeat."""
+        """Return how many rows the next block can do without: an even number, for its pool, that leaves it one to
+        repeat.
+        """
         least = self.last - convs - 1 - 2 * ((self.first + convs + 2) // 2)
         return max(least - least % 2, 0)
 
     def after(self, convs: int, removed: int) -> "Margin":
-        """The margin behind that many 3x3 convolutions and a 2x2 pool that may begin or end on either row."""
+        """Return the margin behind that many 3x3 convolutions and a 2x2 pool that may begin or end on either row."""
         return Margin((self.first + convs + 2) // 2, (self.last - convs - 1) // 2, removed // 2)
 
     def restore(self, x: Map, count: int) -> Map:
-        """``x`` with ``count`` of the rows and columns put back at each of its four edges."""
+        """Return ``x`` with ``count`` of the rows and columns put back at each of its four edges."""
         if count == 0:
             return x
         for axis in (1, 2):
@@ -169,7 +173,7 @@ class VGGClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """The map of fc7, smaller than ``x`` by ``dilation * (kernel_size - 1)``."""
+        """Return the map of fc7, smaller than ``x`` by ``dilation * (kernel_size - 1)``."""
         x = Conv(self.features, self.kernel_size, dilation=self.dilation, dtype=self.dtype, name="fc6")(x)
         x = Dropout(self.dropout, name="fc6_dropout")(jax.nn.relu(x), train=train)
         x = Conv(self.features, 1, dtype=self.dtype, name="fc7")(x)

@@ -90,7 +90,7 @@ class XceptionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> tuple[Map, Map]:
-        """The map after the block, and the one after its second convolution."""
+        """Return the map after the block, and the one after its second convolution."""
         flow, options = self.flow, {"epsilon": self.epsilon, "dtype": self.dtype}
         y, tap = x, x
         for i, features in enumerate(flow.features, 1):
@@ -123,7 +123,7 @@ class SeparableConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """A map of ``features`` channels."""
+        """Return a map of ``features`` channels."""
         layer = partial(ConvNorm, epsilon=self.epsilon, dtype=self.dtype)
         c, stride, dilation = x.shape[-1], self.stride, self.dilation
         x = layer(c, 3, stride=stride, dilation=dilation, groups=c, name="depthwise")(x, train=train)

@@ -1,4 +1,4 @@
-"""``jaxseg list``: the catalogue."""
+"""``jaxseg list``: list the registered models."""
 
 import click
 
@@ -8,7 +8,7 @@ import click
 @click.option("--task", help="Only models of one task, such as semantic.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(pattern: str, task: str | None, as_json: bool) -> None:
-    """The models whose names match a shell PATTERN, such as 'fcn*'."""
+    """List the models whose names match a shell PATTERN, such as 'fcn*'."""
     from jaxseg import registry
     from jaxseg.cli import report
     from jaxseg.errors import BadInput, suggest

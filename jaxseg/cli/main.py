@@ -1,6 +1,6 @@
-"""The command line: one line on stderr for a mistake, never a traceback (unless ``JAXSEG_TRACEBACK=1`` asks for it).
+"""Command line entry point: user errors are one line on stderr, without a traceback unless ``JAXSEG_TRACEBACK=1``.
 
-Exit status: 0 success, 1 a run that failed, 2 bad input, 130 interrupted.
+Exit status: 0 success, 1 failed run, 2 bad input, 130 interrupted.
 """
 
 import importlib
@@ -16,36 +16,36 @@ from jaxseg.errors import BadInput, FailedRun, suggest
 from jaxseg.files import disk_is_full
 
 VERBS = {
-    "list": "The models of the zoo.",
-    "show": "One model: paper, parameters, GFLOPs, receptive field, output stride, fields.",
-    "data": "The data sets: list them, prepare one, show one.",
-    "train": "Train a recipe; the same command resumes a run that was interrupted.",
-    "evaluate": "Measure a trained model on a split.",
-    "predict": "Label images: label maps, overlays and class areas.",
-    "import": "Bring weights of others into a model: torch, safetensors, Caffe, Keras, npz.",
-    "export": "Hand a model on: StableHLO, safetensors, torch, ONNX.",
+    "list": "List the models of the zoo.",
+    "show": "Describe a model: paper, parameters, GFLOPs, receptive field, output stride, fields.",
+    "data": "List, prepare or show data sets.",
+    "train": "Train a recipe, or resume an interrupted run.",
+    "evaluate": "Evaluate a trained model on a split.",
+    "predict": "Predict images: label maps, overlays and class areas.",
+    "import": "Import third-party weights: PyTorch, safetensors, Caffe, Keras, TFLite, npz.",
+    "export": "Export a trained model: StableHLO, safetensors, PyTorch, ONNX.",
 }
-"""Each verb lives in the file of its name and is imported only when it is called."""
+"""Commands and their help. Each is a module of its name, imported when called."""
 
 FILES = {"import": "import_"}
-"""But for the one that is a word of Python's."""
+"""Module of a command whose name is reserved in Python."""
 
 
 class Verbs(click.Group):
-    """The group of all verbs, each imported when needed, so that ``--help`` answers at once."""
+    """Group of all commands, imported on use so that ``--help`` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs in the order in which one needs them."""
+        """Return the commands in the order of a workflow."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """The verb of that name; an unknown one is refused with the nearest offered."""
+        """Return the command; raise with the closest name if it is unknown."""
         if cmd_name not in VERBS:
             raise BadInput(f"there is no command {cmd_name!r}{suggest(cmd_name, VERBS)}")
         return importlib.import_module(f"jaxseg.cli.{FILES.get(cmd_name, cmd_name)}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verbs' one-line descriptions without importing them."""
+        """Write the one-line descriptions without importing the commands."""
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
@@ -60,7 +60,7 @@ def app(ctx: click.Context) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; ``argv`` defaults to the process's own arguments."""
+    """Run one command and return its exit status; ``argv`` defaults to the process's arguments."""
     if argv is None:
         keep_freed_memory()
     try:
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def explain(error: Exception) -> tuple[int, str]:
-    """Exit status and the one line that a user reads."""
+    """Return the exit status and the error message for the user."""
     if isinstance(error, click.Abort):
         return 130, "interrupted; the same command goes on from the last checkpoint"
     if isinstance(error, click.exceptions.NoArgsIsHelpError):

@@ -1,4 +1,4 @@
-"""What the verbs print: lines, tables and JSON, for a terminal and for a pipe alike."""
+"""Output of the commands: lines, tables and JSON, for terminals and pipes."""
 
 import json
 import sys
@@ -13,17 +13,17 @@ from jaxseg.types import Figure, figure_of
 
 
 def say(line: str) -> None:
-    """One line on stdout."""
+    """Print one line on stdout."""
     click.echo(line)
 
 
 def say_json(value: Any) -> None:
-    """One JSON document on stdout; figures that are not finite become null."""
+    """Print one JSON document on stdout; non-finite figures become null."""
     click.echo(json.dumps(_finite(value), indent=2))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, right: int = 0) -> None:
-    """A table whose last ``right`` columns are aligned to the right."""
+    """Return a table whose last ``right`` columns are right-aligned."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(columns):

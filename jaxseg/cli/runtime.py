@@ -1,4 +1,4 @@
-"""What the command line, and never the library, sets for the whole process: allocator and compilation cache."""
+"""Process-wide settings of the command line, never of the library: allocator and compilation cache."""
 
 import logging
 import os
@@ -6,10 +6,10 @@ import sys
 
 
 def prepare_runtime() -> None:
-    """Keep compiled programs on disk; call it before any computing.
+    """Enable the persistent compilation cache; call it before any computation.
 
-    They lie in ``compiled`` in :func:`jaxseg.files.cache_dir`. A cache that JAX was already told of
-    (``JAX_COMPILATION_CACHE_DIR``) stays.
+    Compiled programs are stored in ``compiled`` in :func:`jaxseg.files.cache_dir`, unless JAX has a cache already
+    (``JAX_COMPILATION_CACHE_DIR``).
     """
     import jax
 
@@ -29,12 +29,12 @@ TUNABLES = (
 
 
 def keep_freed_memory() -> None:
-    """Start this process anew under an allocator that keeps freed buffers instead of giving them back to the system.
+    """Re-execute this process under an allocator that keeps freed buffers instead of returning them to the system.
 
-    XLA on CPU allocates its buffers anew at every execution, in arenas that glibc unmaps as soon as they are empty: a
-    training step of ENet met 120,000 page faults and took 1.4 to 1.9 times as long. ``mallopt`` has no word for huge
-    pages; so the environment says it, before anything is imported. Returns where that has happened already, where
-    ``GLIBC_TUNABLES`` speaks of malloc, and on other systems.
+    XLA on CPUs allocates its buffers anew at every execution, in arenas that glibc unmaps as soon as they are empty: a
+    training step of ENet took 120,000 page faults and 1.4 to 1.9 times as long. ``mallopt`` cannot select huge pages,
+    so they are set in the environment, before anything is imported. Does nothing if that has been done, if
+    ``GLIBC_TUNABLES`` configures malloc, and on other systems.
     """
     before = os.environ.get("GLIBC_TUNABLES", "")
     if "glibc.malloc." in before or not _has_glibc():

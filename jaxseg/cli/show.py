@@ -1,4 +1,4 @@
-"""``jaxseg show``: one model."""
+"""``jaxseg show``: describe one model."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import click
 @click.option("--size", type=click.IntRange(1), default=256, show_default=True, help="Side of the image for GFLOPs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str, size: int, as_json: bool) -> None:
-    """Paper, parameters, GFLOPs, receptive field, output stride and fields of model NAME."""
+    """Show paper, parameters, GFLOPs, receptive field, output stride and fields of model NAME."""
     from jaxseg import analysis, registry
     from jaxseg.cli import report
 

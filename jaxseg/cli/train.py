@@ -20,9 +20,9 @@ DEFAULT_RECIPE = "unet_scenes"
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
 def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placement: str, data_dir: Path | None) -> None:
-    """Train RECIPE.py (or a recipe that comes with jaxseg, by name; unet_scenes if none is given).
+    """Train RECIPE.py, or a shipped recipe by name (default: unet_scenes).
 
-    The same command goes on from the last checkpoint of an interrupted run. A field is overridden by its path:
+    The same command resumes an interrupted run from its last checkpoint. Override fields by path:
     --set stages.0.steps=100 --set "stages.0.optimizer.learning_rate=Poly(0.1)"
     """
     from jaxseg import recipe as recipes

@@ -1,1 +1,1 @@
-"""Flax modules that unrelated papers share."""
+"""Flax modules shared by unrelated papers."""

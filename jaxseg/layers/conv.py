@@ -1,4 +1,4 @@
-"""Convolution and transposed convolution as linen modules: parameters around ``jaxseg.ops.conv``."""
+"""Convolution and transposed convolution as linen modules around ``jaxseg.ops.conv``."""
 
 from collections.abc import Callable
 
@@ -17,9 +17,13 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class Conv(nn.Module):
-    """Correlation of ``[b h w c]`` with a kernel ``[kh kw c/groups features]``, plus a bias.
+    """Convolve ``[b h w c]`` with a kernel ``[kh kw c/groups features]`` and add a bias.
 
-    Padding counts pixels on each side, as in torch and Caffe; ``groups`` equal to the channels makes it depthwise.
+    Padding counts pixels per side, as in torch and Caffe; ``groups`` equal to the number of channels is depthwise.
+
+    >>> half = Conv(16, 3, stride=2, padding=1)
+    >>> jax.eval_shape(half.init_with_output, jax.random.key(0), jnp.ones((1, 8, 8, 4)))[0].shape
+    (1, 4, 4, 16)
     """
 
     features: int
@@ -35,7 +39,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x d"]:
-        """Map of ``features`` channels in the compute dtype."""
+        """Return a map of ``features`` channels in the compute dtype."""
         shape = (*pair(self.kernel_size, "kernel_size"), x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         out = ops.conv(
@@ -50,9 +54,13 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """Transposed convolution of ``[b h w c]``: each input value pastes its kernel ``[kh kw c features/groups]``.
+    """Convolve ``[b h w c]`` transposed with a kernel ``[kh kw c features/groups]`` and add a bias.
 
     Output size: ``(h - 1) stride - 2 padding + kernel + output_padding``.
+
+    >>> up = ConvTranspose(16, 2, stride=2)
+    >>> jax.eval_shape(up.init_with_output, jax.random.key(0), jnp.ones((1, 8, 8, 4)))[0].shape
+    (1, 16, 16, 16)
     """
 
     features: int
@@ -68,7 +76,7 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x d"]:
-        """Map of ``features`` channels in the compute dtype."""
+        """Return a map of ``features`` channels in the compute dtype."""
         shape = (*pair(self.kernel_size, "kernel_size"), x.shape[-1], self.features // self.groups)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         out = ops.conv_transpose(

@@ -1,4 +1,4 @@
-"""The pair that most decoders are made of: a convolution without bias and its normalisation."""
+"""Convolution without bias, followed by a normalisation."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,17 +10,21 @@ from jaxseg.types import Rules
 
 
 class ConvNorm(nn.Module):
-    """A convolution that keeps the size of the map (divided by ``stride``), then a normalisation; no activation.
+    """Convolve, keeping the size of the map (divided by ``stride``), and normalise; no activation.
+
+    >>> layer, x = ConvNorm(16, 3, stride=2), jnp.ones((1, 8, 8, 4))
+    >>> jax.eval_shape(lambda key: layer.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 4, 4, 16)
 
     Attributes:
       features: channels of the result.
       kernel_size: odd; the padding is ``dilation * (kernel_size // 2)``.
       stride: of the convolution.
       dilation: of the convolution.
-      groups: of the convolution; the number of its channels makes it depthwise.
+      groups: of the convolution; equal to the number of channels it is depthwise.
       use_bias: of the convolution.
       norm: "batch", "group", "instance", "layer" or "none".
-      epsilon: of the normalisation; None takes its own.
+      epsilon: of the normalisation; None for its default.
       kernel_init: of the convolution.
       dtype: compute dtype.
     """
@@ -38,7 +42,7 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b _ _ _"], *, train: bool) -> Float[Array, "b _ _ _"]:
-        """The normalised map of ``features`` channels."""
+        """Return the normalised map of ``features`` channels."""
         x = Conv(
             self.features,
             self.kernel_size,
@@ -56,14 +60,17 @@ class ConvNorm(nn.Module):
 
 
 def torch_names(source: str, path: str, *, conv: str = "0", norm: str = "1", transposed: bool = False) -> Rules:
-    """Rules from a torch module that holds a convolution and a BatchNorm to the pair ``path/conv``, ``path/norm``.
+    r"""Return rename rules from a torch convolution and BatchNorm to ``path/conv`` and ``path/norm``.
+
+    >>> torch_names("stem", "conv1")[0]
+    ('stem\\.0\\.weight', 'conv1/conv/kernel')
 
     Args:
-      source: regex of the module's name; its groups may be used in ``path``.
+      source: regex of the module's name; ``path`` may use its groups.
       path: of the pair.
-      conv: name of the convolution within the module; the position in a ``Sequential`` by default.
+      conv: name of the convolution in the module; by default its position in a ``Sequential``.
       norm: of the normalisation.
-      transposed: whether the convolution is a transposed one.
+      transposed: the convolution is transposed.
     """
     return (
         (rf"{source}\.{conv}\.weight", f"{path}/conv/kernel" + "|iohw" * transposed),

@@ -1,4 +1,4 @@
-"""Dropout whose mask depends on the image's place in the global batch, not on the device that holds it."""
+"""Dropout whose mask depends on the image's position in the global batch, not on devices."""
 
 import flax.linen as nn
 import jax
@@ -9,10 +9,17 @@ from jaxseg.layers import axis
 
 
 class Dropout(nn.Module):
-    """Zero each value (or with ``spatial=True`` each whole channel of an image) with probability ``rate`` in training,
-    and scale the rest by ``1 / (1 - rate)`` (Srivastava et al. 2014; spatial: Tompson et al. 2015).
+    """Zero values with probability ``rate`` in training and scale the rest by ``1 / (1 - rate)``.
 
-    Draws from the stream "dropout". Every placement draws the same mask for the same row.
+    ``spatial=True`` drops whole channels of an image. Draws from the stream "dropout"; every placement draws the same
+    mask for the same row.
+
+    >>> x = jnp.ones((1, 2, 2, 1))
+    >>> Dropout(0.5).apply({}, x, train=False).sum().item()
+    4.0
+
+    Reference:
+      Srivastava et al. 2014; spatial: Tompson et al. 2015, arXiv:1411.4280.
     """
 
     rate: float
@@ -20,7 +27,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        """The map with values dropped, or the map itself when not training."""
+        """Return the map with values dropped in training, else the map itself."""
         if not train or self.rate == 0.0:
             return x
         shape = (1, 1, x.shape[3]) if self.spatial else x.shape[1:]
@@ -28,15 +35,22 @@ class Dropout(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): zero the whole map of an image with probability ``rate`` in training, and
-    scale the others by ``1 / (1 - rate)``. It stands on the branch of a residual block; draws from "dropout".
+    """Zero the whole map of an image with probability ``rate`` in training and scale the others by ``1 / (1 - rate)``.
+
+    Stochastic depth, for the branch of a residual block; draws from "dropout".
+
+    >>> DropPath(0.5).apply({}, jnp.ones((2, 2, 2, 1)), train=False).sum().item()
+    8.0
+
+    Reference:
+      Huang et al. 2016, arXiv:1603.09382.
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        """The map with images dropped, or the map itself when not training."""
+        """Return the map with images dropped in training, else the map itself."""
         if not train or self.rate == 0.0:
             return x
         return _drop(self.make_rng("dropout"), x, self.rate, (1, 1, 1))

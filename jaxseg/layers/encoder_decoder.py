@@ -1,7 +1,7 @@
-"""Any backbone under any decoder, as segmentation-models-pytorch combines them.
+"""Combine any backbone with any decoder, as segmentation-models-pytorch does.
 
-A backbone is a module ``image -> {"c1" .. "c5"}``, a decoder a module ``{"c1" .. "c5"} -> map``. The decoders stand in
-the files of their papers and read the channels from the maps, so that every pair fits:
+A backbone is a module ``image -> {"c1" .. "c5"}``, a decoder a module ``{"c1" .. "c5"} -> map``. Decoders live in the
+files of their papers and infer channels from the maps, so every pair fits:
 ``EncoderDecoder(backbone=VGG(), decoder=FPNDecoder())``.
 """
 
@@ -16,15 +16,21 @@ from jaxseg.types import Rules
 
 
 class EncoderDecoder(nn.Module):
-    """Backbone, decoder, one convolution as the classifier, and a bilinear resize with aligned corners to the image.
+    """Apply backbone, decoder and a convolution as classifier, and resize bilinearly, corners aligned, to the image.
+
+    >>> from jaxseg.backbones.vgg import VGG
+    >>> from jaxseg.models.semantic.fpn import FPNDecoder
+    >>> model, image = EncoderDecoder(backbone=VGG(), decoder=FPNDecoder(), num_classes=3), jnp.ones((1, 64, 64, 3))
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0]["logits"], jax.random.key(0)).shape
+    (1, 64, 64, 3)
 
     Attributes:
       backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
       decoder: ``decoder(maps, train=...) -> map``.
       num_classes: channels of the logits.
-      kernel_size: side of the classifier.
-      multiple: sides of the image are padded inside to multiples of this, and the logits are cropped.
-      least: and to no less than this.
+      kernel_size: of the classifier.
+      multiple: the image is padded to multiples of this, and the logits are cropped.
+      least: smallest padded side.
       dtype: compute dtype.
     """
 
@@ -43,7 +49,7 @@ class EncoderDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         h, w = image.shape[1:3]
         padded = pad_to_multiple(image, self.multiple, least=self.least)
         x = self.decoder(self.backbone(padded, train=train), train=train)
@@ -54,11 +60,14 @@ class EncoderDecoder(nn.Module):
 
 
 def smp_names(encoder: Rules, decoder: Rules) -> Rules:
-    """Rules from a network of segmentation-models-pytorch to :class:`EncoderDecoder`.
+    r"""Return rename rules from a network of segmentation-models-pytorch to :class:`EncoderDecoder`.
+
+    >>> smp_names((("conv1", "stem"),), ())[1]
+    ('encoder\\.conv1', 'backbone/stem')
 
     Args:
-      encoder: from the encoder's own state dict to the backbone's paths.
-      decoder: from names that begin with ``decoder`` to paths that do.
+      encoder: rules from the encoder's own state dict to the backbone's paths.
+      decoder: rules from names that start with ``decoder`` to paths that do.
     """
     return (
         (r".*\.num_batches_tracked", None),

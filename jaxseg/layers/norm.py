@@ -1,4 +1,4 @@
-"""Normalisation layers, in float32 whatever the compute dtype."""
+"""Normalisation layers; they compute in float32 whatever the compute dtype."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,11 +13,19 @@ from jaxseg.layers import axis
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) over batch, rows and columns.
+    """Batch normalisation over batch, rows and columns.
 
-    With ``train=True`` the statistics are those of the global batch, under every placement; the running statistics
-    move by ``1 - momentum`` towards them, the variance without bias as in torch and cuDNN. ``momentum`` here is the
-    share that stays: torch's 0.1 is 0.9.
+    With ``train=True`` the statistics are those of the global batch, under every placement; the running statistics move
+    towards them by ``1 - momentum``, with the unbiased variance as in torch and cuDNN. ``momentum`` is the share kept:
+    torch's 0.1 is 0.9 here.
+
+    >>> norm, x = BatchNorm(), jnp.array([1.0, 3.0]).reshape(2, 1, 1, 1)
+    >>> y, _ = norm.apply(norm.init(jax.random.key(0), x, train=False), x, train=True, mutable=["batch_stats"])
+    >>> y.round(3).ravel().tolist()
+    [-1.0, 1.0]
+
+    Reference:
+      Ioffe and Szegedy 2015, arXiv:1502.03167.
     """
 
     momentum: float = 0.9
@@ -29,7 +37,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        """Normalised map in the compute dtype."""
+        """Return the normalised map in the compute dtype."""
         c = x.shape[-1]
         mean = self.variable("batch_stats", "mean", jnp.zeros, (c,), jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, (c,), jnp.float32)
@@ -52,7 +60,7 @@ class BatchNorm(nn.Module):
 
 
 def _check_count(x: Float[Array, "b h w c"], path: str) -> None:
-    """Raise if there is one value per channel: it would be normalised to 0, and the statistics would be worthless."""
+    """Raise if there is one value per channel: it would normalise to 0 and spoil the statistics."""
     rows = x.shape[0] * axis.device_count()
     if rows * x.shape[1] * x.shape[2] == 1:
         raise BadInput(
@@ -62,10 +70,14 @@ def _check_count(x: Float[Array, "b h w c"], path: str) -> None:
 
 
 def moments(x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    """Mean and biased variance of each channel over the global batch, float32.
+    """Return mean and biased variance of each channel over the global batch, float32.
 
-    Both come from one pass over the map, around each channel's first value, which keeps the difference of squares
-    exact where the mean is far from zero.
+    Both come from one pass over the map, shifted by each channel's first value, which keeps the difference of squares
+    exact if the mean is far from zero.
+
+    >>> mean, variance = moments(jnp.array([1.0, 3.0]).reshape(2, 1, 1, 1))
+    >>> float(mean[0]), float(variance[0])
+    (2.0, 1.0)
     """
     x = x.astype(jnp.float32)
     centre = jax.lax.stop_gradient(axis.mean_over_devices(x[:1, :1, :1]))
@@ -76,10 +88,18 @@ def moments(x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He 2018): statistics of each image over groups of channels.
+    """Group normalisation: statistics of each image over groups of channels.
 
-    ``groups=0`` stands for one channel a group (instance normalisation), ``groups=1`` for all channels (layer
-    normalisation over the image).
+    ``groups=0`` is one channel per group (instance normalisation), ``groups=1`` all channels (layer normalisation over
+    the image).
+
+    >>> x = jnp.array([1.0, 3.0]).reshape(1, 2, 1, 1)
+    >>> y = GroupNorm(groups=1).init_with_output(jax.random.key(0), x, train=False)[0]
+    >>> y.round(3).ravel().tolist()
+    [-1.0, 1.0]
+
+    Reference:
+      Wu and He 2018, arXiv:1803.08494.
     """
 
     groups: int = 32
@@ -88,7 +108,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        """Normalised map in the compute dtype; the same in training and at test."""
+        """Return the normalised map in the compute dtype, in training and evaluation alike."""
         del train
         b, h, w, c = x.shape
         groups = self.groups or c
@@ -104,14 +124,22 @@ class GroupNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation (Ba et al. 2016) of each pixel over its channels, as transformers use it."""
+    """Layer normalisation of each pixel over its channels, as in transformers.
+
+    >>> y = LayerNorm().init_with_output(jax.random.key(0), jnp.array([1.0, 3.0]).reshape(1, 1, 1, 2), train=False)[0]
+    >>> y.round(3).ravel().tolist()
+    [-1.0, 1.0]
+
+    Reference:
+      Ba et al. 2016, arXiv:1607.06450.
+    """
 
     epsilon: float = 1e-6
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        """Normalised map in the compute dtype; the same in training and at test."""
+        """Return the normalised map in the compute dtype, in training and evaluation alike."""
         del train
         c = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (c,), jnp.float32)
@@ -124,12 +152,16 @@ class LayerNorm(nn.Module):
 
 
 class Identity(nn.Module):
-    """No normalisation, with the signature of one."""
+    """No normalisation, with the signature of one.
+
+    >>> Identity().apply({}, jnp.ones((1, 1, 1, 2)), train=False).ravel().tolist()
+    [1.0, 1.0]
+    """
 
     dtype: jnp.dtype | type = jnp.float32
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        """The map itself in the compute dtype."""
+        """Return the map in the compute dtype."""
         del train
         return x.astype(self.dtype)
 
@@ -145,11 +177,15 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
 
 
 def make_norm(kind: str) -> Callable[..., nn.Module]:
-    """The layer of that name: "batch", "group", "instance", "layer" (channels and places), "pixel" (channels) or
-    "none".
+    """Return the normalisation of a name.
+
+    "batch", "group", "instance", "layer" (over channels and pixels), "pixel" (over channels) or "none".
+
+    >>> make_norm("none") is Identity
+    True
 
     Raises:
-      BadInput: another name.
+      BadInput: unknown name.
     """
     if kind not in NORMS:
         raise BadInput(f"no normalisation is called {kind!r}{suggest(kind, NORMS)}")

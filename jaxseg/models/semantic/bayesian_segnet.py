@@ -20,7 +20,7 @@ from jaxseg.registry import Overfit, register
 def monte_carlo(
     key: Array, model: nn.Module, variables: Any, image: Shaped[Array, "b h w c"], *, samples: int
 ) -> dict[str, Array]:
-    """What ``samples`` passes with dropout agree on, and how far they differ (section 4).
+    """Return what ``samples`` passes with dropout agree on, and how far they differ (section 4).
 
     One pass after the other, so that memory does not grow with the number of samples. The authors find six passes
     better than the one without dropout that stands for their average.

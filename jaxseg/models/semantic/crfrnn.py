@@ -48,7 +48,7 @@ class CRFRNN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size; the CRF itself always computes in float32."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size; the CRF itself always computes in float32."""
         scores = self.network(image, train=train)["logits"]
         k = self.num_classes
         weights = (
@@ -73,7 +73,7 @@ class Mixing(nn.Module):
 
     @nn.compact
     def __call__(self) -> Matrix:
-        """The matrix, from input to output class."""
+        """Return the matrix, from input to output class."""
 
         def scaled(_key: Array, shape: tuple[int, ...], dtype: jnp.dtype | type) -> Array:
             return self.start * jnp.eye(shape[0], dtype=dtype)

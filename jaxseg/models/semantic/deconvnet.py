@@ -49,7 +49,7 @@ class DeconvNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB.
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB.
 
         Made for 224x224. A larger image is one in which fc6 slides; a smaller one is padded inside and cropped.
         """
@@ -127,7 +127,7 @@ def proposal_scores(
 
 
 def crop_box(image: Float[Array, "h w c"], box: Float[Array, "4"], *, side: int) -> Float[Array, "side side c"]:
-    """The box's pixels, widened to whole ones, resized bilinearly to ``side`` (half-pixel centres)."""
+    """Return the box's pixels, widened to whole ones, resized bilinearly to ``side`` (half-pixel centres)."""
     out = image
     for axis, (start, stop) in enumerate(_spans(box, (image.shape[0], image.shape[1]))):
         length = stop - start

@@ -45,7 +45,7 @@ class LargeFOV(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """The map of fc7."""
+        """Return the map of fc7."""
         x = Conv(
             self.features,
             self.kernel_size,
@@ -81,7 +81,7 @@ class DeepLabV1(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         x = _smoothed(self.backbone(image, train=train)["c5"])
         x = self.fov(x, train=train)
         return _enlarged(_score(self, x), image)
@@ -114,7 +114,7 @@ class DeepLabMSc(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         maps = self.backbone(image, train=train)
         features = [self.fov(_smoothed(maps["c5"]), train=train)]
         pixels = self.backbone.standardize(image, self.in_channels)
@@ -158,7 +158,7 @@ class DeepLabV2VGG(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         x = self.backbone(image, train=train)["c5"]
         scores = []
         for i, rate in enumerate(self.rates, 1):

@@ -57,7 +57,9 @@ class DeepLabV3(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size, with ``train=True`` perhaps also ``"aux_logits"``."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, with ``train=True`` perhaps also
+        ``"aux_logits"``.
+        """
         maps = self.backbone(image, train=train)
         x = ASPP(self.features, self.rates, dropout=self.dropout, dtype=self.dtype, name="aspp")(
             maps["c5"], train=train
@@ -92,7 +94,7 @@ class DeepLabV3Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c1".."c5"}`` -> a map of ``features`` channels at the resolution of ``c5``."""
+        """Map ``{"c1".."c5"}`` to a map of ``features`` channels at the resolution of ``c5``."""
         pyramid = ASPP(self.features, self.rates, self.kind, dropout=self.dropout, dtype=self.dtype, name="aspp")
         return ConvNormRelu(self.features, 3, dtype=self.dtype, name="refine")(
             pyramid(maps["c5"], train=train), train=train
@@ -110,7 +112,7 @@ class ASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """A map of ``features`` channels at the resolution of ``x``."""
+        """Return a map of ``features`` channels at the resolution of ``x``."""
         point = partial(ConvNormRelu, self.features, 1, dtype=self.dtype)
         wide = partial(conv_of(self.kind), self.features, 3, dtype=self.dtype)
         branches = [point(name="point")(x, train=train)]
@@ -132,7 +134,7 @@ class ConvNormRelu(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """A map of ``features`` channels."""
+        """Return a map of ``features`` channels."""
         x = _conv(self, self.features, self.kernel_size, "conv", dilation=self.dilation)(x)
         return jax.nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
 
@@ -148,7 +150,7 @@ class SeparableConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """A map of ``features`` channels."""
+        """Return a map of ``features`` channels."""
         c = x.shape[-1]
         x = _conv(self, c, self.kernel_size, "depthwise", dilation=self.dilation, groups=c)(x)
         if self.inner:
@@ -182,7 +184,7 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
 
 
 def conv_of(kind: str) -> Callable[..., nn.Module]:
-    """The 3x3 convolution of that name.
+    """Return the 3x3 convolution of that name.
 
     Raises:
       BadInput: another name.
@@ -193,7 +195,7 @@ def conv_of(kind: str) -> Callable[..., nn.Module]:
 
 
 def rules_of_norm(source: str, path: str) -> Rules:
-    """Rules of a BatchNorm."""
+    """Return rename rules of a BatchNorm."""
     return (
         (rf"{source}\.weight", f"{path}/scale"),
         (rf"{source}\.bias", f"{path}/bias"),
@@ -203,12 +205,12 @@ def rules_of_norm(source: str, path: str) -> Rules:
 
 
 def conv_norm(source: str, path: str, conv: str = "0", norm: str = "1") -> Rules:
-    """Rules of a convolution and its BatchNorm, by their numbers in a Sequential."""
+    """Return rename rules of a convolution and its BatchNorm, by their numbers in a Sequential."""
     return ((rf"{source}\.{conv}\.weight", f"{path}/conv/kernel"), *rules_of_norm(rf"{source}\.{norm}", f"{path}/norm"))
 
 
 def inside(prefix: str, rules: Rules) -> Rules:
-    """A backbone's rules where it is part of a network that calls it ``prefix``."""
+    """Return a backbone's rules where it is part of a network that calls it ``prefix``."""
     return tuple((rf"{prefix}\.{name}", path and f"backbone/{path}") for name, path in rules)
 
 

@@ -65,7 +65,7 @@ class Context(nn.Module):
 
 
 def identity(classes: int, noise: float = 0.0) -> Callable[..., Array]:
-    """The identity initialisation of equations 4 and 5, as ``(key, HWIO shape, dtype) -> kernel``.
+    """Return the identity initialisation of equations 4 and 5, as ``(key, HWIO shape, dtype) -> kernel``.
 
     The centre tap from input channel a to output channel b is ``classes / outputs`` where both belong to one class,
     ``floor(a classes / inputs) == floor(b classes / outputs)``; everything else is normal with deviation
@@ -94,7 +94,7 @@ KINDS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 def context(kind: str, num_classes: int, *, dtype: jnp.dtype | type = jnp.float32) -> Context:
-    """The context module "basic", "large", "basic7" (Dilation7) or "basic10" (Dilation10).
+    """Return the context module "basic", "large", "basic7" (Dilation7) or "basic10" (Dilation10).
 
     Raises:
       BadInput: another kind.
@@ -131,7 +131,7 @@ class WithContext(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """The network's outputs, its logits refined."""
+        """Return the network's outputs, its logits refined."""
         outputs = self.network(image, train=train)
         logits = outputs["logits"]
         x = self.context(logits[:, :: self.stride, :: self.stride])
@@ -140,7 +140,7 @@ class WithContext(nn.Module):
 
 
 def with_context(model: Any, kind: str = "basic", *, stride: int = 8) -> WithContext:
-    """A network of the zoo followed by a context module; its variables are those of ``network`` and ``context``.
+    """Return a network of the zoo followed by a context module; its variables are those of ``network`` and ``context``.
 
     Raises:
       BadInput: no such kind of module.
@@ -170,7 +170,7 @@ class FrontEnd(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> Map:
-        """``[b n m k]``: cell i stands for pixel ``8 i``, and the last cells lie beyond the image."""
+        """Return ``[b n m k]``: cell i stands for pixel ``8 i``, and the last cells lie beyond the image."""
         border = [(MARGIN, 8 * ((n - 1) // 8 + 2) - n + MARGIN) for n in image.shape[1:3]]
         x = jnp.pad(image, ((0, 0), *border, (0, 0)), mode="reflect")
         x = self.classifier(self.backbone(x, train=train)["c5"], train=train)
@@ -202,7 +202,7 @@ class Dilated(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size.
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size.
 
         The authors enlarge probabilities; here, for the sake of the loss, it is the scores.
         """

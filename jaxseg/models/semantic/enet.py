@@ -92,7 +92,9 @@ class ENet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB. Sizes that are no multiple of 8 are padded inside and cropped."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB. Sizes that are no multiple of 8 are padded inside and
+        cropped.
+        """
         h, w = image.shape[1:3]
         x = zeros_to_multiple(self.standardize(image, self.in_channels), 8)
         first, later = self.dropout
@@ -148,7 +150,7 @@ class InitialBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Resized:
-        """``[b y x c]`` -> ``[b y/2 x/2 16]``.
+        """Map ``[b y x c]`` to ``[b y/2 x/2 16]``.
 
         Raises:
           BadInput: an image of more than 15 channels.
@@ -177,7 +179,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """``[b y x c]`` -> the same shape."""
+        """Return a map of the same shape."""
         channels = x.shape[-1]
         inner = channels // 4
         y = _conv(self, "reduce", inner, 1)(x)
@@ -214,7 +216,7 @@ class Downsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> tuple[Resized, Switches]:
-        """``[b y x c]`` -> ``[b y/2 x/2 features]`` and the switches of the pooling."""
+        """Map ``[b y x c]`` to ``[b y/2 x/2 features]`` and the switches of the pooling."""
         stride = self.details.reduce_stride
         y = _conv(self, "reduce", self.inner, stride, stride=stride)(x)
         y = _norm_act(self, 1, y, train=train)
@@ -241,7 +243,7 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, switches: Switches, *, train: bool) -> Resized:
-        """``[b y x c]`` -> ``[b 2y 2x features]``."""
+        """Map ``[b y x c]`` to ``[b 2y 2x features]``."""
         main = _conv(self, "main", self.features, 1)(x)
         main = main if "main" in self.details.biases else _norm(self, "main_norm")(main, train=train)
         main = max_unpool(main, switches, 2)

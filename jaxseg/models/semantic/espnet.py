@@ -57,7 +57,9 @@ class ESPNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB. Sizes that are no multiple of 8 are padded inside and cropped."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB. Sizes that are no multiple of 8 are padded inside and
+        cropped.
+        """
         h, w = image.shape[1:3]
         k = self.num_classes
         up = partial(ConvTranspose, k, 2, stride=2, use_bias=False, dtype=self.dtype)
@@ -89,14 +91,16 @@ class ESPNetC(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB. Sizes that are no multiple of 8 are padded inside and cropped."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB. Sizes that are no multiple of 8 are padded inside and
+        cropped.
+        """
         h, w = image.shape[1:3]
         _, _, score = _encode(self, image, train=train)
         return {"logits": unpool_nearest(score, 8)[:, :h, :w].astype(jnp.float32)}
 
 
 def _encode(net: ESPNet | ESPNetC, image: Shaped[Array, "b h w c"], *, train: bool) -> tuple[Map, Map, Map]:
-    """The maps at 1/2 and 1/4 that the decoder reads, and the scores at 1/8."""
+    """Return the maps at 1/2 and 1/4 that the decoder reads, and the scores at 1/8."""
     x = zeros_to_multiple(net.standardize(image, net.in_channels), 8).astype(net.dtype)
     encoder = Encoder(net.num_classes, net.p, net.q, net.widths, dtype=net.dtype, name="encoder", parent=net)
     return encoder(x, train=train)
@@ -130,7 +134,7 @@ class Encoder(nn.Module):
         return half, quarter, Conv(self.num_classes, 1, use_bias=False, dtype=self.dtype, name="classifier")(x)
 
     def _level(self, name: str, x: Map, features: int, repeats: int, *, train: bool) -> tuple[Map, Map]:
-        """The map behind the ESP module that halves the resolution, and the one behind those that follow it."""
+        """Return the map behind the ESP module that halves the resolution, and the one behind those that follow it."""
         x = Pyramid(features, 3, stride=2, dtype=self.dtype, name=f"{name}_down")(x)
         down = x = NormAct(dtype=self.dtype, name=f"{name}_down_norm")(x, train=train)
         for i in range(repeats):
@@ -158,7 +162,7 @@ class Pyramid(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map) -> Map:
-        """``[b y x c]`` -> ``[b y x features]``, at half the resolution where the stride is 2."""
+        """Map ``[b y x c]`` to ``[b y x features]``, at half the resolution where the stride is 2."""
         n = self.features // 5
         if n == 0:
             raise BadInput(
@@ -179,7 +183,7 @@ class NormAct(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """A map of the same shape."""
+        """Return a map of the same shape."""
         return PReLU(name="act")(BatchNorm(epsilon=1e-3, dtype=self.dtype, name="norm")(x, train=train))
 
 

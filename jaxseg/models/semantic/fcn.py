@@ -63,7 +63,7 @@ class FCN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         maps = self.backbone(image, train=train)
         x = self.classifier(maps["c5"], train=train)
         score = self._score("score_fr", x)
@@ -105,7 +105,7 @@ FINAL_CROP = {32: 19, 16: 27, 8: 31}
 def upsample_bilinear(
     x: Map, factor: int, *, window: int | None = None, offset: int = 0, size: Extent | None = None
 ) -> Map:
-    """The transposed convolution with a fixed bilinear kernel and stride ``factor``, then a crop.
+    """Return the transposed convolution with a fixed bilinear kernel and stride ``factor``, then a crop.
 
     The kernel is the outer product of a line with itself and sees one class at a time, so that the whole is one small
     matrix for rows and one for columns.
@@ -155,7 +155,7 @@ class AlexNetFCN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         x = self.classifier(self.backbone(image, train=train)["c5"], train=train)
         zeros = nn.initializers.zeros
         x = Conv(self.num_classes, 1, kernel_init=zeros, dtype=self.dtype, name="score_fr")(x)
@@ -185,7 +185,7 @@ class ResNetFCN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
         maps = self.backbone(image, train=train)
         head = partial(FCNHead, self.num_classes, dropout=self.dropout, dtype=self.dtype)
         outputs = {"logits": head(name="head")(maps["c5"], train=train)}

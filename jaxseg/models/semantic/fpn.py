@@ -42,7 +42,7 @@ class FPNDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c2".."c5"}`` -> a map at the resolution of ``c2``."""
+        """Map ``{"c2".."c5"}`` to a map at the resolution of ``c2``."""
         size = (maps["c2"].shape[1], maps["c2"].shape[2])
         x = Conv(self.pyramid, 1, dtype=self.dtype, name="lateral5")(maps["c5"])
         total = self._level(5, x, size, train=train)

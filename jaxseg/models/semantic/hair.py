@@ -57,7 +57,7 @@ class HairNet(nn.Module):
         previous: Float[Array, "b h w"] | None = None,
         train: bool = False,
     ) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB, padded inside to multiples of 32.
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB, padded inside to multiples of 32.
 
         Args:
           image: the frame.
@@ -111,7 +111,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map) -> Map:
-        """``[b y x c]`` -> ``features`` channels, or as many as came in."""
+        """Return a map of ``features`` channels, or as many as came in."""
         y = _prelu(self, "reduce", _conv(self, "reduce", x, self.inner, 1))
         y = _middle(self, y)
         features = self.features or x.shape[-1]
@@ -130,7 +130,7 @@ class Down(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map) -> tuple[Map, Switches]:
-        """The map, and where in each window its maximum was."""
+        """Return the map, and where in each window its maximum was."""
         y = _prelu(self, "reduce", _conv(self, "reduce", x, self.inner, 2, stride=2))
         y = _conv(self, "expand", _middle(self, y), self.features, 1)
         main, switches = max_pool_with_switches(x, 2)
@@ -148,7 +148,7 @@ class Up(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, switches: Switches) -> Map:
-        """``[b y x c]`` -> ``[b 2y 2x features]``."""
+        """Map ``[b y x c]`` to ``[b 2y 2x features]``."""
         h, w = x.shape[1:3]
         y = _prelu(self, "reduce", _conv(self, "reduce", x, self.inner, 1))
         # TensorFlow's padding: the row and the column too many are cut off behind.
@@ -162,7 +162,7 @@ Block = HairNet | Bottleneck | Down | Up
 
 
 def _middle(block: Bottleneck | Down, x: Map) -> Map:
-    """The convolutions between reduction and expansion, each but the last of a separable pair with its PReLU."""
+    """Return the convolutions between reduction and expansion, each but the last of a separable pair with its PReLU."""
     inner, kind = block.inner, block.kind
     if kind in (SEPARABLE, WIDE):
         k = 3 if kind == SEPARABLE else 5

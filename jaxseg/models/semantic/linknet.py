@@ -48,7 +48,7 @@ class LinkNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         h, w = image.shape[1:3]
         maps = self.backbone(pad_to_multiple(image, 32), train=train)
         x = maps["c5"]
@@ -75,7 +75,7 @@ class LinkNetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c1".."c5"}`` at strides 2 to 32 -> a map at the image's resolution."""
+        """Map ``{"c1".."c5"}`` at strides 2 to 32 to a map at the image's resolution."""
         x = maps["c5"]
         for i, k in enumerate((4, 3, 2, 1)):
             skip = maps[f"c{k}"]
@@ -103,7 +103,7 @@ class DecoderBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """The map enlarged by ``stride``."""
+        """Return the map enlarged by ``stride``."""
         inner = x.shape[-1] // 4
         x = jax.nn.relu(ConvNorm(inner, 1, dtype=self.dtype, name="reduce")(x, train=train))
         up = UpNorm(inner, self.kernel_size, self.stride, self.use_bias, dtype=self.dtype, name="up")
@@ -122,7 +122,7 @@ class UpNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """The enlarged map."""
+        """Return the enlarged map."""
         conv = ConvTranspose(
             self.features,
             self.kernel_size,

@@ -41,7 +41,7 @@ class MANetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c1".."c5"}``, or ``c2`` on, as a transformer gives them, -> a map at the image's resolution."""
+        """Map ``{"c1".."c5"}``, or a transformer's ``c2`` on, to a map at the image's resolution."""
         x = PositionAttention(self.attention, dtype=self.dtype, name="centre")(maps["c5"])
         for i, channels in enumerate(self.features):
             if f"c{4 - i}" in maps:
@@ -66,7 +66,7 @@ class PositionAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map) -> Map:
-        """A map of the same shape."""
+        """Return a map of the same shape."""
         b, h, w, c = x.shape
         top = Conv(self.features, 1, dtype=self.dtype, name="top")(x).reshape(b, h * w, -1)
         centre = Conv(self.features, 1, dtype=self.dtype, name="centre")(x).reshape(b, h * w, -1)

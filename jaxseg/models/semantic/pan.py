@@ -37,7 +37,7 @@ class PANDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c2".."c5"}``, the last of 8x8 cells or more -> a map at stride 4."""
+        """Map ``{"c2".."c5"}``, the last of 8x8 cells or more, to a map at stride 4."""
         x = PyramidAttention(self.features, dtype=self.dtype, name="attention")(maps["c5"], train=train)
         for k in (4, 3, 2):
             x = AttentionUpsample(self.features, dtype=self.dtype, name=f"up{k}")(maps[f"c{k}"], x, train=train)
@@ -52,7 +52,7 @@ class PyramidAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        """The map of ``features`` channels, each place weighed, plus its global mean.
+        """Return the map of ``features`` channels, each place weighed, plus its global mean.
 
         Raises:
           BadInput: fewer than 8 rows or columns, which three poolings would leave empty.
@@ -83,7 +83,7 @@ class AttentionUpsample(nn.Module):
 
     @nn.compact
     def __call__(self, low: Map, high: Map, *, train: bool) -> Map:
-        """The high-level map at the size of the low-level one, plus that one with its channels weighed."""
+        """Return the high-level map at the size of the low-level one, plus that one with its channels weighed."""
         weight = jnp.mean(high, axis=(1, 2), keepdims=True)
         weight = ConvNorm(self.features, 1, use_bias=True, dtype=self.dtype, name="gate")(weight, train=train)
         low = ConvNorm(self.features, 3, use_bias=True, dtype=self.dtype, name="low")(low, train=train)

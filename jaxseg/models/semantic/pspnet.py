@@ -53,7 +53,7 @@ class PSPNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
         maps = self.backbone(image, train=train)
         x = maps["c5"]
         pyramid = PyramidPooling(x.shape[-1] // len(self.sizes), self.sizes, True, dtype=self.dtype, name="pyramid")
@@ -89,7 +89,7 @@ class PyramidPooling(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> list[Map]:
-        """A map of the size of ``x`` for every grid."""
+        """Return a map of the size of ``x`` for every grid."""
         maps, size = [], (x.shape[1], x.shape[2])
         for side, norm in zip(self.sizes, self.norms, strict=True):
             reduce = ConvNorm(
@@ -117,7 +117,7 @@ class PSPDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """A map at the resolution of the level."""
+        """Return a map at the resolution of the level."""
         x = maps[f"c{self.level}"]
         norms = ("none", "batch", "batch", "batch")
         pyramid = PyramidPooling(x.shape[-1] // 4, align_corners=True, norms=norms, dtype=self.dtype, name="pyramid")
@@ -127,7 +127,7 @@ class PSPDecoder(nn.Module):
 
 
 def _grids(source: str, path: str, conv: str, norm: str) -> Rules:
-    """Rules for the four branches, which the references number from 0."""
+    """Return rename rules for the four branches, which the references number from 0."""
     sides = enumerate((1, 2, 3, 6))
     return tuple(
         rule for i, side in sides for rule in torch_names(source.format(i), f"{path}/grid{side}", conv=conv, norm=norm)

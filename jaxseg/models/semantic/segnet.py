@@ -112,7 +112,7 @@ class SegNetBasic(nn.Module):
     def __call__(
         self, image: Shaped[Array, "b h w c"], *, train: bool = False, sample: bool = False
     ) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size, as :class:`SegNet`."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, as :class:`SegNet`."""
 
         def drop(level: int, name: str, x: Map) -> Map:
             return Dropout(self.dropout if level >= 3 else 0.0, name=f"{name}_dropout")(x, train=train or sample)
@@ -147,7 +147,7 @@ class FCNBasic(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         x, encoder = encode(self, image, train=train)
         score = Conv(self.num_classes, 1, dtype=self.dtype, name="score4")(x)
         for level in (4, 3, 2, 1):
@@ -219,7 +219,7 @@ def _conv_norm(net: Any, name: str, x: Map, features: int, kernel_size: int, *, 
 
 
 def _tent(_key: Array, shape: tuple[int, ...], dtype: jnp.dtype | type = jnp.float32) -> Array:
-    """The bilinear kernel of that size, scaled so that upsampling by two keeps a constant map constant.
+    """Return the bilinear kernel of that size, scaled so that upsampling by two keeps a constant map constant.
 
     An 8x8 bilinear kernel belongs to stride 4; at stride 2 four times as many of its taps meet in a pixel.
     """

@@ -30,7 +30,7 @@ class Decoder(Protocol):
     num_classes: int
 
     def __call__(self, x: Map, encoder: Levels, *, train: bool) -> Map:
-        """``[b h w k]``."""
+        """Return ``[b h w k]``."""
         ...
 
 
@@ -58,7 +58,7 @@ class BasicVariant(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         x, encoder = encode(self, image, train=train)
         return {"logits": self.decoder(x, encoder, train=train).astype(jnp.float32)}
 
@@ -71,7 +71,7 @@ class BilinearInterpolation(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, encoder: Levels, *, train: bool) -> Map:
-        """``[b h w k]``; the encoder's levels give nothing but their sizes."""
+        """Return ``[b h w k]``; the encoder's levels give nothing but their sizes."""
         del train
         x = Conv(self.num_classes, 1, dtype=self.dtype, name="score")(x)
         for level in (4, 3, 2, 1):
@@ -88,7 +88,7 @@ class EncoderAddition(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, encoder: Levels, *, train: bool) -> Map:
-        """``[b h w k]``."""
+        """Return ``[b h w k]``."""
         for level in (4, 3, 2, 1):
             at = encoder[level]
             x = max_unpool(x, at.switches, 2, size=at.size)
@@ -105,7 +105,7 @@ class SingleChannelDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, encoder: Levels, *, train: bool) -> Map:
-        """``[b h w k]``."""
+        """Return ``[b h w k]``."""
         for level in (4, 3, 2, 1):
             at = encoder[level]
             x = max_unpool(x, at.switches, 2, size=at.size)
@@ -123,7 +123,7 @@ class NoAddition(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, encoder: Levels, *, train: bool) -> Map:
-        """``[b h w k]``."""
+        """Return ``[b h w k]``."""
         del train
         x = Conv(self.num_classes, 1, dtype=self.dtype, name="score4")(x)
         for level in (4, 3, 2, 1):
@@ -139,7 +139,7 @@ class NoDimReduction(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, encoder: Levels, *, train: bool) -> Map:
-        """``[b h w k]``."""
+        """Return ``[b h w k]``."""
         del train
         for level in (4, 3, 2, 1):
             x = learned_upsampling(self, level, x, encoder[level].size)
@@ -155,7 +155,7 @@ class NoAdditionNoDimReduction(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, encoder: Levels, *, train: bool) -> Map:
-        """``[b h w k]``."""
+        """Return ``[b h w k]``."""
         del train
         for level in (4, 3, 2, 1):
             x = learned_upsampling(self, level, x, encoder[level].size)

@@ -49,13 +49,13 @@ class PatchClassifier(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size, in one pass at dilation."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, in one pass at dilation."""
         del train
         return {"logits": self.scores(mirrored(self, image), output_stride=1).astype(jnp.float32)}
 
     @nn.compact
     def scores(self, x: Map, *, output_stride: int) -> Map:
-        """The scores of every ``output_stride``-th window of a standardised map, without padding.
+        """Return the scores of every ``output_stride``-th window of a standardised map, without padding.
 
         Pools beyond that stride look at every place and dilate what follows.
 
@@ -93,7 +93,7 @@ class PatchClassifier(nn.Module):
 
 
 def mirrored(model: PatchClassifier, image: Shaped[Array, "b h w c"]) -> Map:
-    """The standardised image with its borders mirrored, so that every pixel is the middle of a window."""
+    """Return the standardised image with its borders mirrored, so that every pixel is the middle of a window."""
     before = (model.window - 1) // 2
     side = (before, model.window - 1 - before)
     return jnp.pad(model.standardize(image, model.in_channels), ((0, 0), side, side, (0, 0)), mode="reflect")
@@ -161,7 +161,7 @@ class FullResolutionFCN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         del train
         x = self.standardize(image, self.in_channels).astype(self.dtype)
         for i in range(1, self.depth + 1):

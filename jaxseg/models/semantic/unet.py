@@ -54,7 +54,7 @@ class UNetOriginal(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h-184 w-184 k]}`` of raw RGB: the scores of the image's central part.
+        """Return ``{"logits": f32[b h-184 w-184 k]}`` for raw RGB: the scores of the image's central part.
 
         Raises:
           BadInput: a side is not ``16 m + 60`` with ``m >= 8``.
@@ -101,7 +101,9 @@ class UNetOriginal(nn.Module):
 
     @staticmethod
     def input_size(height: int, width: int) -> tuple[int, int]:
-        """The smallest valid image whose logits cover ``height`` x ``width`` pixels (the overlap-tile of Figure 2)."""
+        """Return the smallest valid image whose logits cover ``height`` x ``width`` pixels (the overlap-tile of
+        Figure 2).
+        """
         rows, columns = (max(-(-(size + 124) // 16), 8) * 16 + 60 for size in (height, width))
         return rows, columns
 
@@ -146,7 +148,7 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
         h, w = image.shape[1:3]
         multiple = self.patch << self.depth
         x = zeros_to_multiple(self.standardize(image, self.in_channels).astype(self.dtype), multiple)
@@ -190,7 +192,7 @@ class UNetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c1".."c5"}``, or ``c2`` on, as a transformer gives them, -> a map at the image's resolution."""
+        """Map ``{"c1".."c5"}``, or a transformer's ``c2`` on, to a map at the image's resolution."""
         x = maps["c5"]
         for j in (1, 2) if self.centre else ():
             x = jax.nn.relu(ConvNorm(x.shape[-1], dtype=self.dtype, name=f"centre{j}")(x, train=train))

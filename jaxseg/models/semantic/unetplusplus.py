@@ -36,7 +36,7 @@ class UNetPlusPlusDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c1".."c5"}`` -> a map at the image's resolution."""
+        """Map ``{"c1".."c5"}`` to a map at the image's resolution."""
         nodes: dict[tuple[int, int], Map] = {}
         for j in range(4):
             skip = maps[f"c{4 - j}"]

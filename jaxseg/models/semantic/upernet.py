@@ -48,7 +48,7 @@ class UPerNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
+        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
         maps = self.backbone(image, train=train)
         x = UPerNetDecoder(self.features, dtype=self.dtype, name="decoder")(maps, train=train)
         outputs = {"logits": Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)}
@@ -75,7 +75,7 @@ class UPerNetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """``{"c2".."c5"}`` -> a map at the resolution of ``c2``."""
+        """Map ``{"c2".."c5"}`` to a map at the resolution of ``c2``."""
         norm = make_norm(self.map_norm)
         maps = {f"c{k}": norm(dtype=self.dtype, name=f"norm{k}")(maps[f"c{k}"], train=train) for k in (2, 3, 4, 5)}
         pooled = PyramidPooling(self.features, dtype=self.dtype, name="pyramid")(maps["c5"], train=train)
