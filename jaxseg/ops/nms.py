@@ -8,18 +8,18 @@ kept. Elsewhere, where a step of a loop costs more than a row, blocks of 256 box
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.custom_batching import custom_vmap
 from jaxtyping import Bool, Float, Float32, Int, Int32, Num
 
 from jaxseg.errors import BadInput
 from jaxseg.ops.backend import choose, current
-from jaxseg.ops.boxes import Columns, columns, intersection_and_union, iou_of_columns
+from jaxseg.ops.boxes import Columns, columns, iou_of_columns
+from jaxseg.ops.nms_forms import by_block, by_class, by_row
 
 
 class Kept(NamedTuple):
@@ -66,7 +66,13 @@ def nms(
     """
     if count < 1:
         raise BadInput(f"count is {count}; at least 1 slot is needed")
+    if not len(scores):
+        return Kept(jnp.zeros(count, jnp.int32), jnp.zeros(count, bool))
     return _nms(boxes, scores, valid, classes, at_most(threshold), count=count, backend=current())
+
+
+MANY = 512
+"""From so many slots on the CPU's loop goes class by class; for fewer it ends early, which saves more."""
 
 
 # Compiled as one, so that eager calls neither run op by op nor compile their loops again.
@@ -86,7 +92,8 @@ def _nms(
     order = ranked.index
     groups = None if classes is None else classes[order].astype(jnp.int32)
     sorted_ = (columns(boxes[order]), groups, ranked.valid, threshold, jnp.int32(count))
-    alive = choose(*sorted_, cpu=_row_loop, default=_blocked, backend=backend)
+    many = classes is not None and count >= MANY
+    alive = choose(*sorted_, cpu=by_class if many else by_row, default=by_block, backend=backend)
     (slots,) = jnp.nonzero(alive, size=count, fill_value=0)
     taken = jnp.arange(count) < jnp.sum(alive)
     return Kept(jnp.where(taken, order[slots], 0), taken)
@@ -124,6 +131,8 @@ def top_k(scores: Num[Array, " n"], k: int, *, valid: Bool[Array, " n"] | None =
     scores = scores.astype(jnp.float32)
     scores = jnp.where(scores == 0, jnp.float32(0), scores)
     n = len(scores)
+    if not n:
+        return Ranked(jnp.full(k, -jnp.inf), jnp.zeros(k, jnp.int32), jnp.zeros(k, bool))
     if valid is None:
         valid = jnp.ones(n, bool)
     # Nothing valid ties with what is not.
@@ -252,95 +261,3 @@ def at_most(threshold: float) -> Float32[Array, ""]:
     """
     near = np.float32(threshold)
     return jnp.float32(near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf)))
-
-
-# The forms take boxes that are sorted, the best first, and return which are kept. After ``count`` they may stop: of
-# those that come later none is kept, but for a few in the block of the last one.
-
-
-def _row_loop(boxes: Columns, classes: Array | None, alive: Array, threshold: Array, count: Array) -> Array:
-    """One box after the other; those that are alive compute their overlaps with all. A batch: image after image."""
-    return _each_image(boxes, classes, alive, threshold, count)
-
-
-@custom_vmap
-def _each_image(boxes: Columns, classes: Array | None, alive: Array, threshold: Array, count: Array) -> Array:
-    place = jnp.arange(len(alive), dtype=jnp.int32)
-
-    def more(state: tuple[Array, Array, Array]) -> Array:
-        i, kept, _ = state
-        return (i < len(place)) & (kept < count)
-
-    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        i, kept, alive = state
-
-        def drop(alive: Array) -> Array:
-            one = Columns(*(lax.dynamic_index_in_dim(c, i, keepdims=False) for c in boxes))
-            worse = _overlap(one, boxes, threshold) & (place > i)
-            if classes is not None:
-                worse &= classes == lax.dynamic_index_in_dim(classes, i, keepdims=False)
-            return alive & ~worse
-
-        now = lax.dynamic_index_in_dim(alive, i, keepdims=False)
-        return i + 1, kept + now.astype(jnp.int32), lax.cond(now, drop, lambda alive: alive, alive)
-
-    i, _, alive = lax.while_loop(more, step, (jnp.int32(0), jnp.int32(0), alive))
-    return alive & (place < i)
-
-
-@_each_image.def_vmap
-def _image_after_image(axis_size: int, in_batched: list, *args: Any) -> tuple[Array, bool]:
-    # Batched, the condition would become a choice between two computed rows, and all images would wait for the last.
-    def spread(x: Any, batched: bool) -> Array:
-        return x if batched else jnp.broadcast_to(jnp.asarray(x)[None], (axis_size, *x.shape))
-
-    each = jax.tree.map(spread, args, tuple(in_batched))
-    return lax.map(lambda one: _each_image(*one), each), True
-
-
-BLOCK = 256
-
-
-def _blocked(boxes: Columns, classes: Array | None, alive: Array, threshold: Array, count: Array) -> Array:
-    """Blocks of boxes: which of a block survive each other, found as a fixed point, and then what they suppress.
-
-    Of boxes in order, the first is right after the first round, the second after the second, and so on: as many rounds
-    as the longest chain of boxes of which each suppresses the next, at most the block's length.
-    """
-    n = len(alive)
-    size = min(BLOCK, n)
-    boxes, classes, alive = jax.tree.map(lambda x: jnp.pad(x, (0, -n % size)), (boxes, classes, alive))
-    place = jnp.arange(len(alive), dtype=jnp.int32)
-
-    def more(state: tuple[Array, Array, Array]) -> Array:
-        start, kept, _ = state
-        return (start < len(place)) & (kept < count)
-
-    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        start, kept, alive = state
-
-        def block(x: Array) -> Array:
-            return lax.dynamic_slice_in_dim(x, start, size)
-
-        ours, all_ = Columns(*(block(c)[:, None] for c in boxes)), Columns(*(c[None] for c in boxes))
-        worse = _overlap(ours, all_, threshold) & (place[None] > block(place)[:, None])
-        if classes is not None:
-            worse &= classes[None] == block(classes)[:, None]
-        candidates = block(alive)
-        within = lax.dynamic_slice_in_dim(worse, start, size, axis=1)
-        kept_here, _ = lax.while_loop(
-            lambda pair: jnp.any(pair[0] != pair[1]),
-            lambda pair: (candidates & ~jnp.any(within & pair[0][:, None], axis=0), pair[0]),
-            (candidates & ~jnp.any(within & candidates[:, None], axis=0), candidates),
-        )
-        alive = alive & ~jnp.any(worse & kept_here[:, None], axis=0)
-        return start + size, kept + jnp.sum(kept_here, dtype=jnp.int32), alive
-
-    start, _, alive = lax.while_loop(more, step, (jnp.int32(0), jnp.int32(0), alive))
-    return (alive & (place < start))[:n]
-
-
-def _overlap(first: Columns, second: Columns, threshold: Array) -> Array:
-    """Whether the IoU is above the threshold, by the division whose rounding others share; 0 / 0 is not."""
-    shared, union = intersection_and_union(first, second)
-    return shared / union > threshold

@@ -109,16 +109,13 @@ def test_greedy_suppression_keeps_what_loops_keep(form, kind):
 def test_classes_suppress_only_their_own(form, kind):
     boxes, scores = candidates(kind)
     rng = np.random.default_rng(5)
-    classes, valid = rng.integers(0, 3, N), rng.random(N) < 0.7
-    found = ops.nms(
-        jnp.asarray(boxes),
-        jnp.asarray(scores),
-        threshold=0.5,
-        count=N,
-        valid=jnp.asarray(valid),
-        classes=jnp.asarray(classes, jnp.int32),
-    )
-    assert taken(found) == greedy(boxes, scores, 0.5, classes, valid) != greedy(boxes, scores, 0.5, None, valid)
+    classes, valid = rng.integers(-1, 2, N) * 7, rng.random(N) < 0.7
+    want = greedy(boxes, scores, 0.5, classes, valid)
+    assert want != greedy(boxes, scores, 0.5, None, valid)
+    given = {"valid": jnp.asarray(valid), "classes": jnp.asarray(classes, jnp.int32)}
+    for count in (20, N, 2 * ops.MANY):  # few slots and many take different loops
+        found = ops.nms(jnp.asarray(boxes), jnp.asarray(scores), threshold=0.5, count=count, **given)
+        assert taken(found) == want[:count]
 
 
 @pytest.mark.parametrize("count", [1, 7, 40, 400])
@@ -127,6 +124,8 @@ def test_slots_hold_the_best(form, count):
     found = ops.nms(jnp.asarray(boxes), jnp.asarray(scores), threshold=0.5, count=count)
     assert found.index.shape == found.valid.shape == (count,)
     assert taken(found) == greedy(boxes, scores, 0.5)[:count]
+    none = ops.nms(jnp.zeros((0, 4)), jnp.zeros(0), threshold=0.5, count=count)
+    assert (none.index.shape, taken(none)) == ((count,), [])
     nothing = ops.nms(jnp.asarray(boxes), jnp.asarray(scores), threshold=0.5, count=count, valid=jnp.zeros(N, bool))
     assert taken(nothing) == []
 
@@ -151,6 +150,11 @@ def test_transformations_of_greedy_suppression(form):
     assert [taken(jax.tree.map(lambda x, i=i: x[i], batch)) for i in range(3)] == want
     nested = jax.vmap(jax.vmap(call))(boxes[None], scores[None])
     np.testing.assert_array_equal(nested.index[0], batch.index)
+    classes = jnp.asarray(np.random.default_rng(5).integers(0, 3, N), jnp.int32)
+    by_class = partial(ops.nms, threshold=0.5, count=ops.MANY, classes=classes)
+    many = jax.vmap(by_class)(boxes, scores)
+    for i in range(3):
+        assert taken(jax.tree.map(lambda x, i=i: x[i], many)) == taken(by_class(boxes[i], scores[i]))
     shared = jax.vmap(call, in_axes=(None, 0))(boxes[0], scores)
     assert taken(jax.tree.map(lambda x: x[1], shared)) == taken(call(boxes[0], scores[1]))
 
