@@ -21,7 +21,7 @@ def command() -> None:
 @_JSON
 @_DATA_DIR
 def list_(as_json: bool, data_dir: Path | None) -> None:
-    """Every data set, and whether it is prepared here."""
+    """List every data set, and whether it is prepared here."""
     from jaxseg.cli import report
     from jaxseg.data import sets
 
@@ -41,14 +41,20 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
 @command.command("prepare")
 @click.argument("name")
 @click.option("--source", type=click.Path(path_type=Path), help="Folder with the published files, as `show` says.")
+@click.option("--again", is_flag=True, help="Prepare it anew, from files that have changed since.")
 @_DATA_DIR
-def prepare(name: str, source: Path | None, data_dir: Path | None) -> None:
+def prepare(name: str, source: Path | None, again: bool, data_dir: Path | None) -> None:
     """Bring data set NAME into the form that training reads."""
     from jaxseg.cli import report
     from jaxseg.data import sets
 
-    where = sets.prepare(name, source=source, data_dir=data_dir)
-    report.say(f"{name} is ready in {where}")
+    where = sets.prepare(name, source=source, data_dir=data_dir, again=again)
+    origin = sets.prepared_from(name, data_dir=data_dir)
+    report.say(f"{name} is ready in {where}" + (f", prepared on {origin.prepared} from {origin}" if origin else ""))
+    if origin is None and not sets.find(name).GENERATED:
+        report.say("note: from what it was prepared was not written down; --again prepares it anew")
+    for note in origin.notes if origin else ():
+        report.say(f"note: {note}")
 
 
 @command.command("show")
@@ -56,21 +62,28 @@ def prepare(name: str, source: Path | None, data_dir: Path | None) -> None:
 @_JSON
 @_DATA_DIR
 def show(name: str, as_json: bool, data_dir: Path | None) -> None:
-    """Facts of data set NAME: classes, palette, splits, licence, where to get it."""
+    """Show the facts of data set NAME: classes, palette, splits, licence, where to get it."""
     from jaxseg.cli import report
     from jaxseg.data import sets
 
-    facts = {**_facts(name), "prepared": sets.is_prepared(name, data_dir=data_dir)}
+    origin = sets.prepared_from(name, data_dir=data_dir)
+    facts = {
+        **_facts(name),
+        "prepared": sets.is_prepared(name, data_dir=data_dir),
+        "prepared_from": dataclasses.asdict(origin) if origin else None,
+    }
     if as_json:
         return report.say_json(facts)
     for key in ("name", "summary", "licence", "url", "source", "citation"):
         if facts[key]:
             report.say(f"{key}: {' '.join(str(facts[key]).split())}")
-    for key in ("keys", "joints", "options"):
+    for key in ("keys", "bands", "things", "joints", "options"):
         if facts[key]:
             report.say(f"{key}: {_words(facts[key])}")
     report.say(f"splits: {_words(facts['splits'])}")
     report.say(f"prepared: {'yes' if facts['prepared'] else 'no'} (in {data_dir or default_data_dir()})")
+    if origin:
+        report.say(f"prepared from: {origin}, on {origin.prepared}")
     rows = []
     for index, (kind, colour) in enumerate(zip(facts["classes"], facts["palette"], strict=True)):
         weights = [f"{each[index]:.4f}" for each in facts["weights"].values()]
@@ -80,7 +93,7 @@ def show(name: str, as_json: bool, data_dir: Path | None) -> None:
 
 
 def _facts(name: str) -> dict[str, Any]:
-    """The facts table, ready for JSON."""
+    """Return the facts table, ready for JSON."""
     from jaxseg.data import sets
 
     facts = sets.find(name).FACTS

@@ -4,13 +4,17 @@ import contextlib
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from jaxseg.data.facts import Facts
+from jaxseg.data.notes import gather, report
+from jaxseg.data.origin import Origin, keep, look, now
 
 Examples = tuple[int, Iterable[dict[str, Any]]]
 """How many examples a split has, and what makes them."""
@@ -63,7 +67,7 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def is_complete(builder: tfds.core.DatasetBuilder) -> bool:
-    """Whether a finished preparation lies there."""
+    """Return True if a finished preparation lies there."""
     return (Path(builder.data_dir) / "dataset_info.json").is_file()
 
 
@@ -71,18 +75,50 @@ def generate(builder: LocalBuilder, source: str | os.PathLike[str] | None) -> No
     """Prepare: with a progress bar in a terminal, one line elsewhere.
 
     TFDS writes into a folder of another name and renames it at the end, so a killed run leaves nothing that looks done.
+    Beside the prepared files is kept what they were made from (:mod:`jaxseg.data.origin`).
     """
+    _generate(builder, source, None if source is None else source_of(builder, Path(source)))
+
+
+def generate_again(builder: LocalBuilder, source: str | os.PathLike[str] | None) -> None:
+    """Prepare anew what lies there already: made beside it, and put in its place only when it is complete."""
+    final, root = Path(builder.data_dir), Path(builder._data_dir_root)
+    origin = None if source is None else source_of(builder, Path(source))
+    with tempfile.TemporaryDirectory(prefix=f".{builder.name}-again-", dir=root) as folder:
+        config = {"config": builder.builder_config} if builder.builder_config else {}
+        other = type(builder)(data_dir=folder, file_format="array_record", **config)
+        _generate(other, source, origin)
+        os.replace(final, Path(folder) / "old")
+        os.replace(other.data_dir, final)
+
+
+def source_of(builder: LocalBuilder, source: Path) -> Origin:
+    """Return what the source folder holds now, prepared data inside it apart."""
+    root, source = Path(builder._data_dir_root).resolve(), source.resolve()
+    apart = [root / builder.name]
+    if root.is_relative_to(source):
+        apart += [root / path.relative_to(root).parts[0] for path in root.glob("*/*/dataset_info.json")]
+        apart += [root / path.relative_to(root).parts[0] for path in root.glob("*/*/*/dataset_info.json")]
+        apart += root.glob(".*-again-*")
+    return replace(look(source, apart=apart), prepared=now())
+
+
+def _generate(builder: LocalBuilder, source: str | os.PathLike[str] | None, origin: Origin | None) -> None:
     builder._source = None if source is None else Path(source).absolute()
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     if not sys.stderr.isatty():
         print(f"preparing data set {builder.name} in {builder.data_dir}", file=sys.stderr, flush=True)
     tfds.disable_progress_bar()  # ours knows how many examples there will be
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads here, of which there are none
+        # TFDS speaks of downloads on standard output, of which there are none
+        with gather() as notes, contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=config, download_dir=os.fspath(Path(builder.data_dir).parent))
     except OSError:
         if not is_complete(builder):  # else another process has finished the same preparation meanwhile
             raise
+        return
+    if origin is not None:
+        keep(Path(builder.data_dir), origin, tuple(report(notes)))
 
 
 def _shown(name: str, total: int, examples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jaxseg.data.images import orientation_of, palette_of, read_image, read_label
 from jaxseg.data.notes import note
-from jaxseg.data.records import encode_png
+from jaxseg.data.records import Record, decode_image, encode_png
 from jaxseg.errors import BadInput
 
 Palette = Mapping[int, tuple[int, int, int]]
@@ -26,10 +26,23 @@ _UNDONE = {
 """What takes an upright picture back to how a file of that EXIF orientation stores it."""
 
 
-def features() -> dict[str, Any]:
-    """Return the features of :func:`example`: image as published, label as PNG, and what the source calls it."""
+def features(channels: int = 3, dtype: str = "uint8") -> dict[str, Any]:
+    """Return the features of :func:`example`: image, label as PNG, and what the source calls it.
+
+    RGB is stored as it was published, other bands as compressed numbers; those are not ``ENCODED``.
+
+    Args:
+      channels: of the image.
+      dtype: of bands that are not RGB: uint8, uint16 or float32.
+    """
+    if channels == 3 and dtype == "uint8":
+        image = tfds.features.Image(shape=(None, None, 3))
+    else:
+        image = tfds.features.Tensor(
+            shape=(None, None, channels), dtype=np.dtype(dtype), encoding=tfds.features.Encoding.ZLIB
+        )
     return {
-        "image": tfds.features.Image(shape=(None, None, 3)),
+        "image": image,
         "label": tfds.features.Image(shape=(None, None, 1)),
         "id": tfds.features.Text(),
     }
@@ -52,6 +65,37 @@ def example(path: Path, label: np.ndarray, name: str, *, rgb_only: bool = False)
     """
     image = _fitting(path, *label.shape, rgb_only=rgb_only)
     return {"image": io.BytesIO(image), "label": io.BytesIO(encode_png(label)), "id": name}
+
+
+def band_example(
+    path: Path, label: np.ndarray, name: str, *, channels: int | None, dtype: str = "uint8"
+) -> dict[str, Any]:
+    """Return what the builder writes of an image of any bands (TIFF, npy, grey) and its label map u8[h w].
+
+    Args:
+      path: the image file.
+      label: its label map.
+      name: what the source calls the example.
+      channels: bands that the file must have.
+      dtype: type in which they are kept; it must hold the file's.
+
+    Raises:
+      BadInput: the image is absent, damaged, of other bands, of a wider type or of another size than its label.
+    """
+    image = read_image(path, channels=channels) if (channels, dtype) != (3, "uint8") else read_image(path)
+    if image.shape[:2] != label.shape:
+        raise BadInput(
+            f"{path} is {image.shape[1]}x{image.shape[0]} but its label is {label.shape[1]}x{label.shape[0]}"
+        )
+    if not np.can_cast(image.dtype, dtype, "safe"):
+        raise BadInput(f"{path} holds {image.dtype}, which does not fit {dtype}")
+    return {"image": image.astype(dtype), "label": io.BytesIO(encode_png(label)), "id": name}
+
+
+def to_record(example: Mapping[str, Any]) -> Record:
+    """Return the record of what was read: pictures decoded, numbers as they are."""
+    numbers = {key for key, value in example.items() if isinstance(value, np.ndarray) and value.ndim > 1}
+    return {key: value if key in numbers else decode_image(value) for key, value in example.items()}
 
 
 def label_map(path: Path, palette: Palette | None = None) -> np.ndarray:

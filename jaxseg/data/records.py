@@ -136,8 +136,8 @@ def _default(record: Record, name: str) -> np.ndarray | None:
 def _cast(name: str, array: np.ndarray, row: Key, where: str) -> np.ndarray:
     """The array in the row's type; one of several types is kept as it is, and left to ``validate`` where it is none."""
     if len(row.dtypes) > 1:
-        return np.ascontiguousarray(array)
-    done = np.ascontiguousarray(array, dtype=np.dtype(row.dtype))
+        return np.asarray(array, order="C")
+    done = np.asarray(array, np.dtype(row.dtype), order="C")
     if not np.can_cast(array.dtype, row.dtype, "same_kind") and not np.array_equal(done, array):
         raise BadInput(f"{where}: {_describe(name, array)}, which does not fit {row.dtype}")
     return done

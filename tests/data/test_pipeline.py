@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxseg.data import Data, Source
+from jaxseg.data import Data, Source, records
 from jaxseg.data import transforms as T  # noqa: N812
 from jaxseg.data.pipeline import EvalBatches
 from jaxseg.data.sets import scenes
@@ -258,3 +258,90 @@ def test_data_are_values():
     assert hash(DATA) == hash(dataclasses.replace(DATA))
     assert all(isinstance(t, T.Transform) for t in DATA.train.transforms)
     assert issubclass(EvalBatches, object)
+
+
+def test_a_batch_knows_which_examples_it_holds_and_how_large_they_were(data_dir):
+    keys = ("image", "index", "size", "original_size", "extent")
+    chain = (T.ResizeWithin(12, 12), T.CentreCrop(8, 20), T.PadTo(16, 32))
+    data = dataclasses.replace(DATA, keys=keys, val=dataclasses.replace(DATA.val, transforms=chain))
+    taken = list(data.eval_batches(batch_size=2, data_dir=data_dir))
+    assert [batch["index"].tolist() for batch in taken] == [[0, 1], [2, 3], [4, 0]]
+    for batch in taken:
+        assert {key: batch[key].dtype.name for key in keys[1:]} == {
+            "index": "int64",
+            "size": "int32",
+            "original_size": "int32",
+            "extent": "float32",
+        }
+        assert batch["original_size"].tolist() == [[16, 16]] * 2
+        assert batch["size"].tolist() == [[8, 12]] * 2  # 12x12, of which the middle 8 rows, in a canvas of 20 columns
+        assert batch["extent"].tolist() == [[4, 0, 16, 8]] * 2
+
+
+def test_the_size_is_that_of_what_is_image_under_every_transform():
+    """Against a map that is true on the image and false on padding."""
+    image = {"image": np.zeros((20, 30, 3), np.uint8), "boundary": np.ones((20, 30), bool)}
+    image["extent"] = np.asarray([0, 0, 30, 20], np.float32)
+    chains = [
+        (T.RandomCrop(32, 16),),
+        (T.RandomCrop(16, 48), T.RandomFlip(1.0), T.RandomRotate90()),
+        (T.MirrorPad(5), T.RandomFlip(1.0), T.CentreCrop(24, 24)),
+        (T.PadTo(40, 40), T.RandomCrop(25, 35), T.PadToMultiple(32)),
+    ]
+    for chain in chains:
+        for seed in range(5):
+            record, rng = image, np.random.default_rng(seed)
+            for transform in chain:
+                record = transform(record, rng)
+            rows, columns = np.nonzero(record["boundary"])
+            expected = [np.ptp(rows) + 1, np.ptp(columns) + 1]
+            assert records.to_batch_row(record, keys=("size",), slots=1)["size"].tolist() == expected, chain
+
+
+def test_a_key_of_a_task_is_its_own_or_else_the_shared_one(data_dir):
+    """What ``MultiTask`` reads: the scenes hold one label, and each task may ask for it under its name."""
+    keys = ("image", "rooms/label", "rooms/weight", "objects/boxes", "objects/classes", "depth/depth")
+    data = dataclasses.replace(DATA, keys=keys, val=dataclasses.replace(DATA.val, transforms=(T.RandomFlip(1.0),)))
+    batch = next(iter(data.eval_batches(batch_size=1, data_dir=data_dir)))
+    assert set(batch) == {*keys, "objects/valid", "depth/depth_valid", "real"}
+    scene = scenes.scene("val", 0, 16, 16)
+    np.testing.assert_array_equal(batch["rooms/label"][0], scene["label"][:, ::-1])
+    np.testing.assert_array_equal(batch["depth/depth"][0], scene["depth"][:, ::-1])
+    assert batch["objects/valid"].sum() == len(scene["boxes"])
+    assert (batch["rooms/weight"] == 1).all()
+
+
+def test_keys_of_a_task_move_with_the_image_and_are_held_to_their_own_table():
+    record = {"image": np.zeros((4, 6, 3), np.uint8), "label": np.zeros((4, 6), np.uint8)}
+    record["parts/label"] = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    record["parts/boxes"] = np.asarray([[0, 0, 2, 4]], np.float32)
+    moved = T.PadTo(6, 6)(T.RandomFlip(1.0)(record, np.random.default_rng(0)), np.random.default_rng(0))
+    np.testing.assert_array_equal(moved["parts/label"][:4], record["parts/label"][:, ::-1])
+    assert (moved["parts/label"][4:] == 255).all()
+    assert moved["parts/boxes"].tolist() == [[4, 0, 6, 4]]
+    done = records.to_batch_row(moved, keys=("parts/label", "parts/boxes"), slots=2)
+    assert done["parts/valid"].tolist() == [True, False]
+    records.validate(done, where="x", limits={"classes": 3, "parts/classes": 24})
+    with pytest.raises(BadInput, match=r"'parts/label' .* value 23 is neither a class \(0..19\)"):
+        records.validate(done, where="x", limits={"classes": 30, "parts/classes": 20})
+
+
+def test_proposals_have_slots_of_their_own():
+    record = {"image": np.zeros((9, 9, 3), np.uint8), "boxes": np.asarray([[0, 0, 2, 4]], np.float32)}
+    record["proposals"] = np.asarray([[0, 0, 3, 3], [1, 1, 9, 9]], np.float32)
+    done = records.to_batch_row(record, keys=("boxes", "proposals"), slots=1, proposal_slots=5)
+    assert done["proposals"].shape == (5, 4)
+    assert done["proposal_valid"].tolist() == [True, True, False, False, False]
+    with pytest.raises(BadInput, match=r"2 proposals but proposal_slots=1; set Data.proposal_slots to 2 or more"):
+        records.to_batch_row(record, keys=("proposals",), slots=1, proposal_slots=1)
+
+
+def test_an_unknown_key_is_named_with_the_nearest(data_dir):
+    with pytest.raises(BadInput, match="'labl' is not a key; did you mean 'label'"):
+        stream(data_dir, 1, dataclasses.replace(DATA, keys=("image", "labl")))
+
+
+def test_values_that_a_type_cannot_hold_are_refused():
+    record = {"image": np.zeros((2, 2, 3), np.uint8), "label": np.full((2, 2), 1.5)}
+    with pytest.raises(BadInput, match=r"'label' is float64\[2 2\], 1.5..1.5, which does not fit int32"):
+        records.to_batch_row(record, keys=("label",), slots=1)

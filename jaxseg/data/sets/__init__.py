@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jaxseg.data.origin import Origin, recall
 from jaxseg.data.records import Record
 from jaxseg.errors import BadInput, suggest
 from jaxseg.files import default_data_dir
@@ -29,13 +30,17 @@ Options = tuple[tuple[str, Any], ...]
 
 
 def list_sets() -> list[str]:
-    """Names of the data sets, sorted."""
+    """Return the names of the data sets, sorted.
+
+    >>> list_sets()[:2]
+    ['ade20k', 'camvid']
+    """
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 @functools.cache
 def find(name: str) -> ModuleType:
-    """The file of that data set, with ``FACTS``, ``Builder``, ``to_record`` and ``GENERATED``.
+    """Return the module of that data set, with ``FACTS``, ``Builder``, ``to_record`` and ``GENERATED``.
 
     Raises:
       BadInput: there is none of that name; the nearest are offered.
@@ -46,7 +51,7 @@ def find(name: str) -> ModuleType:
 
 
 def is_prepared(name: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()) -> bool:
-    """Whether the data set lies complete under ``data_dir``. An interrupted preparation never counts."""
+    """Return True if the data set lies complete under ``data_dir``. An interrupted preparation never counts."""
     from jaxseg.data.builder import is_complete
 
     return is_complete(_builder(name, data_dir, options))
@@ -58,30 +63,46 @@ def prepare(
     source: str | os.PathLike[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     options: Options = (),
+    again: bool = False,
 ) -> Path:
     """Prepare a data set: write it as array_record files, once. Does nothing when that is already done.
 
     The files are written into a folder beside the final one, which is renamed at the end: a preparation that is
-    killed is never taken for a finished one. In a terminal it shows a progress bar.
+    killed is never taken for a finished one. In a terminal it shows a progress bar. Beside the files is kept what they
+    were made from, see :func:`prepared_from`.
 
     Args:
       name: the data set.
       source: folder that holds the published files, for data sets that do not make themselves.
       data_dir: where to put the prepared files; the default is :func:`jaxseg.files.default_data_dir`.
       options: the builder's options, pairs of name and value.
+      again: prepare anew what is prepared already; the old files serve until the new ones are complete.
 
     Returns:
       The folder that holds the prepared files.
 
     Raises:
-      BadInput: unknown name or option, the source folder is missing, or its files are not what they should be.
+      BadInput: unknown name or option, the source folder is missing, or its files are not what they should be; or the
+        data set is prepared and its source has changed since.
     """
-    from jaxseg.data.builder import generate, is_complete
+    from jaxseg.data.builder import generate, generate_again, is_complete, source_of
 
     module = find(name)
     builder = _builder(name, data_dir, options)
-    if is_complete(builder):
-        return Path(builder.data_dir)
+    folder = Path(builder.data_dir)
+    done = is_complete(builder)
+    before = recall(folder) if done else None
+    if source is None and before is not None and (again or Path(before.source).is_dir()):
+        source = before.source
+    if done and not again:
+        if source is not None and before is not None and Path(source).is_dir():
+            after = source_of(builder, Path(source))
+            if after.digest != before.digest:
+                raise BadInput(
+                    f"data set {name!r} was prepared on {before.prepared} from {before}, but now there is {after}; "
+                    f"to prepare it anew: jaxseg data prepare {name} --source {os.fspath(source)} --again"
+                )
+        return folder
     if not module.GENERATED:
         if source is None:
             raise BadInput(
@@ -90,8 +111,13 @@ def prepare(
             )
         if not Path(source).is_dir():
             raise BadInput(f"source folder {os.fspath(source)!r} does not exist; {module.FACTS.source}")
-    generate(builder, source)
-    return Path(builder.data_dir)
+    (generate_again if done else generate)(builder, source)
+    return folder
+
+
+def prepared_from(name: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()) -> Origin | None:
+    """Return from what and when the data set was prepared; None where it is not, makes itself, or it is not known."""
+    return recall(Path(_builder(name, data_dir, options).data_dir))
 
 
 def open_split(
@@ -102,7 +128,7 @@ def open_split(
     data_dir: str | os.PathLike[str] | None = None,
     options: Options = (),
 ) -> "Records":
-    """The records of a split, or of a slice of one (``"train[:20]"``), as a sequence. Embedded sets prepare themselves.
+    """Open a split, or a slice of one (``"train[:20]"``), as a sequence of records. Generated sets prepare themselves.
 
     ``keys`` names what is wanted of a record, so that the rest need not be decoded; None is everything.
 
@@ -125,7 +151,7 @@ def open_split(
     if split.split("[")[0] not in splits:
         raise BadInput(
             f"data set {name!r} has no split {split!r} as it was prepared; there are: {', '.join(sorted(splits))}. "
-            f"To add one, complete the source folder, remove {builder.data_dir} and prepare again"
+            f"To add one, complete the source folder and run: jaxseg data prepare {name} --source DIR --again"
         )
     try:
         count = splits[split].num_examples

@@ -5,7 +5,6 @@ Source folder: ``ADEChallengeData2016`` as its archive unpacks, or its parent: `
 becomes void.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
-from jaxseg.data.records import Record, decode_image
 from jaxseg.errors import BadInput
 
 GENERATED = False
@@ -93,11 +91,7 @@ class Ade20k(LocalBuilder):
 
 
 Builder = Ade20k
-
-
-def to_record(example: Mapping[str, Any]) -> Record:
-    """Image and label, whichever were read."""
-    return {key: decode_image(data) for key, data in example.items()}
+to_record = label_files.to_record
 
 
 def _examples(images: list[Path], annotations: Path) -> Examples:

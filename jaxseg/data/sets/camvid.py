@@ -5,7 +5,6 @@ Source folder: ``train/ID.png`` (or ``.jpg``) and ``trainannot/ID.png`` for the 
 ids or that repository's pairs of paths. Labels hold 0..10 and 11 for void, which becomes 255.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
-from jaxseg.data.records import Record, decode_image
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
 
@@ -83,11 +81,7 @@ class Camvid(LocalBuilder):
 
 
 Builder = Camvid
-
-
-def to_record(example: Mapping[str, Any]) -> Record:
-    """Image and label, whichever were read."""
-    return {key: decode_image(data) for key, data in example.items()}
+to_record = label_files.to_record
 
 
 def _is_there(folder: Path, split: str) -> bool:

@@ -4,7 +4,6 @@ Source folder: ``leftImg8bit/SPLIT/CITY/ID_leftImg8bit.png`` and ``gtFine/SPLIT/
 and val, as the two archives unpack. Label files count 34 kinds; those outside the benchmark become void.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
-from jaxseg.data.records import Record, decode_image
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
 
@@ -80,11 +78,7 @@ class Cityscapes(LocalBuilder):
 Builder = Cityscapes
 
 _IMAGE, _LABEL = "_leftImg8bit.png", "_gtFine_labelIds.png"
-
-
-def to_record(example: Mapping[str, Any]) -> Record:
-    """Image and label, whichever were read."""
-    return {key: decode_image(data) for key, data in example.items()}
+to_record = label_files.to_record
 
 
 def _examples(images: list[Path], annotations: Path) -> Examples:

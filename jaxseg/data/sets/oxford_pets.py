@@ -6,7 +6,6 @@ for the rest and 3 for a rim that belongs to neither, which becomes void. Some i
 stored as PNG.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
-from jaxseg.data.records import Record, decode_image
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
 
@@ -65,11 +63,7 @@ class OxfordPets(LocalBuilder):
 
 
 Builder = OxfordPets
-
-
-def to_record(example: Mapping[str, Any]) -> Record:
-    """Image and label, whichever were read."""
-    return {key: decode_image(data) for key, data in example.items()}
+to_record = label_files.to_record
 
 
 def _example(source: Path, name: str) -> dict[str, Any]:

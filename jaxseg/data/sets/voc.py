@@ -16,7 +16,6 @@ Objects are numbered from 1 in ``instance_ids``, as the files number them; their
 """
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import tensorflow_datasets as tfds
 from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
-from jaxseg.data.records import Record, decode_image, encode_png
+from jaxseg.data.records import encode_png
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
 
@@ -93,11 +92,7 @@ class Voc(LocalBuilder):
 
 
 Builder = Voc
-
-
-def to_record(example: Mapping[str, Any]) -> Record:
-    """Image, label and objects, whichever were read."""
-    return {key: decode_image(data) for key, data in example.items()}
+to_record = label_files.to_record
 
 
 def _voc(source: Path) -> Path:

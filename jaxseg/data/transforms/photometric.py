@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from jaxseg.data.records import Record
+from jaxseg.errors import BadInput
 
 GREY = np.asarray([0.299, 0.587, 0.114])
 """Luma weights of ITU-R BT.601, as Pillow and torchvision use."""
@@ -26,7 +27,12 @@ class Photometric:
     hue: float | int = 0.0
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        """The record with its image recoloured."""
+        """Return the record with its image recoloured.
+
+        Raises:
+          BadInput: the image is not uint8 RGB.
+        """
+        _check_rgb(self, record["image"])
         draw = rng.uniform(-1, 1, 4)
         brightness, contrast, saturation = 1 + draw[:3] * (self.brightness, self.contrast, self.saturation)
         angle = draw[3] * self.hue * 2 * np.pi
@@ -47,18 +53,37 @@ class ToGrey:
     """The image in shades of grey (luma), still with three equal channels."""
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        """The record without colour."""
+        """Return the record without colour.
+
+        Raises:
+          BadInput: the image is not uint8 RGB.
+        """
+        _check_rgb(self, record["image"])
         grey = np.asarray(Image.fromarray(np.ascontiguousarray(record["image"])).convert("L"))
         return {**record, "image": np.repeat(grey[..., None], 3, -1)}
 
 
 def saturation_matrix(factor: float) -> np.ndarray:
-    """[3 3]: 0 gives grey, 1 the image itself."""
+    """Return the matrix [3 3] that scales saturation: 0 gives grey, 1 the image itself.
+
+    >>> (saturation_matrix(1.0) == np.eye(3)).all()
+    np.True_
+    """
     return factor * np.eye(3) + (1 - factor) * np.tile(GREY, (3, 1))
 
 
 def hue_matrix(angle: float) -> np.ndarray:
-    """[3 3]: rotation of RGB around the grey axis (Rodrigues' formula); greys stay."""
+    """Return the rotation [3 3] of RGB around the grey axis (Rodrigues' formula); greys stay.
+
+    >>> (hue_matrix(2 * np.pi / 3) @ [255, 0, 0]).round(3).tolist()
+    [0.0, 255.0, 0.0]
+    """
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.cross(np.eye(3), -axis).T
     return np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * np.outer(axis, axis)
+
+
+def _check_rgb(transform: object, image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.shape[-1] != 3:
+        found = f"{image.shape[-1]} bands of {image.dtype}"
+        raise BadInput(f"{type(transform).__name__} works on uint8 RGB, but the image has {found}; leave it out")

@@ -1,0 +1,103 @@
+"""What a data set was prepared from: kept beside the prepared files, compared when it is prepared again."""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from jaxseg.files import atomic
+
+FILE = "prepared_from.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A source folder at the time of a preparation.
+
+    Attributes:
+      source: the folder.
+      files: how many files it held, subfolders included.
+      bytes: their size together.
+      newest: when the last of them was changed, local time.
+      digest: SHA-256 of their names, sizes and times.
+      prepared: when the preparation began, local time.
+      notes: what was decided for the user meanwhile.
+    """
+
+    source: str
+    files: int
+    bytes: int
+    newest: str
+    digest: str
+    prepared: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.source} ({self.files} files, {self.bytes / 1e6:.1f} MB, last changed {self.newest})"
+
+
+def look(source: Path, *, apart: Collection[Path] = ()) -> Origin:
+    """Return what a source folder holds now; names, sizes and times are read, no contents.
+
+    Args:
+      source: the folder.
+      apart: folders inside it that do not belong to it: prepared data.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "a.txt").write_text("abc")
+    ...     found = look(Path(folder))
+    >>> found.files, found.bytes
+    (1, 3)
+    """
+    apart = {path.absolute() for path in apart}
+    lines, total, newest, seen = [], 0, 0, set()
+    for folder, inner, names in os.walk(source, followlinks=True):
+        here = Path(folder)
+        inner[:] = [name for name in inner if (here / name).absolute() not in apart and _is_new(here / name, seen)]
+        for name in names:
+            try:
+                status = (here / name).stat()
+            except OSError:
+                continue  # a link that leads nowhere
+            lines.append(f"{(here / name).relative_to(source)}\0{status.st_size}\0{status.st_mtime_ns}")
+            total, newest = total + status.st_size, max(newest, status.st_mtime_ns)
+    digest = hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+    return Origin(os.fspath(source.absolute()), len(lines), total, _time(newest / 1e9), digest)
+
+
+def keep(folder: Path, origin: Origin, notes: tuple[str, ...]) -> None:
+    """Write down what the prepared files in ``folder`` were made from."""
+    with atomic(folder / FILE) as part:
+        part.write_text(json.dumps(asdict(replace(origin, notes=notes)), indent=1) + "\n", encoding="utf-8")
+
+
+def recall(folder: Path) -> Origin | None:
+    """Return what the prepared files in ``folder`` were made from; None where that was not written down."""
+    try:
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return Origin(**{**found, "notes": tuple(found["notes"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def now() -> str:
+    """Return the local time, to the second."""
+    return _time(datetime.now().timestamp())
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+
+
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """False for a folder that was gone through already: links may lead in circles."""
+    status = folder.stat()
+    place = (status.st_dev, status.st_ino)
+    if place in seen:
+        return False
+    seen.add(place)
+    return True
