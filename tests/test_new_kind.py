@@ -256,4 +256,4 @@ def test_a_new_kind_of_prediction_needs_no_file_of_the_package_opened(folder, ca
     run(folder, "predict", folder / "handed-on", folder / "photo.png", "--out", folder / "again", *own)
     assert (folder / "again/photo_red.png").read_bytes() == (folder / "out/photo_red.png").read_bytes()
     loaded = jaxseg.load(folder / "handed-on")
-    np.testing.assert_allclose(jaxseg.predict(loaded, photo, keys=("red",))["red"], expected, atol=1e-5)
+    np.testing.assert_allclose(jaxseg.predict(loaded, photo)["red"], expected, atol=1e-5)

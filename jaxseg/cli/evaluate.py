@@ -1,8 +1,13 @@
-"""``jaxseg evaluate``: the task's metrics of a checkpoint on a split."""
+"""``jaxseg evaluate``: measure a checkpoint on a split by the metrics of its task."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
+
+DRAWN = 8
+"""Images on a sheet of ``--draw``, spread over the split."""
 
 
 @click.command("evaluate", short_help="Measure a trained model on a split.")
@@ -15,6 +20,7 @@ import click
 @click.option("--precise-bn", is_flag=True, help="First estimate BatchNorm's statistics anew on the training images.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time; the figures do not depend on it.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
+@click.option("--draw", type=click.Path(path_type=Path), help="Folder for sheets of images, truth and predictions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     target: str,
@@ -26,9 +32,10 @@ def command(
     precise_bn: bool,
     batch_size: int | None,
     data_dir: Path | None,
+    draw: Path | None,
     as_json: bool,
 ) -> None:
-    """IoU of each class and the summary, of WORKDIR's best checkpoint.
+    """Print the figures of WORKDIR's best checkpoint, those of each class and the summary.
 
     RECIPE.py stands for its default work directory, or gives the model for --weights.
 
@@ -48,6 +55,7 @@ def command(
 
     from jaxseg.cli import report
     from jaxseg.cli.runtime import prepare_runtime
+    from jaxseg.forward import forward
     from jaxseg.inference.tta import TestTimeAugmented
     from jaxseg.ops.crf import DenseCRF
     from jaxseg.tasks.protocol import task_figures
@@ -79,6 +87,11 @@ def command(
         metrics = evaluate(model, variables, task, batches, on_batch=bar.move)
     finally:
         bar.close()
+    if draw is not None:
+        few = next(iter(data.eval_batches(batch_size=DRAWN, split=split, data_dir=data_dir, limit=DRAWN)))
+        unpainted = write_sheets(forward(model, task), variables, few, run.facts, draw, split)
+        if unpainted:
+            click.echo(f"no painter draws {', '.join(unpainted)} (jaxseg.viz.painter)", err=True)
     if as_json:
         return report.say_json(
             {
@@ -101,3 +114,21 @@ def command(
     averaged = ", moving averages" if run.averaged else ""
     anew_too = ", statistics of BatchNorm estimated anew" if precise_bn else ""
     report.say(f"checkpoint: {run.checkpoint} (step {run.step}{averaged}{anew_too})")
+
+
+def write_sheets(
+    forward: Callable[[Any, Mapping[str, Any]], Any],
+    variables: Any,
+    batch: Mapping[str, Any],
+    facts: Any,
+    folder: Path,
+    split: str,
+) -> tuple[str, ...]:
+    """Write ``SPLIT_NAME.png`` for each kind of prediction; return the predicted keys that no painter draws."""
+    import jax
+
+    from jaxseg import viz
+
+    found = jax.device_get(jax.jit(forward)(variables, batch))
+    viz.write(viz.compare(batch, found, facts), folder, "".join(c if c.isalnum() else "-" for c in split))
+    return viz.unpainted(found)

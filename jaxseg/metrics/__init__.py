@@ -1,4 +1,4 @@
-"""Figures of merit over whole splits: ``init`` and ``fold`` and ``result`` on the host, ``observe`` on the device."""
+"""Metrics over whole splits: ``observe`` runs on the device, ``init``, ``fold`` and ``result`` on the host."""
 
 from jaxseg.metrics.boundary import BoundaryF1, boundary_counts
 from jaxseg.metrics.confusion import Confusion, confusion_matrix

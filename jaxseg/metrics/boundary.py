@@ -1,4 +1,4 @@
-"""Boundary F1: how well the contours of the classes are met, to within a few pixels."""
+"""Boundary F1: compare the contours of predicted and true classes within a tolerance of a few pixels."""
 
 import math
 from dataclasses import dataclass
@@ -31,17 +31,21 @@ class BoundaryF1:
     Attributes:
       num_classes: labels outside ``0..num_classes-1`` are void.
       tolerance: as a share of the image's diagonal, 0.75 % in both papers.
+
+    >>> metric, label = BoundaryF1(2), jnp.repeat(jnp.asarray([[[0, 0, 1, 1]]]), 4, axis=1)
+    >>> metric.result(metric.fold(metric.init(), metric.observe({"label": label}, {"label": label})))
+    {'boundary_f1': 1.0}
     """
 
     num_classes: int
     tolerance: float = 0.0075
 
     def init(self) -> np.ndarray:
-        """The scores of no images."""
+        """Return the scores of no images."""
         return np.zeros(0, np.float64)
 
     def observe(self, predictions: Any, batch: Any) -> dict[str, Array]:
-        """Per image and class: boundary pixels of prediction and truth, and those of each that were met."""
+        """Count per image and class the boundary pixels of prediction and truth, and those of each within reach."""
         predicted = predictions["label"]
         size = predicted.shape[1:3]
         truth = centre_crop(batch["label"], *size)
@@ -53,7 +57,7 @@ class BoundaryF1:
         return {"counts": counts, "real": real}
 
     def fold(self, state: np.ndarray, observation: Any) -> np.ndarray:
-        """The scores with those of the real rows appended."""
+        """Append the scores of the real rows."""
         counts = np.asarray(observation["counts"], np.float64)[np.asarray(observation["real"], bool)]
         predicted, true, found, met = (counts[:, i] for i in range(4))
         precision = found / np.maximum(predicted, 1)
@@ -65,7 +69,7 @@ class BoundaryF1:
         return np.concatenate([state, scores])
 
     def result(self, state: np.ndarray) -> dict[str, float]:
-        """The mean over images; nothing where none has a boundary."""
+        """Return the mean over images; nothing where none has a boundary."""
         return {"boundary_f1": math.fsum(state.tolist()) / len(state)} if len(state) else {}
 
     def figures(self) -> tuple[Figure, ...]:
@@ -76,9 +80,19 @@ class BoundaryF1:
 def boundary_counts(
     predicted: Int[Array, "b h w"], truth: Int[Array, "b h w"], num_classes: int, *, radius: float
 ) -> Int[Array, "b 4 k"]:
-    """Pixels on class boundaries: of the prediction, of the truth, of the prediction near the truth's, and vice versa.
+    """Count pixels on class boundaries: of the prediction, of the truth, of each within ``radius`` of the other's.
 
-    Labels that are no class are void in both; ``radius`` is in pixels.
+    Args:
+      predicted: classes; labels that are no class are void in both.
+      truth: true classes.
+      num_classes: number of classes.
+      radius: in pixels, Euclidean, inclusive.
+
+    Returns:
+      Counts [b 4 k]: prediction, truth, prediction near the truth's boundary, truth near the prediction's.
+
+    >>> boundary_counts(jnp.asarray([[[0, 1, 1]]]), jnp.asarray([[[0, 0, 1]]]), 2, radius=1.0)[0].tolist()
+    [[1, 1], [1, 1], [1, 1], [1, 1]]
     """
     ours, theirs = on_boundary(predicted, num_classes), on_boundary(truth, num_classes)
     words = range(-(-num_classes // WORD))
@@ -91,7 +105,11 @@ def boundary_counts(
 
 
 def on_boundary(label: Int[Array, "b h w"], num_classes: int) -> Bool[Array, "b h w"]:
-    """Which pixels have one of their four neighbours in another class; void belongs to no class."""
+    """Return True for pixels with one of their four neighbours in another class; void belongs to no class.
+
+    >>> on_boundary(jnp.asarray([[[0, 0, 1, 1, 255]]]), 2).tolist()
+    [[[False, True, True, False, False]]]
+    """
     known = (label >= 0) & (label < num_classes)
     edge = jnp.zeros(label.shape, bool)
     for axis in (1, 2):
@@ -105,7 +123,11 @@ def on_boundary(label: Int[Array, "b h w"], num_classes: int) -> Bool[Array, "b 
 
 
 def near(bits: UInt32[Array, "b h w"], radius: float) -> UInt32[Array, "b h w"]:
-    """Each pixel's bits united with those of all pixels within the Euclidean radius."""
+    """Return the union of the bits of all pixels within a Euclidean radius of each pixel.
+
+    >>> near(jnp.asarray([[[1, 0, 0, 2]]], jnp.uint32), 1.0).tolist()
+    [[[1, 1, 2, 2]]]
+    """
     reach = int(radius)
     widths = {dy: int(math.sqrt(radius * radius - dy * dy)) for dy in range(reach + 1)}
     wide, widened = bits, {0: bits}

@@ -1,4 +1,4 @@
-"""The confusion matrix of a whole split and the four figures of semantic segmentation that follow from it."""
+"""Compute the figures of semantic segmentation from the confusion matrix of a whole split: IoU and accuracies."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from jaxseg.types import Figure
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of pixels by true and predicted class, in exact integers, and what follows from them.
+    """Count pixels by true and predicted class, in exact integers, and compute IoU and accuracies.
 
     Results (Long et al. 2015, sec. 5; the means are over the classes for which the figure is defined):
 
@@ -34,28 +34,33 @@ class Confusion:
     Attributes:
       num_classes: labels outside ``0..num_classes-1`` are void.
       classes: names for the results; numbers where there are none.
+
+    >>> metric, label = Confusion(2), jnp.asarray([[[0, 0, 0, 1]]])
+    >>> state = metric.fold(metric.init(), metric.observe({"label": jnp.zeros_like(label)}, {"label": label}))
+    >>> metric.result(state)["pixel_accuracy"], metric.result(state)["miou"]
+    (0.75, 0.375)
     """
 
     num_classes: int
     classes: tuple[str, ...] = ()
 
     def init(self) -> np.ndarray:
-        """A zero matrix [num_classes + 1, num_classes + 1]: rows truth, columns prediction, the last of both void."""
+        """Return a zero matrix, a side of num_classes + 1: rows truth, columns prediction, the last of both void."""
         return np.zeros((self.num_classes + 1, self.num_classes + 1), np.int64)
 
     def observe(self, predictions: Any, batch: Any) -> Int[Array, "k1 k1"]:
-        """The batch's matrix from ``label`` of both; a larger truth is cropped to the middle. Int32 on the device."""
+        """Return the matrix of a batch from ``label`` of both, int32; a larger truth is cropped to the middle."""
         predicted = predictions["label"]
         return confusion_matrix(
             predicted, centre_crop(batch["label"], *predicted.shape[1:3]), self.num_classes, real=batch.get("real")
         )
 
     def fold(self, state: np.ndarray, observation: Any) -> np.ndarray:
-        """The sum of both."""
+        """Return the sum of both."""
         return state + np.asarray(observation).astype(np.int64)
 
     def result(self, state: np.ndarray) -> dict[str, float]:
-        """The figures above, as fractions of 1."""
+        """Return the figures above, as fractions of 1."""
         labelled, void = state[:-1].astype(np.float64), state[-1, :-1].astype(np.float64)
         hit, truth, predicted = np.diag(labelled), labelled.sum(1), labelled[:, :-1].sum(0)
         union = truth + predicted - hit
@@ -85,9 +90,18 @@ class Confusion:
 def confusion_matrix(
     predicted: Int[Array, "b h w"], label: Int[Array, "b h w"], num_classes: int, *, real: Any = None
 ) -> Int[Array, "k1 k1"]:
-    """Counts of pixels [num_classes + 1, num_classes + 1] by true and predicted class, int32.
+    """Count pixels by true (rows) and predicted class (columns), int32 [num_classes + 1, num_classes + 1].
 
     The last row and column are void: whatever lies outside ``0..num_classes-1``.
+
+    Args:
+      predicted: classes.
+      label: true classes.
+      num_classes: number of classes without void.
+      real: bool [b]; rows where it is false are not counted.
+
+    >>> confusion_matrix(jnp.asarray([[[0, 1]]]), jnp.asarray([[[1, 1]]]), 2).tolist()
+    [[0, 0, 0], [1, 1, 0], [0, 0, 0]]
     """
     side = num_classes + 1
     truth, found = (jnp.where((x < 0) | (x >= num_classes), num_classes, x) for x in (label, predicted))

@@ -1,4 +1,4 @@
-"""Rand scores of cells that membranes separate: which pixels belong to one cell, rather than where membranes run.
+"""Rand scores of cells that membranes separate: compare which pixels share a cell, not where membranes run.
 
 Definitions and history: Arganda-Carreras et al. 2015, *Crowdsourcing the creation of image segmentation algorithms for
 connectomics*, Front. Neuroanat. 9:142, which re-evaluates the ISBI 2012 challenge, and its scripts for Fiji
@@ -22,7 +22,7 @@ THRESHOLDS = tuple(i / 10 for i in range(1, 10))
 
 @dataclass(frozen=True)
 class Rand:
-    """How well the cells that a probability map outlines are those of the truth, at its best threshold.
+    """Compare the cells that a probability map outlines with the true ones, at its best threshold.
 
     Cells are the connected components (4-neighbourhood) of the pixels whose probability exceeds the threshold. Only
     pixels that are cell in the truth count (foreground restriction); those that the prediction takes for membrane are
@@ -40,21 +40,27 @@ class Rand:
     Attributes:
       cell: the class of the cells.
       thresholds: of the probability.
+
+    >>> label = jnp.asarray([[[1, 1, 0, 1, 1]]])
+    >>> probability = jax.nn.one_hot(label, 2)
+    >>> metric = Rand()
+    >>> metric.result(metric.fold(metric.init(), metric.observe({"probability": probability}, {"label": label})))
+    {'rand_error': 0.0, 'v_rand': 1.0}
     """
 
     cell: int = 1
     thresholds: tuple[float, ...] = THRESHOLDS
 
     def init(self) -> np.ndarray:
-        """No sums yet: f64[2 thresholds 4], as they are and thinned; see :func:`pair_sums`."""
+        """Return sums of zero, f64[2 thresholds 4], as they are and thinned; see :func:`pair_sums`."""
         return np.zeros((2, len(self.thresholds), 4))
 
     def observe(self, predictions: Any, batch: Any) -> dict[str, Array]:
-        """The probability of a cell and the truth of each row."""
+        """Return the probability of a cell and the truth of each row."""
         return cell_maps(predictions, batch, self.cell)
 
     def fold(self, state: np.ndarray, observation: Any) -> np.ndarray:
-        """The sums with those of the real rows added."""
+        """Add the sums of the real rows."""
         state = state.copy()
         for probability, truth in real_rows(observation):
             cells = numbered(truth == self.cell)
@@ -66,7 +72,7 @@ class Rand:
         return state
 
     def result(self, state: np.ndarray) -> dict[str, float]:
-        """The two scores, as fractions of 1; nothing where the truth holds no cell."""
+        """Return both scores, as fractions of 1; nothing where the truth holds no cell."""
         both, found, true, pixels = np.moveaxis(state, -1, 0)
         if not pixels.all():
             return {}
@@ -79,7 +85,12 @@ class Rand:
 
 
 def cell_maps(predictions: Any, batch: Any, cell: int) -> dict[str, Array]:
-    """What both metrics of membranes observe: ``probability`` f32[b h w] of a cell, ``label``, ``real``."""
+    """Return what both metrics of membranes observe: ``probability`` f32[b h w] of a cell, ``label``, ``real``.
+
+    >>> batch = {"label": jnp.ones((1, 4, 4), jnp.int32)}
+    >>> cell_maps({"probability": jnp.ones((1, 2, 2, 3))}, batch, 1)["label"].shape
+    (1, 2, 2)
+    """
     probability = predictions["probability"][..., cell]
     label = centre_crop(batch["label"], *probability.shape[1:3])
     real = batch.get("real", jnp.ones(label.shape[0], bool))
@@ -87,22 +98,34 @@ def cell_maps(predictions: Any, batch: Any, cell: int) -> dict[str, Array]:
 
 
 def real_rows(observation: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Probability and truth of each row that counts."""
+    """Return probability and truth of each row that is real.
+
+    >>> maps = np.zeros((2, 1, 1))
+    >>> len(real_rows({"probability": maps, "label": maps, "real": [True, False]}))
+    1
+    """
     rows = zip(*(np.asarray(observation[name]) for name in ("probability", "label", "real")), strict=True)
     return [(probability, label) for probability, label, real in rows if real]
 
 
 def numbered(cells: np.ndarray) -> np.ndarray:
-    """The connected components (4-neighbourhood) of a mask, numbered from 1; 0 elsewhere."""
+    """Number the connected components (4-neighbourhood) of a mask from 1; 0 elsewhere.
+
+    >>> numbered(np.asarray([[True, False, True]])).tolist()
+    [[1, 0, 2]]
+    """
     return cast(tuple[np.ndarray, int], ndimage.label(cells))[0]
 
 
 def thinned(cells: np.ndarray) -> np.ndarray:
-    """Numbered cells grown to their nearest neighbours, until borders of one pixel are left between them.
+    """Grow numbered cells until borders of one pixel are left between them.
 
     Each pixel of a membrane goes to the cell whose edge is nearest. Where pixels of two cells then meet side by side,
     the one that was membrane becomes border again (the upper or left one if both were). Membranes that end inside a
     cell vanish.
+
+    >>> thinned(np.asarray([[1, 0, 0, 0, 2]])).tolist()
+    [[1, 1, 0, 2, 2]]
     """
     border = cells == 0
     if border.all() or not border.any():
@@ -121,9 +144,12 @@ def thinned(cells: np.ndarray) -> np.ndarray:
 
 
 def pair_sums(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """f64[4]: sums of squares of n_ij, of n_i and of n_j, and the number of pixels that are cell in the truth.
+    """Return f64[4]: sums of squares of n_ij, of n_i and of n_j, and the number of pixels that are cell in the truth.
 
     A sum of squares counts ordered pairs of pixels that share a cell, each pixel with itself among them.
+
+    >>> pair_sums(np.asarray([[1, 1, 2]]), np.asarray([[1, 1, 1]])).tolist()
+    [5.0, 5.0, 9.0, 3.0]
     """
     inside = true > 0
     found, true = found[inside].astype(np.int64), true[inside].astype(np.int64)

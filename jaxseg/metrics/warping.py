@@ -1,4 +1,4 @@
-"""Warping error: how much of a prediction cannot be had by moving the true membranes without changing their topology.
+"""Warping error: pixels that differ although the true membranes may be moved without changing their topology.
 
 V. Jain et al., *Boundary learning by optimization with topological constraints*, CVPR 2010; simple points by the
 topological numbers of G. Bertrand and G. Malandain, Pattern Recognition Letters 15 (1994) 169-175.
@@ -21,7 +21,7 @@ NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 
 
 @dataclass(frozen=True)
 class Warping:
-    """Errors of cells and membranes pixel by pixel, with and without those that are only displacements.
+    """Count wrong pixels of cells and membranes, with and without those that are only displacements.
 
     ``warping_error``
       pixels that still differ, as a share of all, after the truth was warped to the prediction: pixels of the truth
@@ -36,21 +36,27 @@ class Warping:
     Attributes:
       cell: the class of the cells.
       thresholds: of the probability of a cell.
+
+    >>> label = jnp.asarray([[[1, 1, 0, 1, 1]]])
+    >>> probability = jax.nn.one_hot(label, 2)
+    >>> metric = Warping()
+    >>> metric.result(metric.fold(metric.init(), metric.observe({"probability": probability}, {"label": label})))
+    {'warping_error': 0.0, 'pixel_error': 0.0}
     """
 
     cell: int = 1
     thresholds: tuple[float, ...] = THRESHOLDS
 
     def init(self) -> np.ndarray:
-        """No counts yet, i64[thresholds 5]: left after warping, all; cells in both, in the prediction, in the truth."""
+        """Return zeros, i64[thresholds 5]: left after warping, all; cells in both, in the prediction, in the truth."""
         return np.zeros((len(self.thresholds), 5), np.int64)
 
     def observe(self, predictions: Any, batch: Any) -> dict[str, Array]:
-        """The probability of a cell and the truth of each row."""
+        """Return the probability of a cell and the truth of each row."""
         return cell_maps(predictions, batch, self.cell)
 
     def fold(self, state: np.ndarray, observation: Any) -> np.ndarray:
-        """The counts with those of the real rows added; void pixels differ from nothing."""
+        """Add the counts of the real rows; void pixels never count as different."""
         state = state.copy()
         for probability, truth in real_rows(observation):
             known = truth != VOID
@@ -63,7 +69,7 @@ class Warping:
         return state
 
     def result(self, state: np.ndarray) -> dict[str, float]:
-        """Both errors, as fractions of 1; nothing where there are no pixels."""
+        """Return both errors, as fractions of 1; nothing where there are no pixels."""
         left, pixels, both, found, true = state.T
         if not pixels.all():
             return {}
@@ -79,10 +85,16 @@ class Warping:
 
 
 def warped(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The mask ``source`` bool[h w] after every flip of simple points towards ``target`` that is possible, greedily.
+    """Flip simple points of the mask ``source`` bool[h w] towards ``target``, greedily, until none is left.
 
     Pixels are visited in four interleaved grids. Those of one grid are no neighbours of one another, so that flipping
     them at once is the same as one after the other; sweeps are repeated until nothing moves.
+
+    >>> between = np.asarray([[True, True, False, True]])
+    >>> warped(between, np.asarray([[True, False, True, True]])).astype(int).tolist()  # a border that moves
+    [[1, 0, 1, 1]]
+    >>> warped(between, np.asarray([[True, True, True, True]])).astype(int).tolist()  # a border that must stay
+    [[1, 1, 0, 1]]
     """
     now, goal = np.pad(source, 1).astype(np.uint8), np.pad(target, 1).astype(np.uint8)
     width, flat, simple = now.shape[1], now.reshape(-1), simple_points()
@@ -105,10 +117,13 @@ def warped(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def simple_points() -> np.ndarray:
-    """bool[256]: for each code of eight neighbours, whether the pixel between them is simple.
+    """Return bool[256]: for each code of eight neighbours, True if the pixel between them is simple.
 
     It is if one 4-connected group of its neighbours in the cell touches its sides, and its neighbours in the membrane
     are one 8-connected group. The pixel's own value does not matter.
+
+    >>> int(simple_points().sum())
+    116
     """
     table = np.zeros(256, bool)
     for code in range(256):

@@ -1,5 +1,6 @@
-"""Several tasks on one network, each learning from the samples that carry its labels."""
+"""Train several tasks on one network, each on the samples that carry its labels."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,16 +16,23 @@ from jaxseg.types import Figure
 
 @dataclass(frozen=True)
 class MultiTask:
-    """Tasks side by side: ``MultiTask({"semantic": Semantic(12), "parts": Semantic(7)})``.
+    """Combine tasks: ``MultiTask({"semantic": Semantic(12), "parts": Semantic(7)})``.
 
     The task called ``name`` reads a batch or outputs with every key ``name/key`` standing for ``key``, so that two
     tasks of one kind have labels and logits of their own; keys without a prefix are everybody's. Where the batch holds
     ``name/present``, bool ``[b]``, a row without it is for this task as if it were not real: it adds nothing to its
-    losses nor to its metrics. Terms and results are called ``name/...``.
+    losses nor to its metrics. Terms and results are called ``name/...``. Batches come from :class:`jaxseg.data.Data`
+    with such keys, ``Data(..., keys=("image", "label", "parts/label"))``.
 
     Attributes:
       tasks: pairs of name and task, in the order given; a mapping is turned into pairs.
       weights: factor of each task's losses in the total; empty for 1.
+
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> both = MultiTask({"semantic": Semantic(3), "parts": Semantic(2)})
+    >>> logits = {"logits": jnp.zeros((1, 2, 2, 3)), "parts/logits": jnp.zeros((1, 2, 2, 2))}
+    >>> sorted(both.predict(logits, {}))
+    ['parts/label', 'parts/probability', 'semantic/label', 'semantic/probability']
     """
 
     tasks: tuple[tuple[str, Task], ...] | Mapping[str, Task]
@@ -33,25 +41,25 @@ class MultiTask:
     def __post_init__(self):
         object.__setattr__(self, "tasks", self.pairs)
         names = [name for name, _ in self.pairs]
-        if not names or len(set(names)) < len(names) or not all(names) or any("/" in name for name in names):
-            raise BadInput(f"tasks have names of their own without a slash, not {names}")
+        if not names or len(set(names)) < len(names) or not all(re.fullmatch(r"\w+", name) for name in names):
+            raise BadInput(f"tasks have names of their own (letters, digits and _), not {names}")
         if self.weights and len(self.weights) != len(names):
             raise BadInput(f"{len(self.weights)} weights for {len(names)} tasks: give one each or none")
 
     @property
     def pairs(self) -> tuple[tuple[str, Task], ...]:
-        """Names and tasks."""
+        """Names and tasks, in order."""
         return tuple(self.tasks.items()) if isinstance(self.tasks, Mapping) else self.tasks
 
     def inputs(self, batch: Batch, *, train: bool) -> dict[str, Any]:
-        """What any of the tasks wants the network to see."""
+        """Return the inputs of all tasks together."""
         merged: dict[str, Any] = {}
         for name, task in self.pairs:
             merged.update(task.inputs(view(name, batch), train=train))
         return merged
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
-        """All terms, under ``name/term``."""
+        """Return all terms, as ``name/term``."""
         terms = {}
         for (name, task), weight in zip(self.pairs, self.weights or (1.0,) * len(self.pairs), strict=True):
             for key, term in task.loss(view(name, outputs), view(name, batch)).items():
@@ -59,7 +67,7 @@ class MultiTask:
         return terms
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
-        """All predictions: under their own key where only one task gives it, else under ``name/key``."""
+        """Return all predictions: under their own key where only one task makes it, else under ``name/key``."""
         found = {name: task.predict(view(name, outputs), view(name, batch)) for name, task in self.pairs}
         uses = Counter(key for predictions in found.values() for key in predictions)
         return {
@@ -69,7 +77,7 @@ class MultiTask:
         }
 
     def metrics(self) -> dict[str, Metric]:
-        """All metrics, their results under ``name/...``."""
+        """Return all metrics, their results as ``name/...``."""
         return {
             f"{name}/{key}": OfTask(name, metric) for name, task in self.pairs for key, metric in task.metrics().items()
         }
@@ -77,25 +85,30 @@ class MultiTask:
 
 @dataclass(frozen=True)
 class OfTask:
-    """A metric that sees its own task's predictions and rows, and puts the task's name before its results."""
+    """Restrict a metric to the predictions and rows of one task, and prefix its figures with the task's name.
+
+    >>> from jaxseg.metrics import BoundaryF1
+    >>> OfTask("parts", BoundaryF1(2)).figures()[0].name
+    'parts/boundary_f1'
+    """
 
     name: str
     metric: Metric
 
     def init(self) -> Any:
-        """The metric's own."""
+        """Return the metric's own initial state."""
         return self.metric.init()
 
     def observe(self, predictions: Predictions, batch: Batch) -> Any:
-        """The metric's own, of the rows that carry the task's labels."""
+        """Observe the rows that carry the task's labels."""
         return self.metric.observe(view(self.name, predictions), view(self.name, batch))
 
     def fold(self, state: Any, observation: Any) -> Any:
-        """The metric's own."""
+        """Fold as the metric does."""
         return self.metric.fold(state, observation)
 
     def result(self, state: Any) -> dict[str, float]:
-        """The metric's figures under ``name/...``."""
+        """Return the metric's figures as ``name/...``."""
         return {f"{self.name}/{key}": value for key, value in self.metric.result(state).items()}
 
     def figures(self) -> tuple[Figure, ...]:
@@ -107,7 +120,13 @@ class OfTask:
 
 
 def view(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the task of that name sees: ``name/key`` as ``key``, no other task's keys, rows without labels not real."""
+    """Return what one task sees of a batch, outputs or predictions.
+
+    ``name/key`` becomes ``key``, keys of other tasks are left out, and rows without the task's labels are not real.
+
+    >>> view("parts", {"image": 0, "label": 1, "parts/label": 2, "other/label": 3})
+    {'image': 0, 'label': 2}
+    """
     own = {key.removeprefix(f"{name}/"): value for key, value in values.items() if key.startswith(f"{name}/")}
     seen = {**{key: value for key, value in values.items() if "/" not in key}, **own}
     present = seen.pop("present", None)

@@ -1,7 +1,8 @@
-"""What training and evaluation know of a task: four functions, and the two small types that pass between them.
+"""The protocols of tasks and metrics, which are all that training and evaluation know of them.
 
-A network contains no loss and no metric; a task says which of the batch's arrays the network reads, what its outputs
-should have been, and how well it did. Everything that runs on the device is a pure function with static shapes.
+A network contains no loss and no metric; a task selects the arrays of a batch that the network reads, compares its
+outputs with the truth, and turns them into predictions. Everything that runs on the device is a pure function with
+static shapes.
 """
 
 from collections.abc import Mapping
@@ -23,11 +24,14 @@ Predictions = Mapping[str, Any]
 
 
 class Term(NamedTuple):
-    """One part of a loss, not yet divided: its share of a step's loss is ``weight * sum / max(count, 1)``.
+    """One part of a loss before division: its share of a step's loss is ``weight * sum / max(count, 1)``.
 
     ``sum`` and ``count`` are float32 scalars and are added up over microbatches and devices *before* the division, so
     that a ragged last batch, void pixels and any placement give the same number. Rows with ``real`` false add nothing
     to either. ``weight`` is a constant.
+
+    >>> Term(sum=6.0, count=3.0).weight
+    1.0
     """
 
     sum: Array
@@ -37,26 +41,26 @@ class Term(NamedTuple):
 
 @runtime_checkable
 class Metric(Protocol):
-    """A figure of merit over a whole split, whatever the batch size and the number of processes.
+    """A measure over a whole split that does not depend on the batch size or the number of processes.
 
     ``fold(fold(init(), a), b)`` over any cutting of the split into batches gives the same ``result``. Where devices
     observe their own rows, their observations are folded one after the other in the order of the rows.
     """
 
     def init(self) -> Any:
-        """The state before anything was seen: NumPy arrays, on the host."""
+        """Return the state before anything was observed: NumPy arrays, on the host."""
         ...
 
     def observe(self, predictions: Predictions, batch: Batch) -> Any:
-        """What one batch contributes: a pytree of arrays with static shapes; rows with ``real`` false give nothing."""
+        """Return what one batch contributes: a pytree of static shapes; rows with ``real`` false add nothing."""
         ...
 
     def fold(self, state: Any, observation: Any) -> Any:
-        """The state after one more observation, on the host."""
+        """Return the state after one more observation; runs on the host of process 0 alone."""
         ...
 
     def result(self, state: Any) -> dict[str, float]:
-        """The figures by name; a name that is undefined for lack of pixels or objects is left out."""
+        """Return the figures by name; those undefined for lack of pixels or objects are left out."""
         ...
 
     def figures(self) -> tuple[Figure, ...]:
@@ -82,6 +86,13 @@ def check_facts(task: Any, facts: Any) -> None:
 
     Raises:
       BadInput: the classes differ; both counts are named.
+
+    >>> from jaxseg.data import Facts
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> check_facts(Semantic(1), Facts("sky", "", ("sky",), ((0, 0, 255),), {}))
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: a task of one class has nothing to learn: ...
     """
     if isinstance(task, ChecksFacts):
         task.check_facts(facts)
@@ -89,22 +100,22 @@ def check_facts(task: Any, facts: Any) -> None:
 
 @runtime_checkable
 class Task(Protocol):
-    """What a network is trained and judged for. A frozen dataclass: hashable, comparable, dumped into recipes."""
+    """What a network is trained and evaluated for. A frozen dataclass: hashable, comparable, saved in recipes."""
 
     def inputs(self, batch: Batch, *, train: bool) -> dict[str, Array]:
-        """Keyword arguments of the model: ``{"image": ...}``, with targets where a model samples by them."""
+        """Return the keyword arguments of the model: ``{"image": ...}``, with targets where a model samples by them."""
         ...
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
-        """The parts of the loss by name."""
+        """Return the parts of the loss by name."""
         ...
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
-        """What a user wants to see of the outputs; needs no ground truth in ``batch``."""
+        """Return the predictions by key; the batch need not hold any ground truth."""
         ...
 
     def metrics(self) -> dict[str, Metric]:
-        """The metrics by name; the names of their results are unique over all of them."""
+        """Return the metrics by name; the names of their figures are unique over all of them."""
         ...
 
 

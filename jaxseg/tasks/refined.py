@@ -1,4 +1,4 @@
-"""Semantic segmentation whose predictions pass through a fully connected CRF."""
+"""Refine the predictions of semantic segmentation by a fully connected CRF."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,31 +14,36 @@ from jaxseg.tasks.semantic import Semantic
 
 @dataclass(frozen=True)
 class Refined:
-    """A semantic task that refines what it predicts; its losses stay as they are.
+    """Wrap a semantic task so that its predictions are refined; its losses stay as they are.
 
     Attributes:
       task: gives inputs, losses and metrics, and the probabilities to refine.
-      crf: the CRF; each image's own colours guide it.
+      crf: the CRF, guided by the colours of each image.
+
+    >>> task = Refined(Semantic(2), DenseCRF(iterations=1))
+    >>> batch = {"image": jnp.zeros((1, 4, 4, 3), jnp.uint8)}
+    >>> task.predict({"logits": jnp.zeros((1, 4, 4, 2))}, batch)["label"].shape
+    (1, 4, 4)
     """
 
     task: Semantic
     crf: DenseCRF
 
     def inputs(self, batch: Batch, *, train: bool) -> dict[str, Any]:
-        """The task's."""
+        """Return the inputs of the task."""
         return self.task.inputs(batch, train=train)
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
-        """The task's."""
+        """Return the losses of the task."""
         return self.task.loss(outputs, batch)
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
-        """``label`` and ``probability`` after the CRF, one image at a time."""
+        """Return ``label`` and ``probability`` after the CRF, computed one image at a time."""
         probability = self.task.predict(outputs, batch)["probability"]
         image = centre_crop(batch["image"], probability.shape[1], probability.shape[2])
         refined = lax.map(lambda pair: self.crf(*pair), (probability, image))
         return {"label": jnp.argmax(refined, axis=-1).astype(jnp.int32), "probability": refined}
 
     def metrics(self) -> dict[str, Metric]:
-        """The task's."""
+        """Return the metrics of the task."""
         return self.task.metrics()

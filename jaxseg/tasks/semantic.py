@@ -1,4 +1,4 @@
-"""Semantic segmentation: one class for every pixel."""
+"""Semantic segmentation: predict the class of every pixel."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -17,7 +17,7 @@ from jaxseg.types import VOID
 
 @runtime_checkable
 class Loss(Protocol):
-    """A loss as the task names it: a frozen dataclass with a name and a factor, called on logits and labels."""
+    """A loss of a semantic task: a frozen dataclass with a name and a weight, called on logits and labels."""
 
     name: ClassVar[str]
     """Under which it is logged."""
@@ -28,7 +28,7 @@ class Loss(Protocol):
         ...
 
     def __call__(self, logits: Array, label: Array, pixel_weight: Array | None = None) -> tuple[Array, Array]:
-        """Values and counts, each with the batch as first axis; the task sums both over the real rows."""
+        """Return values and counts, each with the batch as first axis; the task sums both over the real rows."""
         ...
 
 
@@ -44,9 +44,16 @@ class Semantic:
         ``aux_logits`` where a network returns them, or to each of several ``aux_logits_<which>``.
       aux_weight: factor of each auxiliary loss (0.4 in PSPNet, 1 in DeepLab v2).
       classes: names of the classes, for reports.
-      void_is_class: whether the network has one more output, the last, that stands for void: void pixels are learnt as
-        that class, and what it wins is predicted void.
-      extra_metrics: what else is measured, each of another kind, such as :class:`jaxseg.metrics.rand.Rand`.
+      void_is_class: True if the network has one more output, the last, that stands for void: void pixels are learnt as
+        that class, and pixels where it is the most probable are predicted void.
+      extra_metrics: further metrics, each of another kind, such as :class:`jaxseg.metrics.rand.Rand`.
+
+    >>> task = Semantic(3)
+    >>> logits = jnp.asarray([[[[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]]]])
+    >>> task.predict({"logits": logits}, {})["label"].tolist()
+    [[[1, 0]]]
+    >>> list(task.loss({"logits": logits}, {"label": jnp.asarray([[[1, 0]]])}))
+    ['cross_entropy']
     """
 
     num_classes: int
@@ -68,11 +75,11 @@ class Semantic:
 
     @property
     def num_outputs(self) -> int:
-        """Channels of the logits."""
+        """Number of channels of the logits."""
         return self.num_classes + self.void_is_class
 
     def inputs(self, batch: Batch, *, train: bool) -> dict[str, Any]:
-        """The image."""
+        """Return the image."""
         return {"image": batch["image"]}
 
     def check_facts(self, facts: Any) -> None:
@@ -94,7 +101,7 @@ class Semantic:
             )
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
-        """One term per loss, and ``aux_<name>`` or ``aux_<which>_<name>`` for each auxiliary head."""
+        """Return one term per loss, and ``aux_<name>`` or ``aux_<which>_<name>`` for each auxiliary head."""
         terms = {loss.name: self._term(loss, outputs["logits"], batch) for loss in self.losses}
         main = self.losses[0]
         for key in outputs:
@@ -105,7 +112,7 @@ class Semantic:
         return terms
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
-        """``label``, the most probable class, and ``probability``, the softmax of the logits."""
+        """Return ``label``, the most probable class, and ``probability``, the softmax of the logits."""
         self._check_outputs(outputs["logits"])
         logits = outputs["logits"].astype(jnp.float32)
         label = jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -115,7 +122,7 @@ class Semantic:
         }
 
     def metrics(self) -> dict[str, Metric]:
-        """What follows from the confusion matrix of the split, the boundary F1, and the extra ones."""
+        """Return the confusion matrix, the boundary F1, and the extra metrics."""
         return {
             "confusion": Confusion(self.num_classes, self.classes),
             "boundary": BoundaryF1(self.num_classes),

@@ -61,7 +61,16 @@ def evaluate_placed(
     placement: Placement,
     on_batch: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
-    """:func:`evaluate` with variables that the placement already holds."""
+    """Evaluate with variables that the placement already holds; see :func:`evaluate`.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model, image = unet(num_classes=2, depth=1, width=2), jnp.zeros((1, 8, 8, 3), jnp.uint8)
+    >>> variables = single().put(jax.jit(model.init)(jax.random.key(0), image))
+    >>> batch = {"image": image, "label": np.full((1, 8, 8), 255)}
+    >>> evaluate_placed(model, variables, Semantic(2), [batch], placement=single())["pixel_accuracy"]
+    nan
+    """
     observe = eval_step(placement, model, task)
     folding = _Folding(task, placement) if jax.process_index() == 0 else None
     waiting: list[Any] = []

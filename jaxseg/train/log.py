@@ -1,8 +1,7 @@
-"""Training logs: progress bar or plain lines, metrics.jsonl and TensorBoard events."""
+"""Training logs: progress bar or plain lines, metrics.jsonl and figures.json, TensorBoard events."""
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from rich.console import Console as Rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxseg.errors import FailedRun
+from jaxseg.files import atomic
 from jaxseg.types import Figure
 from jaxseg.viz.curves import FIGURES, figures_text, read_figures
 
@@ -280,10 +280,8 @@ def replace_text(path: Path, text: str) -> None:
     >>> path.read_text()
     'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torn = path.with_name(path.name + ".new")
-    torn.write_text(text)
-    os.replace(torn, path)
+    with atomic(path) as part:
+        part.write_text(text)
 
 
 def clock(seconds: float) -> str:

@@ -35,6 +35,12 @@ def curves(metrics: str | Path, out: str | Path, *, title: str = "") -> None:
       metrics: the file; missing or empty draws empty axes.
       out: where the PNG goes.
       title: a line above.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     curves("no such file", Path(folder) / "curves.png")
+    ...     (Path(folder) / "curves.png").stat().st_size > 1000
+    True
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
@@ -73,6 +79,9 @@ def read(metrics: str | Path) -> list[dict[str, Any]]:
     """Return the lines of a ``metrics.jsonl`` in order of steps, the last of each step, ``x`` the running step.
 
     ``x`` counts on over the stages; of lines of the same stage, kind, split and step the last one stays.
+
+    >>> read("no such file")
+    []
     """
     path = Path(metrics)
     kept: dict[Any, dict[str, Any]] = {}
@@ -98,7 +107,11 @@ def read(metrics: str | Path) -> list[dict[str, Any]]:
 
 
 def read_figures(path: Path) -> dict[str, Figure]:
-    """Return the figures that a ``figures.json`` describes, by name; none where the file is missing or damaged."""
+    """Return the figures that a ``figures.json`` describes, by name; none where the file is missing or damaged.
+
+    >>> read_figures(Path("no such file"))
+    {}
+    """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         return {row["name"]: Figure(**row) for row in rows}

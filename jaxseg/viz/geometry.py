@@ -1,4 +1,4 @@
-"""Depth and surface normals as colour."""
+"""Show depth and surface normals in colour."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ TURBO = np.asarray(
 
 
 def colorize_depth(depth: Any, valid: Any = None, *, near: float | None = None, far: float | None = None) -> np.ndarray:
-    """Depth as colour, uint8 [h w 3]: warm is near, cold is far, black is unknown.
+    """Return depth as colour, uint8 [h w 3]: warm is near, cold is far, black is unknown.
 
     The scale is that of disparity, ``1 / depth``, so that what is near keeps its detail.
 
@@ -24,6 +24,9 @@ def colorize_depth(depth: Any, valid: Any = None, *, near: float | None = None, 
       valid: where it is known, bool [h w]; None for wherever it is positive and finite.
       near: depth of the warmest colour; None for the 2nd percentile of what is known.
       far: depth of the coldest; None for the 98th.
+
+    >>> colorize_depth([[1.0, 9.0, 0.0]])[0, 2].tolist()
+    [0, 0, 0]
     """
     depth = np.asarray(depth, np.float64)
     known = np.isfinite(depth) & (depth > 0)
@@ -42,7 +45,7 @@ def colorize_depth(depth: Any, valid: Any = None, *, near: float | None = None, 
 
 
 def colorize_normal(normal: Any, valid: Any = None) -> np.ndarray:
-    """Unit normals as colour, uint8 [h w 3], black where unknown.
+    """Return unit normals as colour, uint8 [h w 3], black where unknown.
 
     The usual colours: red grows to the right, green upwards, blue towards the viewer. With our axes (x right, y down, z
     into the scene) that is ``(x, -y, -z)`` from -1..1 to 0..255.
@@ -50,6 +53,9 @@ def colorize_normal(normal: Any, valid: Any = None) -> np.ndarray:
     Args:
       normal: unit vectors [h w 3].
       valid: where they are known, bool [h w]; None for everywhere but zero vectors.
+
+    >>> colorize_normal([[[0.0, 0.0, -1.0]]]).tolist()
+    [[[128, 128, 255]]]
     """
     normal = np.asarray(normal, np.float64)
     known = (np.abs(normal).sum(-1) > 0) if valid is None else np.asarray(valid, bool)

@@ -45,6 +45,9 @@ def instance_map(
       scores: confidences ``[d]``.
       valid: slots that hold an object, bool ``[d]``; None for all.
       threshold: probability from which a pixel belongs to the object.
+
+    >>> instance_map(np.ones((2, 1, 1)), [[0, 0, 4, 4], [2, 0, 6, 4]], (4, 6), scores=[0.5, 0.9])[1].tolist()
+    [1, 1, 2, 2, 2, 2]
     """
     order = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores), kind="stable")
     held = np.ones(len(boxes), bool) if valid is None else np.asarray(valid, bool)

@@ -1,4 +1,4 @@
-"""Boxes, instances and keypoints drawn on an image."""
+"""Draw boxes, instances and keypoints on an image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,16 @@ from jaxseg.viz.palettes import distinct_palette
 
 
 def draw_instances(image: Any, instance_ids: Any, *, alpha: float = 0.5) -> np.ndarray:
-    """The image with each instance under a film of its own colour and within a white outline, uint8 [h w 3].
+    """Blend a colour of its own over each instance and outline it in white, uint8 [h w 3].
 
     Args:
       image: uint8 [h w 3].
       instance_ids: integers [h w], 0 where no instance is; the number decides the colour, also in
         :func:`draw_boxes` (slot + 1).
-      alpha: how much of the colour.
+      alpha: share of the colour.
+
+    >>> draw_instances(np.zeros((1, 2, 3), np.uint8), [[0, 0]]).tolist()
+    [[[0, 0, 0], [0, 0, 0]]]
     """
     ids = np.asarray(instance_ids).astype(np.int64)
     colors = np.asarray([(0, 0, 0), *distinct_palette(max(int(ids.max()), 1))], np.float32)
@@ -38,7 +41,7 @@ def draw_boxes(
     keypoints: Any = None,
     zoom: int = 1,
 ) -> np.ndarray:
-    """The image with a frame, and a label where there is one, for each valid box, uint8 [h w 3].
+    """Draw a frame, and a label where there is one, for each valid box, uint8 [h w 3].
 
     Args:
       image: uint8 [h w 3].
@@ -49,6 +52,9 @@ def draw_boxes(
       valid: which slots hold a box, bool [n]; None for all.
       keypoints: [n j 3], x, y, visibility: discs where visible (2), rings where hidden (1).
       zoom: whole factor by which the image is enlarged first, so that labels are legible on small ones.
+
+    >>> draw_boxes(np.zeros((20, 30, 3), np.uint8), [[2, 3, 9, 12]], zoom=2).shape
+    (40, 60, 3)
     """
     image = np.asarray(image).repeat(zoom, 0).repeat(zoom, 1)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4) * zoom

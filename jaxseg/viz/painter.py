@@ -35,7 +35,10 @@ class Painter(abc.ABC):
 
     Each method sees only keys of one task, without its prefix: those of ``needs``, and those of ``uses`` that there
     are. ``image`` is uint8 RGB ``[h w 3]``, arrays have no axis ``b``, and ``facts`` is a
-    :class:`jaxseg.data.facts.Facts` or anything with its ``classes`` and ``palette``.
+    :class:`jaxseg.data.facts.Facts` or anything with its ``classes`` and ``palette``. See :func:`painter`.
+
+    >>> sorted(registered_painters()["boxes"].uses)
+    ['classes', 'scores', 'valid']
     """
 
     name: ClassVar[str]
@@ -130,7 +133,11 @@ def painter(*needs: str, uses: tuple[str, ...] = (), name: str = "") -> Callable
 
 
 def registered_painters() -> dict[str, Painter]:
-    """Return all painters by name, after importing those of ``jaxseg.viz.painters``."""
+    """Return all painters by name, after importing those of ``jaxseg.viz.painters``.
+
+    >>> "depth" in registered_painters()
+    True
+    """
     _import_all()
     return dict(_painters)
 
@@ -149,6 +156,9 @@ def draw(image: Any, predictions: Mapping[str, Any], facts: Any) -> Pictures:
 
     Raises:
       ValueError: two painters give a picture the same name.
+
+    >>> sorted(draw(np.zeros((2, 2, 3), np.uint8), {"depth": np.ones((2, 2))}, None))
+    ['depth', 'depth_mm']
     """
     pixels = visible(image)
     found: Pictures = {}
@@ -168,6 +178,10 @@ def compare(batch: Mapping[str, Any], predictions: Mapping[str, Any], facts: Any
 
     Returns:
       Sheets uint8 ``[h w 3]`` by the painters' names, ``task/name`` for predictions of one task among several.
+
+    >>> batch = {"image": np.zeros((1, 9, 9, 3), np.uint8), "saliency": np.ones((1, 9, 9), bool)}
+    >>> list(compare(batch, {"saliency": np.ones((1, 9, 9))}, None))
+    ['saliency']
     """
     found: dict[str, np.ndarray] = {}
     for part in _parts(predictions, facts):
@@ -197,7 +211,11 @@ def describe(predictions: Mapping[str, Any], facts: Any) -> dict[str, Any]:
 
 
 def summarize(predictions: Mapping[str, Any], facts: Any) -> str:
-    """Return the predictions for one image in a few words, for one line of a terminal."""
+    """Return the predictions for one image in a few words, for one line of a terminal.
+
+    >>> summarize({"depth": np.asarray([[1.0, 2.5]])}, None)
+    '1.00 to 2.50 m'
+    """
     words = [(part.prefix[:-1], part.painter.summarize(part.values, part.facts)) for part in _parts(predictions, facts)]
     return "; ".join(f"{task}: {text}" if task else text for task, text in words if text)
 

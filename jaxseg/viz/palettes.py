@@ -1,4 +1,4 @@
-"""Colours for classes and instances."""
+"""Palettes for classes and instances."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,13 @@ Palette = Sequence[Sequence[int]]
 
 
 def voc_palette(n: int) -> tuple[tuple[int, int, int], ...]:
-    """The colours of PASCAL VOC's label files: the bits of the class number dealt out to red, green and blue.
+    """Return the colours of PASCAL VOC's label files: the bits of the class number dealt out to red, green and blue.
 
     Class 0 is black, 1 (128, 0, 0), 2 (0, 128, 0) and so on; bit ``3 i + c`` of the number is bit ``7 - i`` of
     channel c.
+
+    >>> voc_palette(3)
+    ((0, 0, 0), (128, 0, 0), (0, 128, 0))
     """
 
     def color(k: int) -> tuple[int, int, int]:
@@ -25,10 +28,13 @@ def voc_palette(n: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def distinct_palette(n: int) -> tuple[tuple[int, int, int], ...]:
-    """``n`` colours, none of them black or grey, neighbours in number far apart.
+    """Return ``n`` colours, none of them black or grey, neighbours in number far apart.
 
     Three lightnesses in turn and equal steps in hue of Ottosson's OKLCH, where equal distances look equal; the step is
     the one that keeps the closest two of the first 24 farthest apart. The first colours are the same whatever ``n``.
+
+    >>> distinct_palette(2) == distinct_palette(9)[:2]
+    True
     """
 
     def color(k: int) -> tuple[int, int, int]:
@@ -39,7 +45,12 @@ def distinct_palette(n: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def class_colors(facts: Any, labels: np.ndarray) -> Palette:
-    """Return the palette of the facts, or distinct colours for the classes that occur where they have none."""
+    """Return the palette of the facts, or distinct colours for the classes that occur where they have none.
+
+    >>> import types
+    >>> len(class_colors(types.SimpleNamespace(classes=(), palette=()), np.asarray([[0, 4, 255]])))
+    5
+    """
     if facts.palette:
         return facts.palette
     known = labels[labels < 255]
@@ -74,7 +85,11 @@ def _oklch(lightness: float, chroma: float, hue: float) -> tuple[int, int, int]:
 
 
 def table(palette: Palette) -> np.ndarray:
-    """The palette as uint8 [256, 3]: void and every number beyond the palette are black."""
+    """Return the palette as uint8 [256, 3]: void and every number beyond the palette are black.
+
+    >>> table([(1, 2, 3)])[:2].tolist()
+    [[1, 2, 3], [0, 0, 0]]
+    """
     colors = np.zeros((256, 3), np.uint8)
     colors[: min(len(palette), 255)] = np.asarray(palette, np.uint8).reshape(-1, 3)[:255]
     return colors

@@ -1,4 +1,4 @@
-"""Image, truth and prediction side by side, with a legend."""
+"""Lay out pictures side by side: image, truth and prediction, with a legend."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def panel(
     title: str = "",
     cell: int = 360,
 ) -> np.ndarray:
-    """A grid, one row per example: image, truth, prediction, and where they differ; below it the legend.
+    """Draw a grid, one row per example: image, truth, prediction, and where they differ; below it the legend.
 
     Void is black in the truth. Where they differ, the wrong pixels show the predicted class over a pale image. A
     prediction smaller than the image (valid convolutions) sits in its middle.
@@ -41,6 +41,9 @@ def panel(
 
     Returns:
       uint8 [H W 3].
+
+    >>> panel(np.zeros((30, 40, 3), np.uint8), None, np.zeros((30, 40), int), [(9, 9, 9)], cell=40).shape
+    (64, 104, 3)
     """
     image, prediction = _batch(image, 4), _batch(prediction, 3)
     truth = None if truth is None else _batch(truth, 3)

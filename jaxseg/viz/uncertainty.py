@@ -13,6 +13,9 @@ def shade_variance(variance: Any) -> np.ndarray:
 
     Args:
       variance: not negative, [h w].
+
+    >>> shade_variance([[0.0, 0.04]])[0, :, 0].tolist()
+    [255, 0]
     """
     deviation = np.sqrt(np.maximum(np.asarray(variance, np.float64), 0))
     share = deviation / max(float(deviation.max()), 1e-12)

@@ -140,6 +140,16 @@ def test_evaluate_prints_a_table(jaxseg, trained):
         assert word in said.out
 
 
+def test_evaluate_draws_truth_beside_prediction(jaxseg, trained, tmp_path):
+    words = ("evaluate", trained / "run", "--data-dir", trained / "data", "--draw", tmp_path / "sheets")
+    assert jaxseg(*words).status == 0
+    (path,) = (tmp_path / "sheets").iterdir()
+    assert path.name == "val_label.png"
+    with Image.open(path) as sheet:
+        assert sheet.width > 4 * 32
+        assert sheet.height > 3 * 32
+
+
 def test_evaluate_a_recipe_with_weights(jaxseg, trained, monkeypatch, tmp_path):
     words = ("--json", "--data-dir", trained / "data")
     expected = jaxseg("evaluate", trained / "run", *words).out

@@ -15,6 +15,7 @@ import click
 import pytest
 
 import jaxseg.registry
+import jaxseg.viz
 from jaxseg.cli.main import app
 from jaxseg.recipe import find_file, load_file, override_text
 from tests.laws.tree import ROOT, name_of, tracked
@@ -37,6 +38,9 @@ def reader(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXSEG_DATA_DIR", str(tmp_path / "data"))
     jaxseg.registry.entries()
     monkeypatch.setattr(jaxseg.registry, "_entries", dict(jaxseg.registry._entries))
+    painters = sys.modules["jaxseg.viz.painter"]
+    painters.registered_painters()
+    monkeypatch.setattr(painters, "_painters", dict(painters._painters))
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if blocks(path)], ids=name_of)

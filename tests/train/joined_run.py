@@ -3,15 +3,17 @@
 import sys
 
 from jaxseg.recipe import Recipe
+from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.log import Console
 from jaxseg.train.loop import fit
 from jaxseg.train.placement import by_name, join_cluster
-from tests.train.toys import Net, recipe
+from tests.train.toys import CLASSES, FoldedRows, Net, recipe
 
 
 def joined_recipe(steps: int) -> Recipe:
     """Without dropout: each process takes every other row, so the same rows stand in another order."""
-    return recipe(model=Net(dropout=0.0), steps=steps, save_every=4, eval_every=4, pictures=2)
+    task = Semantic(CLASSES, extra_metrics=(FoldedRows(),))
+    return recipe(model=Net(dropout=0.0), task=task, steps=steps, save_every=4, eval_every=4, pictures=2)
 
 
 if __name__ == "__main__":

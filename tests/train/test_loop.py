@@ -11,14 +11,16 @@ import pytest
 from PIL import Image
 
 from jaxseg.errors import BadInput, FailedRun
+from jaxseg.metrics import Warping
 from jaxseg.recipe import Recipe, load_file
+from jaxseg.tasks.semantic import Semantic
 from jaxseg.train import checkpoint
 from jaxseg.train.checkpoint import Checkpoints
 from jaxseg.train.log import MEASURED, Console, read_rows
 from jaxseg.train.loop import evaluate, fit
 from jaxseg.train.optim import SGD
 from jaxseg.train.placement import replicated, sharded
-from tests.train.toys import Net, Toy, recipe, stage
+from tests.train.toys import CLASSES, Net, Toy, recipe, stage
 
 
 class Stop(Exception):
@@ -329,6 +331,18 @@ def test_a_file_in_the_way_is_told(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(BadInput, match="cannot be a work directory"):
         run(recipe(), tmp_path / "taken")
+
+
+def test_the_best_checkpoint_is_the_lowest_where_lower_is_better(tmp_path):
+    task = Semantic(CLASSES, extra_metrics=(Warping(thresholds=(0.4,)),))
+    options = {"steps": 6, "eval_every": 1, "save_every": 6, "pictures": 0, "ema": None}
+    run(recipe(task=task, keep_best="warping_error", **options), tmp_path)
+    errors = {row["step"]: row["warping_error"] for row in rows(tmp_path) if row["kind"] == "eval"}
+    best = checkpoint.read(tmp_path / "stages/0-main/best")
+    assert errors[best.step] == min(errors.values()) < max(errors.values())
+    assert best.step == min(errors, key=lambda step: (errors[step], step))
+    known = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["name"] for row in known if not row["higher_is_better"]] == ["warping_error", "pixel_error"]
 
 
 def test_a_recipe_without_averages_or_pictures_or_best(tmp_path):

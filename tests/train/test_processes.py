@@ -57,6 +57,7 @@ def two_processes(placement, workdir):
 def test_two_processes_train_as_one(tmp_path, placement):
     one, two = tmp_path / "one", tmp_path / "two"
     metrics = fit(joined_recipe(STEPS), one, log=Console(quiet=True))
+    assert metrics["rows"] == 7
     told = two_processes(placement, two)
     assert told[0] == told[1] == str(sorted(metrics.items()))
     ours, theirs = (checkpoint.read(workdir / "stages" / "0-main" / "checkpoints") for workdir in (two, one))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,8 +16,30 @@ from jaxseg.layers.norm import BatchNorm
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import SGD, Poly
+from jaxseg.types import Figure
 
 CLASSES = 3
+
+
+@dataclass(frozen=True)
+class FoldedRows:
+    """A metric that counts rows and is folded by process 0 alone."""
+
+    def init(self) -> int:
+        return 0
+
+    def observe(self, predictions: Any, batch: Any) -> Any:
+        return batch["real"].sum()
+
+    def fold(self, state: int, observation: Any) -> int:
+        assert jax.process_index() == 0, "folded on another process"
+        return state + int(observation)
+
+    def result(self, state: int) -> dict[str, float]:
+        return {"rows": float(state)}
+
+    def figures(self) -> tuple[Figure, ...]:
+        return (Figure("rows", "rows"),)
 
 
 class Net(nn.Module):

@@ -25,20 +25,20 @@ class Boxes(Painter):
             image,
             predictions["boxes"],
             classes=predictions.get("classes"),
-            names=names_of(facts),
+            names=_names(facts),
             scores=predictions.get("scores"),
             valid=predictions.get("valid"),
-            zoom=zoom_of(image),
+            zoom=_zoom(image),
         )
 
     @override
     def describe(self, predictions: Arrays, facts: Any) -> dict[str, Any]:
         rows = []
-        for slot in slots_of(predictions):
+        for slot in _slots(predictions):
             row: dict[str, Any] = {"slot": slot}
             if "classes" in predictions:
                 number = int(predictions["classes"][slot])
-                row |= {"class": number, "name": class_name(names_of(facts), number)}
+                row |= {"class": number, "name": class_name(_names(facts), number)}
             if "scores" in predictions:
                 row["score"] = float(predictions["scores"][slot])
             rows.append({**row, "box": [float(x) for x in predictions["boxes"][slot]]})
@@ -81,29 +81,29 @@ class Keypoints(Painter):
         points = predictions["keypoints"].copy()
         points[..., 2] = np.where(points[..., 2] > 0, 2, 0)
         boxes = predictions.get("boxes", np.zeros((len(points), 4)))
-        return draw_boxes(image, boxes, valid=predictions.get("valid"), keypoints=points, zoom=zoom_of(image))
+        return draw_boxes(image, boxes, valid=predictions.get("valid"), keypoints=points, zoom=_zoom(image))
 
     @override
     def describe(self, predictions: Arrays, facts: Any) -> dict[str, Any]:
         rows = []
-        for slot in slots_of({**predictions, "boxes": predictions["keypoints"]}):
+        for slot in _slots({**predictions, "boxes": predictions["keypoints"]}):
             points = predictions["keypoints"][slot].tolist()
             rows.append({"slot": slot, "joints": {class_name(facts.joints, j): xys for j, xys in enumerate(points)}})
         return {"keypoints": rows}
 
 
-def slots_of(predictions: Arrays) -> list[int]:
+def _slots(predictions: Arrays) -> list[int]:
     """Return the numbers of the slots that hold an object."""
     count = len(predictions["boxes"])
     return np.flatnonzero(predictions.get("valid", np.ones(count, bool))).tolist()
 
 
-def names_of(facts: Any) -> tuple[str, ...]:
+def _names(facts: Any) -> tuple[str, ...]:
     """Return the names of the classes that objects index."""
     return facts.things
 
 
-def zoom_of(image: np.ndarray) -> int:
+def _zoom(image: np.ndarray) -> int:
     """Return the whole factor that brings a small image to :data:`LEGIBLE` pixels."""
     return max(1, -(-LEGIBLE // max(1, min(image.shape[:2]))))
 
