@@ -22,11 +22,13 @@ FIELDS = ("Paper", "Published", "Ours", "Hardware", "Command", "Departures")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A file of ``experiments/``: its docstring's first line and fields."""
+    """A recipe of ``experiments/``: its docstring's first line and fields, and the networks that it trains."""
 
     name: str
     summary: str
     fields: dict[str, str]
+    address: str
+    models: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -45,28 +47,39 @@ class Row:
 
 
 def recipes() -> list[Recipe]:
-    """Every recipe of ``experiments/``, read without running it."""
+    """Every recipe of ``experiments/``, one for each variant of a file, read without running it."""
+    from jaxseg.recipe_files import names_in, split
+
     found = []
     for path in sorted((ROOT / "experiments").glob("[!_]*.py")):
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found.append(Recipe(path.stem, text.split("\n", 1)[0], parse_fields(text)))
-    return found
+        for name, address in names_in(path).items():
+            variant = split(address)[1]
+            fields = parse_fields(text, variant or "")
+            summary = text.split("\n", 1)[0].replace("VARIANT", variant or "")
+            where = address.relative_to(ROOT).as_posix()
+            found.append(Recipe(name, summary, fields, where, frozenset(trains(address))))
+    return sorted(found, key=lambda recipe: recipe.name)
 
 
-def parse_fields(text: str) -> dict[str, str]:
-    """``Published: 51.3`` and the lines that follow, up to the next field or empty line, each field as one line."""
+def parse_fields(text: str, variant: str = "") -> dict[str, str]:
+    """``Published: 51.3`` and the lines that follow, up to the next field or empty line, each field as one line.
+
+    ``Published (b3): 47.8`` is of that variant alone, and VARIANT stands for its name.
+    """
     fields: dict[str, str] = {}
     label = None
     for line in text.splitlines():
-        opening = re.match(rf"({'|'.join(FIELDS)})\b[^:]*:(.*)", line)
+        opening = re.match(rf"({'|'.join(FIELDS)})\b([^:(]*)(?:\((\w+)\))?[^:]*:(.*)", line)
         if opening:
-            label = opening[1]
-            fields[label] = opening[2].strip()
+            label = opening[1] if opening[3] in (None, variant) else None
+            if label:
+                fields[label] = opening[4].strip()
         elif not line.strip():
             label = None
         elif label:
             fields[label] += " " + line.strip()
-    return fields
+    return {label: value.replace("VARIANT", variant) if variant else value for label, value in fields.items()}
 
 
 def paper_pages(papers: Collection[str]) -> dict[str, str]:
@@ -86,13 +99,12 @@ def rows() -> list[Row]:
 
     entries = jaxseg.registry.entries()
     known, pages = recipes(), paper_pages({entry.paper for entry in entries.values()})
-    trained = {recipe.name: trains(ROOT / "experiments" / f"{recipe.name}.py", entries) for recipe in known}
     found = []
     for name, entry in entries.items():
         module = importlib.util.find_spec(entry.module)
         assert module is not None
         assert module.origin is not None
-        mine = tuple(recipe for recipe in known if name in trained[recipe.name])
+        mine = tuple(recipe for recipe in known if name in recipe.models)
         source = Path(module.origin).resolve().relative_to(ROOT).as_posix()
         row = Row(
             name, entry.summary, entry.task, entry.paper, pages.get(entry.paper), source,
@@ -102,13 +114,17 @@ def rows() -> list[Row]:
     return found
 
 
-def trains(recipe: Path, models: Collection[str]) -> set[str]:
+def trains(recipe: Path) -> set[str]:
     """The registered networks whose builders a recipe's code names, or else those of the recipes that it changes."""
-    nodes = list(ast.walk(ast.parse(recipe.read_text(encoding="utf-8"))))
+    from jaxseg.recipe_files import split, variants
+
+    file, variant = split(recipe)
+    code = file.read_text(encoding="utf-8") if variant is None else variants(file)[variant]
+    nodes = list(ast.walk(ast.parse(code)))
     texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    names = (texts | {node.id for node in nodes if isinstance(node, ast.Name)}) & set(models)
-    bases = [recipe.with_name(text) for text in texts if text.endswith(".py") and "\n" not in text]
-    return names or {name for base in bases for name in trains(base, models)}
+    names = (texts | {node.id for node in nodes if isinstance(node, ast.Name)}) & set(registered())
+    bases = [file.with_name(text) for text in texts if text.endswith(".py") and "\n" not in text]
+    return names or {name for base in bases for name in trains(base)}
 
 
 def count(name: str) -> int:

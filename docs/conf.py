@@ -69,7 +69,7 @@ def papers(found: list[catalogue.Row]) -> str:
         rows = [row for row in found if row.source == source]
         pages = " ".join(f"[{page}](papers/{page}.md)" for page in sorted({row.page for row in rows if row.page}))
         names = ", ".join(f"`{row.name}`" for row in rows)
-        recipes = ", ".join(sorted({f"`experiments/{r.name}.py`" for row in rows for r in row.recipes}))
+        recipes = ", ".join(sorted({f"`{r.address.partition(':')[0]}`" for row in rows for r in row.recipes}))
         tests = reference.places(reference.tests_of(HERE.parent / source))
         lines.append(f"| {pages} | {names} | `{source}` | {recipes} | {tests} |")
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "jaxseg"
 PACKAGES = {
     "vocabulary": (
         "Vocabulary, registry, recipes",
-        ["types", "errors", "registry", "recipe", "override", "constructors", "literals", "files"],
+        ["types", "errors", "registry", "recipe", "recipe_files", "override", "constructors", "literals", "files"],
     ),
     "ops": ("Operations", ["ops"]),
     "layers": ("Layers", ["layers"]),

@@ -82,10 +82,10 @@ def measured(workdir: Path, data_dir: Path | None = None) -> dict[str, Any]:
 
 def changes(recipe: Any) -> dict[str, list[str]]:
     """Path -> what the recipe's file has there and what was run instead, both as Python."""
-    from jaxseg.recipe import dump, load, load_file
-    from jaxseg.train.stage import differences
+    from jaxseg.recipe import dump, find_file, load, load_file
+    from jaxseg.train.workdir import differences
 
-    origin = dump(load_file(catalogue.ROOT / "experiments" / f"{recipe.name}.py"))
+    origin = dump(load_file(find_file(recipe.name)))
     found = {}
     for path, there, here in differences(json.loads(json.dumps(origin)), json.loads(json.dumps(dump(recipe)))):
         if path.rsplit(".", 1)[-1] not in HABITS:

@@ -177,9 +177,9 @@ def recipes_of(name: str) -> list[str]:
     >>> "unet_scenes" in recipes_of("unet")
     True
     """
-    from jaxseg.recipe import shipped
+    from jaxseg.recipe_files import builds, shipped
 
-    return [recipe for recipe, path in shipped().items() if f"{name}(" in path.read_text(encoding="utf-8")]
+    return [recipe for recipe, path in shipped().items() if builds(path, name)]
 
 
 def _image(height: int, width: int, channels: int = 3) -> jax.ShapeDtypeStruct:

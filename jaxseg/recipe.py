@@ -21,6 +21,7 @@ import numpy as np
 from jaxseg.constructors import find_constructor, public_name
 from jaxseg.errors import BadInput, suggest
 from jaxseg.override import brief, fields, one_line, override, override_text
+from jaxseg.recipe_files import find_file, shipped, split, with_variant
 
 __all__ = [
     "FORMAT",
@@ -274,14 +275,15 @@ def _find(address: str) -> Any:
 
 
 def load_file(path: str | Path) -> Recipe:
-    """The recipe of a Python file (its function ``recipe()``) or of a work directory's ``recipe.json``.
+    """Return the recipe of a Python file (its function ``recipe()``) or of a work directory's ``recipe.json``.
 
-    A recipe without a name is given the file's.
+    ``segformer_ade20k.py:b3`` is what ``recipe("b3")`` of that file returns: one of its ``VARIANTS``. A recipe without
+    a name is given the file's.
 
     Raises:
-      BadInput: the file is missing, fails, or gives no Recipe; the message names the line.
+      BadInput: the file is missing, fails, has no such variant, or gives no Recipe; the message names the line.
     """
-    path = Path(path)
+    path, variant = split(path)
     if not path.is_file():
         raise BadInput(f"there is no recipe file {str(path)!r}; {_offer(path.stem)}")
     if path.suffix == ".json":
@@ -292,35 +294,12 @@ def load_file(path: str | Path) -> Recipe:
         check_format(form, str(path))
         found = load(form)
     elif path.suffix == ".py":
-        found = _run_file(path)
+        found = _run_file(path, variant)
     else:
         raise BadInput(f"{str(path)!r} is no recipe: a recipe is a .py file with a function recipe()")
     if not isinstance(found, Recipe):
         raise BadInput(f"{path} gives a {type(found).__name__}, not a Recipe")
     return found if found.name else dataclasses.replace(found, name=path.stem)
-
-
-def shipped() -> dict[str, Path]:
-    """The recipes that come with jaxseg: name to file."""
-    package = Path(__file__).parent
-    for folder in (package / "experiments", package.parent / "experiments"):
-        if (folder / "unet_scenes.py").is_file():
-            return {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
-    return {}
-
-
-def find_file(name: str) -> Path:
-    """The file of a recipe given by its path, or by its bare name if it comes with jaxseg.
-
-    Raises:
-      BadInput: there is neither.
-    """
-    if Path(name).suffix not in (".py", ".json") and not Path(name).exists():
-        known = shipped()
-        if name in known:
-            return known[name]
-        raise BadInput(f"no recipe is called {name!r}{suggest(name, known)}")
-    return Path(name)
 
 
 def _offer(name: str) -> str:
@@ -330,7 +309,9 @@ def _offer(name: str) -> str:
     return f"jaxseg comes with {len(known)} recipes, unet_scenes among them{suggest(name, known)}"
 
 
-def _run_file(path: Path) -> Any:
+def _run_file(path: Path, variant: str | None = None) -> Any:
+    if variant is not None:
+        with_variant(path, variant)
     module_name = path.stem
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
@@ -346,7 +327,7 @@ def _run_file(path: Path) -> Any:
         spec.loader.exec_module(module)
         if not callable(getattr(module, "recipe", None)):
             raise BadInput(f"{path} has no function recipe()")
-        return module.recipe()
+        return module.recipe() if variant is None else module.recipe(variant)
     except BadInput as error:
         raise BadInput(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except Exception as error:

@@ -12,6 +12,7 @@ import pytest
 from jaxseg.errors import BadInput
 from jaxseg.models.semantic.segnet import segnet_basic
 from jaxseg.recipe import Recipe, Stage, dump, find_file, load, load_file, override, override_text, shipped
+from jaxseg.recipe_files import is_recipe, split
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,35 @@ def test_files(tmp_path, recipe):
     assert find_file("unet_scenes") == shipped()["unet_scenes"]
     with pytest.raises(BadInput, match="did you mean 'unet_scenes'"):
         find_file("unet_scene")
+
+
+def test_a_variant_is_named_behind_a_colon_or_by_its_recipe():
+    b3 = load_file(find_file("segformer_ade20k:b3"))
+    assert b3.name == "segformer_b3_ade20k"
+    assert load_file(find_file("segformer_b3_ade20k")) == b3
+    file = split(shipped()["segformer_b3_ade20k"])[0]
+    assert load_file(f"{file}:b3") == b3 == load_file(find_file(f"{file}:b3"))
+    assert load_file(file) == load_file(find_file("segformer_ade20k")) == load_file(find_file("segformer_b0_ade20k"))
+    assert is_recipe("segformer_ade20k:b3")
+    assert is_recipe("segformer_b3_ade20k")
+    assert not is_recipe("runs/segformer_b3_ade20k")
+
+
+def test_the_nearest_variant_is_offered(tmp_path):
+    with pytest.raises(
+        BadInput, match=r"segnet_table1_camvid\.py has no variant 'fcn_basik'; did you mean 'fcn_basic'"
+    ):
+        find_file("segnet_table1_camvid:fcn_basik")
+    with pytest.raises(BadInput, match=r"unet_scenes\.py has no variants, so 'b3' is none"):
+        find_file("unet_scenes:b3")
+    with pytest.raises(BadInput, match=r"did you mean .*segformer_b3_ade20k"):
+        find_file("segformer_b3_ade2k")
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "NAME = 'mine_{variant}'\nVARIANTS = {'small': 1}\n\ndef recipe(variant='small'):\n    return variant\n"
+    )
+    with pytest.raises(BadInput, match="has no variant 'smal'; did you mean 'small'"):
+        load_file(f"{path}:smal")
 
 
 def test_a_stage_refuses_nonsense(recipe):

@@ -43,11 +43,12 @@ def command(
     over one pass of the training images in the stage's batch size; the checkpoint stays as it is.
     """
     from jaxseg import recipe as recipes
+    from jaxseg import recipe_files
     from jaxseg.conversion.importer import is_third_party, run_of_file
     from jaxseg.inference.load import load
 
     recipe = None
-    if target.endswith((".py", ".json")) or (target in recipes.shipped() and not Path(target).exists()):
+    if recipe_files.is_recipe(target):
         recipe = recipes.load_file(recipes.find_file(target))
         weights = Path("runs") / recipe.name if weights is None else weights
     elif weights is not None:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from jaxseg.errors import BadInput
-from jaxseg.recipe import dump, find_file, load_file, override_text
+from jaxseg.recipe import dump, find_file, load_file, override_text, shipped
 from tests.laws.tree import ROOT
 
 SET = (
@@ -108,7 +108,7 @@ def test_what_was_not_evaluated_is_refused(results, workdir):
 def test_the_committed_table_is_up_to_date(results):
     kept = json.loads(results.KEPT.read_text(encoding="utf-8"))
     assert results.TABLE.read_text(encoding="utf-8") == results.render(kept), "say: python docs/results.py"
-    names = {path.stem for path in (ROOT / "experiments").glob("[!_]*.py")}
+    names = set(shipped())
     assert {run["recipe"] for run in kept.values()} <= names
 
 

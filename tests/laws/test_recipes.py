@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from jaxseg.data import records, sets
-from jaxseg.recipe import dump, load, load_file
+from jaxseg.recipe import dump, load, load_file, shipped
+from jaxseg.recipe_files import split
 from jaxseg.train.optim import check_multipliers, path_of
 from jaxseg.train.step import STREAMS
 from jaxseg.weights.combine import Combined, Subset
@@ -22,24 +23,27 @@ from jaxseg.weights.pretrained import Pretrained
 from tests.contracts.zoo import shallow
 from tests.laws.tree import ROOT
 
-FILES = sorted((ROOT / "experiments").glob("[!_]*.py"))
+FILES = list(shipped().values())
+"""Of a file with variants, ``FILE.py:VARIANT`` for each."""
 catalogue = runpy.run_path(str(ROOT / "docs" / "catalogue.py"))
 
 
 def test_there_are_recipes():
     assert "unet_scenes" in [path.stem for path in FILES]
+    assert {split(path)[0] for path in FILES} == set((ROOT / "experiments").glob("[!_]*.py"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.replace(".py", ""))
 def test_the_docstring_says_what_it_reproduces(path):
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    fields = catalogue["parse_fields"](text)
+    file, variant = split(path)
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    fields = catalogue["parse_fields"](text, variant or "")
     missing = [field for field in catalogue["FIELDS"] if not fields.get(field)]
     assert not missing, f"{path.name}: the docstring has no line beginning with {missing} and a colon"
     assert f"jaxseg train experiments/{path.name}" in fields["Command"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.replace(".py", ""))
 def test_it_loads_back_equal(path):
     recipe = load_file(path)
     again = load(json.loads(json.dumps(dump(recipe))))
@@ -79,7 +83,7 @@ def terms_of(model, task, shapes):
     return jax.eval_shape(forward, batch)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.replace(".py", ""))
 def test_its_parts_fit_together(path):
     """Transforms, network, task and optimizer, on batches such as the data set would give."""
     for stage in load_file(path).stages:
@@ -96,7 +100,7 @@ def test_its_parts_fit_together(path):
         stage.optimizer.build(stage.steps).init
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.replace(".py", ""))
 def test_what_one_stage_leaves_fits_the_next(path):
     """A stage that begins with the weights of the one before finds most of its own arrays among them."""
     stages = load_file(path).stages
@@ -107,7 +111,7 @@ def test_what_one_stage_leaves_fits_the_next(path):
             assert shared >= len(mine) / 2, f"{after.name}: {shared} of {len(mine)} arrays"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.replace(".py", ""))
 def test_imported_weights_have_a_place(path):
     """Every variable of the part that a stage's first weights are for has a name in their source."""
     for stage in load_file(path).stages:
