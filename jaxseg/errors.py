@@ -1,4 +1,4 @@
-"""The two errors that a user may meet, and the suggestion of similar names."""
+"""The two errors for users, and suggestions of similar names."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ class BadInput(ValueError):
 
 
 class FailedRun(RuntimeError):
-    """A run that could not go on through no mistake of the caller's. The command line exits with 1."""
+    """A run that failed without a mistake by the caller. The command line exits with 1."""
 
 
 def suggest(name: str, known: Iterable[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Folders for caches, data and weights; atomic writing; the test for a full disk."""
+"""Cache, data and weight folders; atomic writes; detection of a full disk."""
 
 import contextlib
 import errno
@@ -8,9 +8,12 @@ from pathlib import Path
 
 
 def cache_dir() -> Path | None:
-    """Where jaxseg may keep things that it can make or fetch again; None if the user wants none.
+    """Return the folder for things that can be made or downloaded again; None if caching is off.
 
-    ``JAXSEG_CACHE`` names it (default ``$XDG_CACHE_HOME/jaxseg`` or ``~/.cache/jaxseg``); "0" and "off" switch it off.
+    ``JAXSEG_CACHE`` sets it (default ``$XDG_CACHE_HOME/jaxseg`` or ``~/.cache/jaxseg``); "0" and "off" disable it.
+
+    >>> isinstance(cache_dir(), Path | None)
+    True
     """
     chosen = os.environ.get("JAXSEG_CACHE")
     if chosen is not None and chosen.lower() in ("", "0", "off"):
@@ -19,12 +22,20 @@ def cache_dir() -> Path | None:
 
 
 def default_data_dir() -> Path:
-    """Where prepared data lie: ``$JAXSEG_DATA_DIR``, or else ``data`` in the cache. No switch takes it away."""
+    """Return the folder of prepared data: ``$JAXSEG_DATA_DIR``, or ``data`` in the cache, even if caching is off.
+
+    >>> isinstance(default_data_dir(), Path)
+    True
+    """
     return _within("data", os.environ.get("JAXSEG_DATA_DIR"))
 
 
 def default_weights_dir() -> Path:
-    """Where weights lie: ``$JAXSEG_WEIGHTS_DIR``, or else ``weights`` in the cache. No switch takes it away."""
+    """Return the folder of weights: ``$JAXSEG_WEIGHTS_DIR``, or ``weights`` in the cache, even if caching is off.
+
+    >>> isinstance(default_weights_dir(), Path)
+    True
+    """
     return _within("weights", os.environ.get("JAXSEG_WEIGHTS_DIR"))
 
 
@@ -51,7 +62,11 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def disk_is_full(error: BaseException | None) -> bool:
-    """Return True if the error, or one that led to it, came from a full disk or an exhausted quota."""
+    """Return True if the error, or one of its causes, came from a full disk or an exhausted quota.
+
+    >>> disk_is_full(OSError(errno.ENOSPC, "No space left on device"))
+    True
+    """
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
             return True

@@ -1,4 +1,4 @@
-"""A model's folder on the Hugging Face hub: ``push_to_hub`` there, ``jaxseg.load("hf:ORG/REPO")`` back."""
+"""Model folders on the Hugging Face Hub: upload with ``push_to_hub``, load with ``jaxseg.load("hf:ORG/REPO")``."""
 
 import os
 import shutil
@@ -12,19 +12,19 @@ from jaxseg.weights import hub, huggingface
 
 
 def push_to_hub(path: str | os.PathLike[str], repository: str, *, private: bool = False, message: str = "") -> str:
-    """Upload a folder that ``jaxseg.save`` wrote, with a README made from its card, and return the commit's address.
+    """Upload a folder written by ``jaxseg.save``, with a README from its card, and return the commit's URL.
 
-    The hub is ``HF_ENDPOINT`` or the public one; ``HF_TOKEN`` or ``hf auth login`` say who writes.
+    Uses ``HF_ENDPOINT`` or the public hub, and the credentials of ``HF_TOKEN`` or ``hf auth login``.
 
     Args:
       path: the folder.
-      repository: ``org/name``; made if there is none.
-      private: whether a repository that is made is closed to others.
+      repository: ``org/name``; created if it does not exist.
+      private: create a new repository as private.
       message: of the commit.
 
     Raises:
-      BadInput: no such folder, it is damaged; no repository's name, or one where this user may not write; the library
-        is not installed (``pip install "jaxseg[hub]"``).
+      BadInput: the folder is missing or damaged; the repository's name is invalid or not writable; the library is not
+        installed (``pip install "jaxseg[hub]"``).
       FailedRun: the upload failed.
     """
     path = Path(path)
@@ -39,7 +39,7 @@ def push_to_hub(path: str | os.PathLike[str], repository: str, *, private: bool 
 
 
 def readme(card: Card, repository: str) -> str:
-    """The page of the repository: what the card says, and how the model is loaded."""
+    """Return the README of the repository: the card, and how to load the model."""
     licence = f"license: {card.licence.lower()}\n" if card.licence and card.licence.isascii() else ""
     figures = "".join(f"- {name}: {figure:.6g}\n" for name, figure in card.metrics.items())
     return f"""---

@@ -1,4 +1,4 @@
-"""Models and weights of ours in Flax NNX, and back, through ``flax.nnx.bridge``."""
+"""Convert models and variables to Flax NNX and back, through ``flax.nnx.bridge``."""
 
 from typing import Any
 
@@ -8,15 +8,21 @@ from flax.nnx.bridge import variables as bridge
 
 
 def to_nnx(model: nn.Module, variables: Any) -> Any:
-    """The model as an NNX module that holds these variables; nothing is initialised, and nothing runs.
+    """Return the model as an NNX module that holds these variables, without initialising or running it.
 
-    Parameters are ``nnx.Param`` and running statistics ``nnx.BatchStat``, each under the path that it has in
-    ``variables``. Called like ``model.apply`` without its first argument; ``train=True`` needs
-    ``mutable=["batch_stats"]``, which updates the statistics in place, and ``rngs`` where the network drops out.
+    Parameters are ``nnx.Param`` and running statistics ``nnx.BatchStat``, at their paths in ``variables``. Call it like
+    ``model.apply`` without the first argument; ``train=True`` needs ``mutable=["batch_stats"]``, which updates the
+    statistics in place, and ``rngs`` if the network has dropout.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> model, image = unet(num_classes=2, depth=1, width=2), jax.numpy.zeros((1, 8, 8, 3), "uint8")
+    >>> network = to_nnx(model, jax.jit(model.init)(jax.random.key(0), image))
+    >>> sorted(from_nnx(network))
+    ['batch_stats', 'params']
 
     Args:
       model: a network of the zoo, or any linen module.
-      variables: of the model, as ``model.init`` or ``run.variables`` have them.
+      variables: of the model, from ``model.init`` or ``run.variables``.
     """
     module = nnx.bridge.ToNNX(model)
     for name, value in bridge.linen_vars_to_nnx_attrs(variables).items():
@@ -25,6 +31,13 @@ def to_nnx(model: nn.Module, variables: Any) -> Any:
 
 
 def from_nnx(module: Any) -> dict[str, Any]:
-    """The variables of a module that ``to_nnx`` made, as ``model.apply`` and ``jaxseg.save`` take them."""
+    """Return the variables of a module made by ``to_nnx``, for ``model.apply`` and ``jaxseg.save``.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> model, image = unet(num_classes=2, depth=1, width=2), jax.numpy.zeros((1, 8, 8, 3), "uint8")
+    >>> variables = jax.jit(model.init)(jax.random.key(0), image)
+    >>> jax.tree.structure(from_nnx(to_nnx(model, variables))) == jax.tree.structure(variables)
+    True
+    """
     held = {name: value for name, value in vars(module).items() if not name.startswith(("to_nnx__", "_pytree__"))}
     return bridge.nnx_attrs_to_linen_vars(held)

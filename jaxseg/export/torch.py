@@ -1,7 +1,7 @@
-"""torch state dicts, written without torch: ``torch.load(path, weights_only=True)`` reads them.
+"""PyTorch state dicts, written without PyTorch; read them with ``torch.load(path, weights_only=True)``.
 
-Names and layouts are those of the implementation that the model's rules are for; ``load_state_dict`` of its network
-takes them with ``strict=True``.
+Names and layouts are those of the implementation that the rules are for; its ``load_state_dict`` accepts them with
+``strict=True``.
 """
 
 import struct
@@ -34,13 +34,13 @@ def write(path: Path, variables: Any, rules: Rules) -> None:
     """Write ``variables`` under the names that ``rules`` import.
 
     Raises:
-      BadInput: a rule cannot be read backwards.
+      BadInput: a rule is not invertible.
     """
     write_state(path, restore(variables, rules))
 
 
 def verify(path: Path, variables: Any, rules: Rules) -> float:
-    """The largest difference between the numbers in the file and those that should be there."""
+    """Return the largest difference between the file's numbers and the expected ones."""
     found, wanted = read(path), restore(variables, rules)
     if found.keys() != wanted.keys():
         raise BadInput(f"{path} holds other weights than those that were written")
@@ -48,7 +48,15 @@ def verify(path: Path, variables: Any, rules: Rules) -> float:
 
 
 def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
-    """Write a state dict as ``torch.save`` does: a zip of one pickle and of the tensors' bytes."""
+    """Write a state dict in the format of ``torch.save``: a zip of one pickle and the tensors' bytes.
+
+    >>> import tempfile
+    >>> from jaxseg.weights.readers import read
+    >>> path = Path(tempfile.mkdtemp()) / "a.pth"
+    >>> write_state(path, {"weight": np.ones(2, np.float32)})
+    >>> read(path)["weight"].tolist()
+    [1.0, 1.0]
+    """
     with atomic(path) as part, zipfile.ZipFile(part, "w") as file:
         file.writestr("archive/data.pkl", _pickle(state))
         file.writestr("archive/byteorder", "little")
@@ -59,7 +67,7 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
 
 
 def _pickle(state: Mapping[str, np.ndarray]) -> bytes:
-    """The instructions that make the dict; see Python's ``pickletools`` for their letters."""
+    """Return the instructions that build the dict; see Python's ``pickletools`` for the opcodes."""
     out = [b"\x80\x02}("]
     for key, (name, value) in enumerate(state.items()):
         kind = KINDS.get(value.dtype.name)

@@ -1,1 +1,1 @@
-"""Weights from elsewhere: names and layouts of other frameworks turned into ours."""
+"""Third-party weights: read files, rename parameters, convert layouts, download."""

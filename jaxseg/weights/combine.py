@@ -1,4 +1,4 @@
-"""Beginnings of a stage made of others: ``Combined((Pretrained(...), Pretrained(...)))``, ``Subset(start, PATHS)``."""
+"""Combine several weight sources into one initialisation, or select some of its variables."""
 
 import re
 from collections.abc import Mapping
@@ -12,26 +12,30 @@ from jaxseg.errors import BadInput
 
 @dataclass(frozen=True)
 class Combined:
-    """What several starts bring, each for its own part of the model.
+    """Initialise a model from several sources, each for its own part.
+
+    >>> from jaxseg.weights.pretrained import Pretrained
+    >>> str(Combined((Pretrained("a.npz", (), part="backbone"), Pretrained("b.npz", (), part="decoder"))))
+    'a.npz, b.npz'
 
     Attributes:
-      starts: such as :class:`jaxseg.weights.pretrained.Pretrained`; no two of them fill the same variable.
+      starts: sources such as :class:`jaxseg.weights.pretrained.Pretrained`; no two of them fill the same variable.
     """
 
     starts: tuple[Any, ...]
 
     def __str__(self) -> str:
-        """The names of all, each once."""
+        """Return the names of all sources, each once."""
         return ", ".join(dict.fromkeys(str(start) for start in self.starts))
 
     def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The variables of all parts, under their collections and paths.
+        """Return the variables of all parts, by collection and path.
 
         Args:
           variables: of the model, arrays or shapes.
 
         Raises:
-          BadInput: a start fails, or two of them fill the same variable.
+          BadInput: a source fails, or two of them fill the same variable.
         """
         found: dict[tuple[str, ...], Any] = {}
         for start in self.starts:
@@ -45,10 +49,14 @@ class Combined:
 
 @dataclass(frozen=True)
 class Subset:
-    """A start for some of the variables; the others begin as they would without it.
+    """Initialise only some of the variables; the others keep their own initialisation.
+
+    >>> from jaxseg.weights.pretrained import Pretrained
+    >>> str(Subset(Pretrained("a.npz", ()), r"encoder.*"))
+    'a.npz'
 
     Attributes:
-      start: such as :class:`jaxseg.weights.pretrained.Pretrained`, whose part is held to these variables alone.
+      start: a source such as :class:`jaxseg.weights.pretrained.Pretrained`, applied to these variables alone.
       paths: regular expression of whole paths, without their collection.
     """
 
@@ -56,17 +64,17 @@ class Subset:
     paths: str
 
     def __str__(self) -> str:
-        """The name of the start."""
+        """Return the name of the source."""
         return str(self.start)
 
     def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The variables of those paths.
+        """Return the variables at those paths.
 
         Args:
           variables: of the model, arrays or shapes.
 
         Raises:
-          BadInput: no path fits, or the start fails.
+          BadInput: no path matches, or the source fails.
         """
         flat = traverse_util.flatten_dict(dict(variables))
         some = {path: leaf for path, leaf in flat.items() if re.fullmatch(self.paths, "/".join(path[1:]))}

@@ -1,4 +1,4 @@
-"""Rules read backwards: the source name that a rule's regex would match, written down from the path that it gives."""
+"""Invert rename rules: the source name that a rule's regex would match, derived from the path that it produces."""
 
 import functools
 import re
@@ -10,7 +10,7 @@ from jaxseg.types import Rules
 
 @dataclass(frozen=True)
 class Group:
-    """A group of a regex: its number (0 if it does not capture), what is inside, and whether it may be absent."""
+    """A group of a regex: its number (0 if it does not capture), its alternatives, and whether it is optional."""
 
     number: int
     inside: str
@@ -18,15 +18,15 @@ class Group:
 
 
 def source_name(path: str, rules: Rules, rename: Callable[[str], str | None]) -> str | None:
-    """The name that the rules turn into ``path``, None where none can be written down.
+    """Return the name that the rules rename to ``path``, None if it cannot be derived.
 
-    A rule can be read backwards if its regex consists of plain text and groups, and the path names the groups. Of a
-    group that the path does not name the first alternative is written, of an optional one nothing.
+    A rule is invertible if its regex consists of plain text and groups, and the path contains the groups. For a group
+    that the path does not contain, the first alternative is used; for an optional one, nothing.
 
     Args:
-      path: to a leaf, without its collection.
+      path: of a leaf, without its collection.
       rules: see :mod:`jaxseg.weights.names`.
-      rename: the way forth; a name counts only if it leads to ``path``.
+      rename: the forward direction; a name counts only if it leads to ``path``.
     """
     for pattern, template in rules:
         if template is None:
@@ -43,7 +43,7 @@ def source_name(path: str, rules: Rules, rename: Callable[[str], str | None]) ->
 
 
 def leads(path: str | None) -> tuple[str, ...]:
-    """The leaves that a rule's path names: itself, or one for each of the names in its braces."""
+    """Return the leaves that a rule's path names: itself, or one for each name in its braces."""
     if not path:
         return ()
     braces = re.search(BRACES, path)
@@ -68,7 +68,7 @@ def _plain(pattern: str) -> str:
 
 @functools.cache
 def _backwards(pattern: str, template: str) -> tuple[list[str | Group], re.Pattern[str] | None]:
-    """A rule's regex in parts, and what finds its groups' values in a path; None where it cannot be read backwards."""
+    """Return the parts of a rule's regex and a pattern for its groups' values; None if it is not invertible."""
     parts = _parse(pattern)
     if parts is None:
         return [], None
@@ -90,7 +90,7 @@ def _backwards(pattern: str, template: str) -> tuple[list[str | Group], re.Patte
 
 
 def _parse(pattern: str) -> list[str | Group] | None:
-    """Plain text and groups in turn; None where there is anything else (a repetition, a class of characters)."""
+    """Return plain text and groups in turn; None if there is anything else (a repetition, a character class)."""
     parts: list[str | Group] = []
     at = captured = 0
     while at < len(pattern):
@@ -121,7 +121,7 @@ def _parse(pattern: str) -> list[str | Group] | None:
 
 
 def _closing(pattern: str, begin: int) -> int:
-    """Where the group that begins there ends."""
+    """Return the end of the group that begins there."""
     depth, at = 0, begin
     while True:
         sign = pattern[at]

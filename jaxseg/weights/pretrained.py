@@ -1,7 +1,7 @@
-"""Imported weights as the beginning of a training: ``Stage(init=Pretrained("mobilenet.npz", RULES, part="backbone"))``.
+"""Initialise a stage from imported weights: ``Stage(init=Pretrained("mobilenet.npz", RULES, part="backbone"))``.
 
-The file lies in :func:`jaxseg.files.default_weights_dir`, or wherever its absolute path says; or it is a name and is
-downloaded:
+The file is relative to :func:`jaxseg.files.default_weights_dir`, or absolute, or the name of published weights, which
+are downloaded:
 ``Pretrained("torchvision:IMAGENET1K_V1", resnet.TORCHVISION_NAMES, part="backbone", architecture="resnet101")``.
 """
 
@@ -21,15 +21,18 @@ from jaxseg.weights.readers import read
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights of a file for a whole model or a part of it.
+    """Weights from a file, for a model or a part of it.
+
+    >>> str(Pretrained("torchvision:IMAGENET1K_V1", (), part="backbone", architecture="resnet50"))
+    'torchvision:IMAGENET1K_V1 of resnet50'
 
     Attributes:
-      file: of any kind that :mod:`jaxseg.weights.readers` knows; relative paths begin at
-        :func:`jaxseg.files.default_weights_dir`. Or a name of published weights, see :mod:`jaxseg.weights.hub`.
-      rules: from the names in the file to the paths of the part, see :mod:`jaxseg.weights.names`.
-      part: path of the module that is filled, ``"backbone"``; "" is the model itself.
-      source: where the file is to be had, for the error message.
-      architecture: whose weights a name such as ``torchvision:IMAGENET1K_V1`` means, see
+      file: in any format of :mod:`jaxseg.weights.readers`; relative to :func:`jaxseg.files.default_weights_dir`. Or the
+        name of published weights, see :mod:`jaxseg.weights.hub`.
+      rules: from names in the file to paths of the part, see :mod:`jaxseg.weights.names`.
+      part: path of the module to fill, ``"backbone"``; "" is the whole model.
+      source: where to get the file, for the error message.
+      architecture: of published weights such as ``torchvision:IMAGENET1K_V1``, see
         :data:`jaxseg.weights.published.PUBLISHED`.
     """
 
@@ -40,17 +43,17 @@ class Pretrained:
     architecture: str = ""
 
     def __str__(self) -> str:
-        """The file's name, and whose it is."""
+        """Return the file's name and its architecture."""
         return f"{self.file} of {self.architecture}" if self.architecture else self.file
 
     def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The part's variables from the file, at their place in the model: every one of them, and nothing else.
+        """Return all variables of the part from the file, at their place in the model.
 
         Args:
           variables: of the model, arrays or shapes.
 
         Raises:
-          BadInput: the file is absent or of another kind, the model has no such part, or names and shapes do not fit.
+          BadInput: the file is missing or of an unknown format, the model has no such part, or names and shapes differ.
           FailedRun: the download failed.
         """
         steps = self.part.split("/") if self.part else []

@@ -1,4 +1,4 @@
-"""Published weights: a table by architecture and name of the source."""
+"""Published weights, by architecture and name of the source."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 class Published:
     """A published file of weights.
 
+    >>> PUBLISHED["fcn_resnet50"]["torchvision:COCO_WITH_VOC_LABELS_V1"].url.startswith("https://")
+    True
+
     Attributes:
-      url: where it lies.
-      sha256: the whole hash, or as many of its first digits as the publisher gives.
-      licence: of the weights, "" where the publisher names none.
-      classes: what its outputs are.
-      figure: what the publisher measured.
+      url: of the file.
+      sha256: the whole hash, or as many of its first digits as the publisher states.
+      licence: of the weights, "" if the publisher states none.
+      classes: of its outputs.
+      figure: reported by the publisher.
     """
 
     url: str
@@ -23,7 +26,7 @@ class Published:
 
 
 def _of_torchvision(file: str, classes: str, figure: str) -> Published:
-    """Its files end in the first digits of their hash."""
+    """Return an entry for a torchvision file, whose name ends in the first digits of its hash."""
     stem = file.removesuffix(".pth")
     return Published(f"https://download.pytorch.org/models/{file}", stem[-8:], "", classes, figure)
 

@@ -1,7 +1,7 @@
-"""Rooms of spheres, boxes, cylinders and cones, ray-cast: ``render(random_room(rng), height, width, rng)`` is a record.
+"""Ray caster for indoor scenes: ``render(random_room(rng), height, width, rng)``.
 
-``layout`` says what there is, ``solids`` how rays meet it, ``textures`` and ``lighting`` how it looks; ``picture``
-makes the image and the ground truth.
+``layout`` draws scenes, ``solids`` intersects rays, ``textures`` and ``lighting`` shade; ``picture`` renders the image
+and its ground truth as a record.
 """
 
 from jaxseg.data.raycast.layout import random_room

@@ -1,4 +1,4 @@
-"""What there is to see: rooms, lamps, objects, and how a scene is drawn at random."""
+"""Scenes of the ray caster: rooms, lamps, objects, and random scenes."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,11 @@ MATERIALS = {
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """A small square lamp: place f32[3], side in metres, colour f32[3] (irradiance at one metre)."""
+    """A small square lamp: position f32[3], side in metres, colour f32[3] (irradiance at one metre).
+
+    >>> Light(np.zeros(3, np.float32), 0.2, np.ones(3, np.float32)).colour.shape
+    (3,)
+    """
 
     place: np.ndarray
     side: float
@@ -28,18 +32,23 @@ class Light:
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """Everything there is to see, and the camera at the origin of the world.
+    """A scene, and the camera at the origin of the world.
+
+    >>> len(random_room(np.random.default_rng(0)).walls)
+    3
 
     Attributes:
-      low, high: f32[3], corners of the room; y grows downwards, so the floor is at ``high[1]``.
-      walls: one texture of the four walls, those of the floor, the ceiling.
-      solids: the objects, with a texture and a gloss (0..1) each.
+      low, high: f32[3], corners of the room; y points down, so the floor is at ``high[1]``.
+      walls: textures of the four walls, the floor and the ceiling.
+      solids: the objects.
+      textures: of each object.
+      gloss: of each object, 0..1.
       lights: the lamps.
       ambient: f32[3].
       camera: f32[3 3], camera axes -> world.
       focal: focal length in units of the image's larger side.
-      exposure: mean brightness of the picture before its bright parts are bent.
-      noise: standard deviation of the sensor's noise, 0..255.
+      exposure: mean brightness of the image before highlights are compressed.
+      noise: standard deviation of the sensor noise, 0..255.
     """
 
     low: np.ndarray
@@ -57,7 +66,11 @@ class Room:
 
 
 def random_room(rng: np.random.Generator) -> Room:
-    """A room of 3 to 7 metres with up to six objects, one to three lamps, and a camera that looks into it."""
+    """Draw a room of 3 to 7 metres with up to six objects, one to three lamps, and a camera that looks into it.
+
+    >>> 1 <= len(random_room(np.random.default_rng(0)).lights) <= 3
+    True
+    """
     eye, height = rng.uniform(1.1, 1.9), rng.uniform(2.4, 3.2)
     width, depth = rng.uniform(3.5, 6.5), rng.uniform(4.0, 7.0)
     left = -width * rng.uniform(0.35, 0.65)
@@ -87,7 +100,7 @@ def random_room(rng: np.random.Generator) -> Room:
 
 
 def _arrange(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, yaw: float, focal: float) -> list[Solid]:
-    """Objects that stand on the floor in front of the camera, or on one another, and do not touch otherwise."""
+    """Place objects on the floor in front of the camera, or on one another, without other contact."""
     solids: list[Solid] = []
     taken: list[tuple[float, float, float]] = []
     stages: list[Solid] = []
@@ -136,13 +149,13 @@ def _random_light(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -
 
 
 def _tint(rng: np.random.Generator, amount: float) -> np.ndarray:
-    """White that leans to warm or cold."""
+    """Return white with a random warm or cold tint."""
     lean = rng.uniform(-amount, amount)
     return np.asarray([1 + lean, 1, 1 - lean])
 
 
 def _turn(axis: int, angle: float) -> np.ndarray:
-    """f64[3 3], rotation about x (0), y (1) or z (2)."""
+    """Return the rotation f64[3 3] about x (0), y (1) or z (2)."""
     cos, sin = np.cos(angle), np.sin(angle)
     i, j = ((1, 2), (2, 0), (0, 1))[axis]
     matrix = np.eye(3)

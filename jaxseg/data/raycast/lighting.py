@@ -1,4 +1,4 @@
-"""How much light falls on points of a room, soft shadows included."""
+"""Illumination of points in a room, with soft shadows."""
 
 import numpy as np
 from scipy import ndimage
@@ -13,18 +13,18 @@ _SPREAD = np.asarray([(-1, -1), (1, -1), (-1, 1), (1, 1)], np.float32) / 4
 def illuminate(
     room: Room, points: np.ndarray, normal: np.ndarray, direction: np.ndarray, owner: np.ndarray, surface: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Light received, and highlights (Lambert and Blinn-Phong), of each point.
+    """Return received light and highlights (Lambert and Blinn-Phong) of each point.
 
     Args:
-      room: the room.
+      room: the scene.
       points: f32[3 n], the first rows * columns of them seen by a grid of pixels, any others after them.
       normal: f32[3 n], unit.
-      direction: f32[3 n], of the rays that found the points.
-      owner: i32[n], 1 + number of the solid that a point belongs to, 0 for the room.
-      surface: i32[rows columns], a number that differs between surfaces, for the points of the grid.
+      direction: f32[3 n], of the rays that hit the points.
+      owner: i32[n], 1 + index of the solid that a point belongs to, 0 for the room.
+      surface: i32[rows columns], an id per surface, for the points of the grid.
 
     Returns:
-      f32[3 n] to multiply colours with, f32[3 n] to add.
+      f32[3 n] to multiply colours by, f32[3 n] to add.
     """
     view = direction / np.sqrt((direction * direction).sum(0))
     light = room.ambient[:, None] * _openness(room, points)
@@ -49,7 +49,7 @@ def illuminate(
 
 
 def _openness(room: Room, points: np.ndarray) -> np.ndarray:
-    """Share of the ambient light that reaches a point: less in the room's corners. f32[n]."""
+    """Return the share of ambient light that reaches each point, f32[n]: less in the room's corners."""
     gap = np.minimum(points - room.low[:, None], room.high[:, None] - points)
     second = gap.sum(0) - gap.max(0) - gap.min(0)  # the nearest wall being mostly one's own
     return 1 - np.float32(0.45) * np.exp(second / np.float32(-0.35))
@@ -58,7 +58,7 @@ def _openness(room: Room, points: np.ndarray) -> np.ndarray:
 def _unshadowed(
     room: Room, lamp: Light, points: np.ndarray, way: np.ndarray, distance: np.ndarray, facing: np.ndarray
 ) -> np.ndarray:
-    """Which share of the lamp is seen from each point: f32[n]."""
+    """Return the share of the lamp that is visible from each point, f32[n]."""
     blocked = np.zeros((len(_SPREAD), points.shape[1]), bool)
     towards_lamp, squared = (points * way).sum(0), (points * points).sum(0)
     corners = lamp.place[:, None] + lamp.side * np.stack([_SPREAD[:, 0], 0 * _SPREAD[:, 0], _SPREAD[:, 1]])
@@ -76,12 +76,12 @@ def _unshadowed(
 
 
 def _is_even(surface: np.ndarray) -> np.ndarray:
-    """bool[rows columns]: pixels whose 3 x 3 neighbourhood is one surface."""
+    """Return bool[rows columns]: True where the 3 x 3 neighbourhood is one surface."""
     return ndimage.maximum_filter(surface, 3) == ndimage.minimum_filter(surface, 3)
 
 
 def _smoothed(clear: np.ndarray, even: np.ndarray) -> np.ndarray:
-    """The grid's part averaged over 3 x 3 pixels inside faces: thus four samples of a lamp make smooth shadows."""
+    """Average the grid's part over 3 x 3 pixels inside faces, so that four samples of a lamp give smooth shadows."""
     grid = clear[: even.size].reshape(even.shape)
     smooth = np.where(even, ndimage.uniform_filter(grid, 3, mode="nearest"), grid)
     return np.concatenate([smooth.ravel(), clear[even.size :]])

@@ -1,4 +1,4 @@
-"""The picture of a room, with exact ground truth of everything in it."""
+"""Render the image of a room, with exact ground truth."""
 
 from dataclasses import dataclass
 
@@ -19,19 +19,25 @@ _ROOM_CLASSES = np.asarray([_WALL, _WALL, _CEILING, _FLOOR, _WALL, _WALL], np.ui
 
 
 def render(room: Room, height: int, width: int, rng: np.random.Generator) -> Record:
-    """The picture, with everything that can be known of it.
+    """Render a room, with complete ground truth.
 
-    The image is supersampled (2 x 2 rays per pixel); all ground truth is that of the ray through the pixel's centre.
+    The image is supersampled (2 x 2 rays per pixel); ground truth is that of the ray through the pixel's centre.
+
+    >>> from jaxseg.data.raycast.layout import random_room
+    >>> rng = np.random.default_rng(0)
+    >>> record = render(random_room(rng), 24, 32, rng)
+    >>> record["image"].shape, record["depth"].shape
+    ((24, 32, 3), (24, 32))
 
     Args:
-      room: what to look at.
+      room: the scene.
       height: of the image, pixels.
       width: of the image, pixels.
-      rng: for the sensor's noise only.
+      rng: for the sensor noise only.
 
     Returns:
       A record: image, label, instance_ids, boxes, classes, keypoints, panoptic, depth, normal, boundary, saliency.
-      Objects of which no pixel is visible do not occur.
+      Objects without a visible pixel are left out.
     """
     seen = _look(room, (height, width), 1)
     label = seen.label.reshape(height, width)
@@ -56,7 +62,7 @@ def render(room: Room, height: int, width: int, rng: np.random.Generator) -> Rec
 
 
 def _rays(room: Room, height: int, width: int, per_side: int) -> np.ndarray:
-    """f32[3 n], world, so long that one length is one metre of depth."""
+    """Return rays f32[3 n] in the world, scaled so that length 1 is one metre of depth."""
     focal = room.focal * max(height, width)
     x = ((np.arange(width * per_side, dtype=np.float32) + 0.5) / per_side - width / 2) / focal
     y = ((np.arange(height * per_side, dtype=np.float32) + 0.5) / per_side - height / 2) / focal
@@ -128,7 +134,7 @@ def _look(room: Room, size: tuple[int, int], per_side: int) -> Seen:
 
 
 def _window(room: Room, solid: Solid, height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns outside which the solid cannot be seen."""
+    """Return the rows and columns outside of which the solid cannot be seen."""
     x, y, z = (room.camera.T @ solid.centre).tolist()
     r = solid.bound
     if z <= r * 1.1:
@@ -145,8 +151,9 @@ def _window(room: Room, solid: Solid, height: int, width: int) -> tuple[slice, s
 
 
 def _photograph(room: Room, centres: Seen, rng: np.random.Generator) -> np.ndarray:
-    """The image: colours of 2 x 2 rays per pixel, in the light of the ray through the pixel's centre, or, where one of
-    the four meets another face than that, in its own."""
+    """Return the image: 2 x 2 rays per pixel, in the light of the ray through the centre, or in their own where one of
+    the four hits another face.
+    """
     height, width = centres.size
     fine = _look(room, centres.size, 2)
     coarse = centres.face.reshape(centres.size)
@@ -174,13 +181,13 @@ def _photograph(room: Room, centres: Seen, rng: np.random.Generator) -> np.ndarr
 
 
 def _tone(radiance: np.ndarray) -> np.ndarray:
-    """Bright parts bend towards white instead of being cut off, then the display's gamma."""
+    """Compress highlights towards white instead of clipping them, and apply the display gamma."""
     bent = radiance * (1 + radiance / 6) / (1 + radiance)
     return np.minimum(bent, 1) ** np.float32(1 / 2.2)
 
 
 def _boxes(ids: np.ndarray, count: int) -> np.ndarray:
-    """f32[n 4] around the visible pixels of each."""
+    """Return f32[n 4] around the visible pixels of each object."""
     boxes = np.zeros((count, 4), np.float32)
     for slot in range(count):
         mine = ids == slot + 1
@@ -190,7 +197,7 @@ def _boxes(ids: np.ndarray, count: int) -> np.ndarray:
 
 
 def _keypoints(room: Room, visible: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """f32[n 3 3]: visible (2) where the pixel shows the object itself, hidden (1) where another, absent (0) outside."""
+    """Return f32[n 3 3]: visible (2) if the pixel shows the object, hidden (1) if another, absent (0) outside."""
     height, width = ids.shape
     focal = room.focal * max(height, width)
     keypoints = np.zeros((len(visible), len(JOINTS), 3), np.float32)
@@ -206,7 +213,7 @@ def _keypoints(room: Room, visible: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _boundary(label: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """bool[h w]: pixels with a 4-neighbour of another surface or object."""
+    """Return bool[h w]: pixels with a 4-neighbour of another surface or object."""
     key = ids.astype(np.int32) * len(CLASSES) + label
     edge = np.zeros(key.shape, bool)
     down, right = key[1:] != key[:-1], key[:, 1:] != key[:, :-1]
@@ -218,7 +225,7 @@ def _boundary(label: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _saliency(ids: np.ndarray, count: int) -> np.ndarray:
-    """bool[h w]: the object that stands out most, by size and nearness to the middle, and those half as prominent."""
+    """Return bool[h w]: the most prominent object by size and centrality, and those at least half as prominent."""
     height, width = ids.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     off_centre = ((y + 0.5) / height - 0.5) ** 2 + ((x + 0.5) / width - 0.5) ** 2

@@ -1,6 +1,6 @@
-"""Rays against solids: spheres, boxes, cylinders and cones in any position, and the walls of a room. Vectorised NumPy.
+"""Ray intersection with spheres, boxes, cylinders and cones in any pose, and with walls, in vectorised NumPy.
 
-The world is right-handed with y down, metres. A solid's own frame has its centre at the origin and its axis along y;
+The world is right-handed with y down, in metres. A solid's own frame has its centre at the origin and its axis along y;
 cones point up (towards -y). Points and directions are f32[3 n]: one contiguous row per coordinate, which is fast.
 """
 
@@ -16,7 +16,10 @@ _NEAR = np.float32(1e-5)
 
 @dataclass(frozen=True, eq=False)
 class Solid:
-    """One object.
+    """An object.
+
+    >>> Solid("sphere", np.zeros(3, np.float32), np.eye(3, dtype=np.float32), np.full(3, 0.5, np.float32)).shape
+    'sphere'
 
     Attributes:
       shape: one of ``SHAPES``.
@@ -47,7 +50,11 @@ class Solid:
 
 
 def hit(solid: Solid, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """How far along each ray the solid is first met, in lengths of ``direction``; infinity where it is not.
+    """Return the distance along each ray to the first hit, in lengths of ``direction``; infinity if there is none.
+
+    >>> ball = Solid("sphere", np.asarray([0, 0, 3], np.float32), np.eye(3, dtype=np.float32), np.ones(3, np.float32))
+    >>> hit(ball, np.zeros((3, 1), np.float32), np.asarray([[0.0], [0.0], [1.0]], np.float32)).tolist()
+    [2.0]
 
     Args:
       solid: the object.
@@ -76,7 +83,7 @@ class Skin:
 
 
 def skin(solid: Solid, points: np.ndarray) -> Skin:
-    """What the solid's surface is like at points f32[3 n] on it."""
+    """Return normals, surface coordinates and faces at points f32[3 n] on the solid."""
     p = solid.rotation.T @ (points - solid.centre[:, None])
     x, y, z = p
     if solid.shape == "box":
@@ -107,7 +114,7 @@ ROOM_NORMALS = np.asarray([[1, -1, 0, 0, 0, 0], [0, 0, 1, -1, 0, 0], [0, 0, 0, 0
 def hit_room(
     low: np.ndarray, high: np.ndarray, origin: np.ndarray, direction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays that start inside the box ``low..high`` leave it: f32[n] distance, i32[n] face (``ROOM_NORMALS``)."""
+    """Return where rays leave the box ``low..high`` from inside: f32[n] distance, i32[n] face (``ROOM_NORMALS``)."""
     distance = np.full(direction.shape[1], FAR)
     face = np.zeros(direction.shape[1], np.int32)
     for axis in range(3):
@@ -158,7 +165,7 @@ def _hit_cone(half: np.ndarray, o: np.ndarray, d: np.ndarray) -> np.ndarray:
 
 
 def _sides(a: np.ndarray, b: np.ndarray, c: np.ndarray, oy: np.ndarray, dy: np.ndarray, height: np.floating) -> list:
-    """Both roots of a t^2 + 2 b t + c, with where they lie between the ends."""
+    """Return both roots of a t^2 + 2 b t + c, and whether they lie between the ends."""
     root = np.sqrt(b * b - a * c)
     roots = ((-b - root) / a, (-b + root) / a)
     return [(t, np.abs(oy + t * dy) <= height) for t in roots]

@@ -1,4 +1,4 @@
-"""Patterns for surfaces: what fraction of the second of two colours stands at a place. Coordinates in metres."""
+"""Procedural textures: blend factor between two colours at a point. Coordinates in metres."""
 
 import functools
 from collections.abc import Mapping
@@ -16,12 +16,15 @@ _CELLS, _FINE = 64, 16
 class Texture:
     """A pattern in two colours.
 
+    >>> Texture("checker", np.eye(2, 3, dtype=np.float32), period=0.5, angle=0.0, origin=(0.0, 0.0)).pattern
+    'checker'
+
     Attributes:
       pattern: one of ``PATTERNS``.
       colours: f32[2 3], linear RGB in 0..1.
       period: metres.
       angle: of the pattern on the surface, radians.
-      origin: where on the pattern the surface's origin lies, in periods.
+      origin: position of the surface's origin on the pattern, in periods.
     """
 
     pattern: str
@@ -32,7 +35,12 @@ class Texture:
 
 
 def paint(texture: Texture, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The colour at surface coordinates f32[n]: f32[3 n], linear RGB."""
+    """Return the linear RGB colour f32[3 n] at surface coordinates f32[n].
+
+    >>> stripes = Texture("stripes", np.eye(2, 3, dtype=np.float32), period=1.0, angle=0.0, origin=(0.0, 0.0))
+    >>> paint(stripes, np.float32([0.25, 0.75]), np.float32([0, 0]))[0].tolist()
+    [1.0, 0.0]
+    """
     first, second = texture.colours.astype(np.float32)[..., None]
     if texture.pattern == "plain":
         return np.broadcast_to(first, (3, len(u)))
@@ -52,9 +60,18 @@ def random_texture(
     value: tuple[float, float],
     contrast: float,
 ) -> Texture:
-    """A texture in two colours of any hue, the second ``contrast`` (0..1) of the way from the first to another one.
+    """Draw a texture in two colours of any hue; ``contrast`` (0..1) blends the second from the first to another.
 
-    ``patterns`` says in what proportions the patterns are drawn.
+    >>> ranges = {"saturation": (0.0, 1.0), "value": (0.5, 1.0)}
+    >>> random_texture(np.random.default_rng(0), {"wood": 1}, **ranges, contrast=0.5).pattern
+    'wood'
+
+    Args:
+      rng: source of randomness.
+      patterns: relative frequency of each pattern.
+      saturation: range of the colours' saturation.
+      value: range of the colours' value.
+      contrast: between the two colours.
     """
     base = _rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
     other = _rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
@@ -86,7 +103,7 @@ def _share(texture: Texture, s: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def _noise(s: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Two octaves of smooth noise in 0..1, one bump per unit, repeating after 64."""
+    """Return two octaves of smooth noise in 0..1, one bump per unit, with period 64."""
     cloud = _cloud()
     i, j = (np.floor(c * _FINE).astype(np.int32) % len(cloud) for c in (s, t))
     return cloud[i, j]

@@ -1,4 +1,4 @@
-"""Targets computed from a record's label. Reached through ``transforms``."""
+"""Targets computed from a record's label."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -26,7 +26,7 @@ class SeparationWeights:
     class_weights: tuple[float | int, ...] = ()
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        """The record with ``weight`` f32[h w]."""
+        """Return the record with ``weight`` f32[h w]."""
         label = record["label"]
         cells = label == self.cell
         void = label == VOID
@@ -48,9 +48,13 @@ class SeparationWeights:
 
 
 def two_nearest(numbered: np.ndarray, *, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances f64[h w] of each pixel to the nearest and to the second nearest of the numbered components.
+    """Return the distances f64[h w] of each pixel to the nearest and the second nearest numbered component.
 
-    Exact up to ``reach`` pixels; what lies further may be infinity.
+    Exact up to ``reach`` pixels; larger distances may be infinite.
+
+    >>> nearest, second = two_nearest(np.asarray([[1, 0, 0, 2]]), reach=10)
+    >>> nearest.tolist(), second.tolist()
+    ([[0.0, 1.0, 1.0, 0.0]], [[3.0, 2.0, 2.0, 3.0]])
     """
     first = np.full(numbered.shape, np.inf)
     second = np.full(numbered.shape, np.inf)

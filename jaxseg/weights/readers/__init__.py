@@ -1,9 +1,9 @@
-"""Any file of weights as flat NumPy arrays by name, without running anything from it and without its framework.
+"""Read weight files as flat NumPy arrays by name, without executing code from them and without their frameworks.
 
-``read`` looks at the first bytes, not at the name: safetensors, torch (zip, and the format before 1.6), npz, Keras'
-HDF5, Detectron's pickles, Caffe's and TFLite's models. Nested containers are joined by dots; the wrappers of training
-programs (``state_dict``, ``model``) and prefixes of wrapped modules (``module.``) are taken off. Where the format
-permits it the arrays are read-only views of the memory-mapped file.
+``read`` detects the format by the first bytes, not by the name: safetensors, PyTorch (zip, and the format before 1.6),
+npz, Keras' HDF5, Detectron's pickles, Caffe and TFLite models. Nested containers are joined by dots; wrappers of
+training programs (``state_dict``, ``model``) and prefixes of wrapped modules (``module.``) are removed. If the format
+permits, the arrays are read-only views of the memory-mapped file.
 """
 
 import json
@@ -36,10 +36,16 @@ IN_FOLDER = (
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays of a file, or of a folder that holds one as Hugging Face lays it out.
+    """Return the arrays of a file, or of a folder in the layout of Hugging Face.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.npz"
+    >>> np.savez(path, kernel=np.ones(2, np.float32))
+    >>> {name: array.tolist() for name, array in read(path).items()}
+    {'kernel': [1.0, 1.0]}
 
     Raises:
-      BadInput: there is no such file; it is damaged, of an unknown kind, holds anything but numbers and containers, or
+      BadInput: the file is missing, damaged, of an unknown format, or holds anything but numbers and containers, or
         numbers that are not finite.
     """
     path = weights_in(Path(path))
@@ -66,7 +72,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def weights_in(path: Path) -> Path:
-    """The file of weights in a folder as Hugging Face lays it out; a file is itself.
+    """Return the weight file in a folder in the layout of Hugging Face; a file is returned as it is.
 
     Raises:
       BadInput: the folder holds none.
@@ -80,7 +86,7 @@ def weights_in(path: Path) -> Path:
 
 
 def _recognise(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarray]]]:
-    """What kind of file it is by its first bytes, and its reader."""
+    """Return the format, by the first bytes, and its reader."""
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK"):
@@ -121,7 +127,7 @@ def _recognise_zip(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarr
 
 
 def _read_pickle(path: Path) -> dict[str, np.ndarray]:
-    """Detectron's and Detectron2's model zoos: a pickled dict of NumPy arrays."""
+    """Read the model zoos of Detectron and Detectron2: a pickled dict of NumPy arrays."""
     with path.open("rb") as file:
         tree = pickle.load(file, {**pickle.CONTAINERS, **pickle.NUMPY})
     kinds = (pickle.Pickled,)
@@ -130,10 +136,10 @@ def _read_pickle(path: Path) -> dict[str, np.ndarray]:
 
 
 def _affine(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Caffe2's AffineChannel ``_bn_s``, ``_bn_b`` as the BatchNorm of mean 0 and variance 1 that it is.
+    """Convert Caffe2's AffineChannel ``_bn_s``, ``_bn_b`` to a BatchNorm of mean 0 and variance 1.
 
-    Detectron folds a norm's statistics into its scale. The variance is less by detectron2's epsilon, which is added to
-    it again.
+    Detectron folds a norm's statistics into its scale. The variance is reduced by detectron2's epsilon, which is added
+    again later.
     """
     made = {}
     for name, scale in arrays.items():
@@ -182,7 +188,7 @@ SAFETENSORS: Mapping[str, np.dtype] = {
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Views of the file at the places that its header names, after the library has checked the header."""
+    """Return views of the file at the offsets in its header, after the library has checked the header."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as checked:

@@ -1,4 +1,4 @@
-"""Caffe's .caffemodel: the blobs of each layer out of the protobuf's wire format, no schema and no protobuf library.
+"""Caffe's .caffemodel: blobs of each layer, decoded from the protobuf wire format without a protobuf library.
 
 Field numbers are those of BVLC's caffe.proto: ``NetParameter.layer`` = 100 (``layers`` = 2 before 2014),
 ``LayerParameter`` name 1, type 2, blobs 7 (``V1LayerParameter``: name 4, type 5, blobs 6), ``BlobProto`` num, channels,
@@ -32,12 +32,12 @@ RANKS = {"Convolution": 4, "Deconvolution": 4, "InnerProduct": 2}
 
 
 def read_caffemodel(path: Path) -> dict[str, np.ndarray]:
-    """The blobs as ``layer.weight``, ``layer.bias``, ...; kernels OIHW, of deconvolutions IOHW.
+    """Return the blobs as ``layer.weight``, ``layer.bias``, ...; kernels OIHW, of deconvolutions IOHW.
 
-    The running mean and variance of a BatchNorm layer are divided by its third blob, the factor, as Caffe does.
+    The running mean and variance of a BatchNorm layer are divided by its third blob, the factor, as in Caffe.
 
     Raises:
-      BadInput: a blob's shape and its numbers do not agree. Damage shows as the usual errors of Python.
+      BadInput: shape and size of a blob differ. Other damage raises Python's own errors.
     """
     whole: Any = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     found: dict[str, np.ndarray] = {}
@@ -74,7 +74,7 @@ def _all(fields: list[tuple[int, Any]], wanted: int) -> Iterator[memoryview]:
 
 
 def _blob(data: memoryview, rank: int) -> np.ndarray:
-    """The blob's numbers; one without a shape of its own has four axes of which the first may only fill up."""
+    """Return the blob's numbers; one without a shape has four axes, of which the first may be padding."""
     shape: list[int] | None = None
     legacy = {}
     parts = []
@@ -100,7 +100,7 @@ def _blob(data: memoryview, rank: int) -> np.ndarray:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
-    """Field numbers and values of a message: integers, or bytes for fixed-width and length-delimited values."""
+    """Yield field numbers and values of a message: integers, or bytes for fixed-width and length-delimited values."""
     at, end = 0, len(data)
     while at < end:
         key, at = _varint(data, at)

@@ -1,7 +1,7 @@
-"""Keras' files: HDF5 as Keras 1, 2 and 3 write it, through h5py (``pip install h5py``).
+"""Keras files: HDF5 as written by Keras 1, 2 and 3, through h5py (``pip install h5py``).
 
-Names are the groups' joined by dots, ``:0`` and repeated parts left out: ``conv2d_1.kernel``. Numbers stay in the
-file's own layout: kernels HWIO under TensorFlow, OIHW and turned by half under Theano (Keras 1).
+Names are the groups' joined by dots, without ``:0`` and repeated parts: ``conv2d_1.kernel``. Arrays keep the layout of
+the file: kernels HWIO for TensorFlow, OIHW and rotated by 180 degrees for Theano (Keras 1).
 """
 
 import importlib
@@ -20,16 +20,16 @@ LARGEST = 100_000
 
 
 def read_hdf5(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .h5 or .weights.h5 file; what belongs to the optimizer is left out.
+    """Return the arrays of an .h5 or .weights.h5 file, without the optimizer's.
 
     Raises:
-      BadInput: h5py is not installed; the file leads to other files, or would unfold into far more than it is.
+      BadInput: h5py is not installed; the file links to other files, or its decompressed size is far too large.
     """
     return _read(path, path.stat().st_size)
 
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .keras file, a zip around ``model.weights.h5``.
+    """Return the arrays of a .keras file, a zip around ``model.weights.h5``.
 
     Raises:
       BadInput: see ``read_hdf5``.

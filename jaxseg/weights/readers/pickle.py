@@ -1,8 +1,8 @@
-"""Pickles read as data: nothing that a pickle names is ever imported or called.
+"""Read pickles as data: nothing that a pickle names is imported or called.
 
-A pickle is a program for a small stack machine, and Python's own machine calls whatever the program names. The one here
-knows containers, numbers, strings and a table of names whose meaning the caller gives; every other name is refused, and
-so is every instruction that would make an object of a class.
+A pickle is a program for a small stack machine, and Python's own machine calls whatever the program names. This one
+knows containers, numbers, strings and a table of allowed names given by the caller; every other name is rejected, and
+so is every instruction that would create an object of a class.
 """
 
 import pickletools
@@ -23,30 +23,34 @@ DEEPEST = 64
 
 @dataclass(frozen=True, eq=False)
 class Word:
-    """A name that a pickle may mention. ``call`` is ours and stands for it; None where it is only mentioned."""
+    """A name that a pickle may mention. ``call`` is our function for it; None if it is only mentioned."""
 
     name: str
     call: Callable[..., Any] | None = None
 
 
 class Unfinished:
-    """An object that the pickle makes first and fills later; ``fill`` takes what it is filled with."""
+    """An object that the pickle creates first and fills later; ``fill`` takes its state."""
 
     def fill(self, state: Any) -> None:
-        """Take the state."""
+        """Set the state."""
         raise NotImplementedError
 
 
 def load(file: Any, words: Mapping[str, Word], persistent: Callable[[Any], Any] | None = None) -> Any:
-    """The value of the one pickle that begins where ``file`` stands; the file is left behind its end.
+    """Return the value of the pickle at the current position of ``file``, and leave the position after its end.
+
+    >>> import io, pickle
+    >>> load(io.BytesIO(pickle.dumps({"a": [1, 2.0]})), {})
+    {'a': [1, 2.0]}
 
     Args:
       file: open for reading bytes.
-      words: what it may name.
-      persistent: turns a persistent id into a value; without it such ids are refused.
+      words: names that it may mention.
+      persistent: converts a persistent id to a value; without it such ids are rejected.
 
     Raises:
-      BadInput: it names or does something else. Damage shows as the usual errors of Python.
+      BadInput: the pickle names or does anything else. Damage raises Python's own errors.
     """
     machine = _Machine(words, persistent)
     for opcode, argument, _ in pickletools.genops(file):
@@ -66,7 +70,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """One instruction."""
+        """Run one instruction."""
         if name in PUSHES:
             self.stack.append(argument)
         elif name in CONSTANTS:
@@ -79,12 +83,12 @@ class _Machine:
             raise BadInput(f"its pickle holds the instruction {name}, which weights do not need")
 
     def pop_to_mark(self) -> list[Any]:
-        """What was pushed since the last mark."""
+        """Return what was pushed since the last mark."""
         items, self.stack = self.stack, self.aside.pop()
         return items
 
     def collect(self, make: Callable[[list[Any]], Any]) -> None:
-        """Put one container in the place of what was pushed since the last mark."""
+        """Replace what was pushed since the last mark by one container."""
         items = self.pop_to_mark()
         self.stack.append(make(items))
 
@@ -207,7 +211,7 @@ def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _fill(target: Any, items: Any) -> dict[Any, Any]:
-    """Set keys of a dict. Only plain keys: the hash of nested tuples can take for ever."""
+    """Set keys of a dict; only plain keys, since hashing nested tuples can take forever."""
     if not isinstance(target, dict):
         raise TypeError(f"keys set in a {type(target).__name__}")
     for key, value in items:
@@ -218,7 +222,7 @@ def _fill(target: Any, items: Any) -> dict[Any, Any]:
 
 
 def mapping(*arguments: Any) -> dict[Any, Any]:
-    """What ``OrderedDict``, ``defaultdict`` and ``Counter`` become: pairs, a dict or nothing, behind a factory."""
+    """Return the stand-in for ``OrderedDict``, ``defaultdict`` and ``Counter``: pairs or a dict, after a factory."""
     values = [value for value in arguments if value is not None and not isinstance(value, Word)]
     inside = values[0] if values else {}
     return _fill({}, inside.items() if isinstance(inside, dict) else inside)
@@ -260,7 +264,7 @@ class Pickled(Unfinished):
         self.array: np.ndarray | None = None
 
     def fill(self, state: Any) -> None:
-        """Take version, shape, dtype, order and bytes."""
+        """Set version, shape, dtype, order and bytes."""
         _, shape, kind, fortran, raw = state
         if not isinstance(kind, _Dtype):
             raise TypeError("an array without a dtype")
@@ -299,10 +303,13 @@ NUMPY = {
 
 
 def walk(tree: Any, leaf: tuple[type, ...]) -> dict[str, Any]:
-    """The leaves of those types by name, nested containers joined by dots; anything else is left out.
+    """Return the leaves of those types by name, nested containers joined by dots; other values are left out.
+
+    >>> walk({"layer": {"kernel": 1.0}, "step": "x"}, (float,))
+    {'layer.kernel': 1.0}
 
     Raises:
-      BadInput: the file holds itself, or unfolds to more values than could be visited.
+      BadInput: the tree contains itself, or has too many values.
     """
     found: dict[str, Any] = {}
     todo: list[tuple[tuple[str, ...], Any]] = [((), tree)]

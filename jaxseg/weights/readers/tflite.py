@@ -1,7 +1,7 @@
-"""TFLite's models, flatbuffers, read as data without any library: the constants of their graph.
+"""TFLite models, decoded from flatbuffers without a library: the constants of their graph.
 
-Names are the tensors' own: ``conv2d/Kernel``. Numbers stay in the file's own layout: kernels OHWI, depthwise ones
-1HWC. Integers with a scale are the real numbers that they stand for. The graph itself is not looked at.
+Names are the tensors' own: ``conv2d/Kernel``. Arrays keep the layout of the file: kernels OHWI, depthwise ones 1HWC.
+Quantised integers are converted to real numbers. The graph itself is ignored.
 """
 
 import math
@@ -27,10 +27,10 @@ DTYPES = {
 
 
 def read_tflite(path: Path) -> dict[str, np.ndarray]:
-    """The constant tensors of the one graph of a .tflite file.
+    """Return the constant tensors of the one graph of a .tflite file.
 
     Raises:
-      BadInput: it has several graphs; a constant that is no array of real numbers, or lies outside the file.
+      BadInput: there are several graphs; a constant is not an array of real numbers, or lies outside the file.
     """
     data = np.memmap(path, np.uint8, "r")
     model = _Table(data.data, _Table(data.data, 0).uint_at(0))
@@ -55,7 +55,7 @@ def read_tflite(path: Path) -> dict[str, np.ndarray]:
 
 
 def _array(tensor: "_Table", name: str, data: np.ndarray) -> np.ndarray | None:
-    """The numbers of a constant; None for text."""
+    """Return the numbers of a constant; None for text."""
     code = tensor.byte(1)
     if code == 5:
         return None
@@ -87,7 +87,7 @@ class _Table:
         self.data, self.at = data, at
 
     def uint_at(self, at: int) -> int:
-        """The 32 bits without a sign at a place of the file."""
+        """Return the unsigned 32-bit integer at a position of the file."""
         return self._unpack("<I", at)
 
     def _unpack(self, form: str, at: int) -> int:
@@ -96,7 +96,7 @@ class _Table:
         return struct.unpack_from(form, self.data, at)[0]
 
     def _place(self, field: int) -> int:
-        """Where a field lies, 0 where it is absent."""
+        """Return the position of a field, 0 if it is absent."""
         vtable = self.at - self._unpack("<i", self.at)
         slot = 4 + 2 * field
         if slot >= self._unpack("<H", vtable):
@@ -105,22 +105,22 @@ class _Table:
         return self.at + offset if offset else 0
 
     def byte(self, field: int) -> int:
-        """A field of 8 bits, 0 where it is absent."""
+        """Return an 8-bit field, 0 if it is absent."""
         at = self._place(field)
         return self._unpack("<B", at) if at else 0
 
     def uint(self, field: int) -> int:
-        """A field of 32 bits, 0 where it is absent."""
+        """Return a 32-bit field, 0 if it is absent."""
         at = self._place(field)
         return self.uint_at(at) if at else 0
 
     def table(self, field: int) -> "_Table | None":
-        """A table inside."""
+        """Return a nested table."""
         at = self._place(field)
         return _Table(self.data, at + self.uint_at(at)) if at else None
 
     def vector(self, field: int, width: int) -> tuple[int, int]:
-        """Where a vector begins and how many elements of ``width`` bytes it has; zeros where it is absent."""
+        """Return position and length of a vector with elements of ``width`` bytes; zeros if it is absent."""
         at = self._place(field)
         if not at:
             return 0, 0
@@ -131,7 +131,7 @@ class _Table:
         return at + 4, count
 
     def tables(self, field: int) -> Iterator["_Table"]:
-        """The tables of a vector."""
+        """Return the tables of a vector."""
         begin, count = self.vector(field, 4)
         if count > LARGEST:
             raise BadInput(f"it holds a list of {count} entries")
@@ -139,18 +139,18 @@ class _Table:
             yield _Table(self.data, at + self.uint_at(at))
 
     def numbers(self, field: int, dtype: np.dtype) -> np.ndarray:
-        """A vector of numbers."""
+        """Return a vector of numbers."""
         begin, count = self.vector(field, dtype.itemsize)
         return np.frombuffer(self.data[begin : begin + count * dtype.itemsize], dtype)
 
     def ints(self, field: int) -> list[int]:
-        """A vector of 32-bit integers, of no more than eight: a shape."""
+        """Return a vector of at most eight 32-bit integers: a shape."""
         found = self.numbers(field, np.dtype("<i4"))
         if found.size > 8:
             raise BadInput(f"an array of {found.size} axes")
         return [int(n) for n in found]
 
     def text(self, field: int) -> str:
-        """A string."""
+        """Return a string."""
         begin, count = self.vector(field, 1)
         return bytes(self.data[begin : begin + count]).decode()

@@ -1,4 +1,4 @@
-"""torch's files without torch: the zip of 1.6 and later, and the stream of pickles before it.
+"""PyTorch files without PyTorch: the zip format of 1.6 and later, and the stream of pickles before it.
 
 Tensors are views of the memory-mapped file, shared storages and strides included.
 """
@@ -29,7 +29,7 @@ Buffer = Callable[["Storage"], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """A flat piece of memory that tensors look into: its key in the file, dtype (None: bytes), count and beginning."""
+    """A flat piece of memory that tensors view: its key in the file, dtype (None: bytes), count and offset."""
 
     key: str
     dtype: np.dtype | None
@@ -39,7 +39,7 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A tensor as the file describes it; counts in elements."""
+    """A tensor as described in the file; counts in elements."""
 
     storage: Storage
     dtype: np.dtype
@@ -49,10 +49,10 @@ class Tensor:
 
 
 def read_zip(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file that ``torch.save`` wrote as a zip.
+    """Return the tensors of a file written by ``torch.save`` as a zip.
 
     Raises:
-      BadInput: it holds something else than tensors, containers and numbers, or is inconsistent.
+      BadInput: the file holds anything but tensors, containers and numbers, or is inconsistent.
     """
     with zipfile.ZipFile(path) as archive:
         members = checked_members(archive, path)
@@ -81,7 +81,7 @@ def read_zip(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_stream(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file that torch before 1.6 wrote.
+    """Return the tensors of a file written by torch before 1.6.
 
     Raises:
       BadInput: see ``read_zip``.
@@ -148,7 +148,7 @@ WRAPPERS = (
 
 
 def unwrapped(tree: Any, leaf: tuple[type, ...]) -> Any:
-    """The state dict inside a training program's checkpoint, or the tree itself."""
+    """Return the state dict inside a training checkpoint, or the tree itself."""
     for _ in range(4):
         if not isinstance(tree, dict):
             break
@@ -160,7 +160,7 @@ def unwrapped(tree: Any, leaf: tuple[type, ...]) -> Any:
 
 
 def _view(tensor: Tensor, buffer: Buffer) -> np.ndarray:
-    """The tensor's elements, checked to lie within its storage."""
+    """Return the tensor's elements, checked to lie within its storage."""
     raw, storage = buffer(tensor.storage), tensor.storage
     declared = storage.count * (storage.dtype.itemsize if storage.dtype else 1)
     if raw.size < declared:

@@ -1,4 +1,4 @@
-"""Zip archives as torch, NumPy and Keras write them, read so that none unfolds into more than it should."""
+"""Zip archives as written by PyTorch, NumPy and Keras, with a limit on decompressed size (guards against zip bombs)."""
 
 import struct
 import zipfile
@@ -18,10 +18,10 @@ FREE = 1 << 24
 
 
 def checked_members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The members by name.
+    """Return the members by name.
 
     Raises:
-      BadInput: a name leads elsewhere or occurs twice, or the contents would be far larger than the file.
+      BadInput: a name points elsewhere or occurs twice, or the decompressed size is far larger than the file.
     """
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
@@ -41,10 +41,10 @@ def checked_members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.Z
 
 
 def mapped(path: Path, info: zipfile.ZipInfo) -> np.ndarray:
-    """A member that is stored as it is, as a view of the file, u8[n].
+    """Return an uncompressed member as a view of the file, u8[n].
 
     Raises:
-      BadInput: it is compressed, leads beyond the file, or its checksum is another.
+      BadInput: it is compressed, exceeds the file, or its checksum is wrong.
     """
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
         raise BadInput(f"its member {info.filename[:80]!r} is compressed, which torch never does")
