@@ -10,7 +10,6 @@ WITHOUT_EXAMPLES = {
     "data": 200,
     "errors": 200,
     "export": 200,
-    "files": 200,
     "inference": 200,
     "layers": 200,
     "models": 200,
