@@ -22,6 +22,10 @@ Map = Float[Array, "b _ _ _"]
 class AlexNet(nn.Module):
     """The convolutional part.
 
+    >>> net, image = AlexNet(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image, train=False)[0], jax.random.key(0))["c5"].shape
+    (1, 1, 1, 256)
+
     Attributes:
       widths: channels of the five convolutions.
       groups: of each.

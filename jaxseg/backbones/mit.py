@@ -30,6 +30,10 @@ window_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 class MiT(nn.Module):
     """The encoder.
 
+    >>> net, image = MiT(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image, train=False)[0], jax.random.key(0))["c5"].shape
+    (1, 2, 2, 256)
+
     Attributes:
       depths: blocks per stage.
       widths: channels per stage.
@@ -87,7 +91,12 @@ class MiT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and Mix-FFN, each behind a normalisation and inside a residual."""
+    """Attention and Mix-FFN, each behind a normalisation and inside a residual.
+
+    >>> block, x = Block(heads=2, reduction=2), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
+    """
 
     heads: int
     reduction: int
@@ -111,7 +120,12 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Efficient self-attention (equation 2): queries from every place, keys and values from every window."""
+    """Efficient self-attention (equation 2): queries from every place, keys and values from every window.
+
+    >>> block, x = Attention(heads=2, reduction=2), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
+    """
 
     heads: int
     reduction: int

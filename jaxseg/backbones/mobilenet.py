@@ -201,7 +201,12 @@ class InvertedResidual(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """A gain between 0 and 1 for each channel, from the means of all (Hu et al. 2018, arXiv:1709.01507)."""
+    """A gain between 0 and 1 for each channel, from the means of all (Hu et al. 2018, arXiv:1709.01507).
+
+    >>> block, x = SqueezeExcite(8), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
+    """
 
     features: int
     dtype: jnp.dtype | type = jnp.float32

@@ -28,6 +28,10 @@ kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 class ResNet(nn.Module):
     """The backbone without its classifier.
 
+    >>> net, image = ResNet(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image, train=False)[0], jax.random.key(0))["c5"].shape
+    (1, 2, 2, 2048)
+
     Attributes:
       depths: blocks per stage.
       bottleneck: 1x1, 3x3, 1x1 blocks with four times the channels (50 layers and more), or two 3x3.
@@ -129,6 +133,10 @@ class Bottleneck(nn.Module):
 
     ``before`` is the dilation of the map that enters, ``dilation`` that of the block behind its stride. With groups it
     is figure 3c of the ResNeXt paper.
+
+    >>> block, x = Bottleneck(8), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 32)
     """
 
     features: int
@@ -155,7 +163,12 @@ class Bottleneck(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Figure 5, left: two 3x3 convolutions, sum with the input or its 1x1 projection; fields as of ``Bottleneck``."""
+    """Figure 5, left: two 3x3 convolutions, sum with the input or its 1x1 projection; fields as of ``Bottleneck``.
+
+    >>> block, x = BasicBlock(8), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
+    """
 
     features: int
     stride: int = 1

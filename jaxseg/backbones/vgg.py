@@ -29,6 +29,10 @@ VGG11, VGG13, VGG16, VGG19 = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), 
 class VGG(nn.Module):
     """The convolutional part.
 
+    >>> net, image = VGG(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image, train=False)[0], jax.random.key(0))["c5"].shape
+    (1, 2, 2, 512)
+
     Attributes:
       blocks: convolutions per block: VGG11, VGG13, VGG16 or VGG19.
       width: channels of the first block; they double until eight times that.
@@ -156,6 +160,10 @@ class Margin:
 
 class VGGClassifier(nn.Module):
     """fc6 and fc7 as convolutions (FCN section 3.1): a map of 4096 features for every 7x7 window of ``c5``.
+
+    >>> block, x = VGGClassifier(), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 10, 10, 4096)
 
     Attributes:
       features: channels of both layers.

@@ -112,7 +112,12 @@ class XceptionBlock(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """Depthwise 3x3, then pointwise, each normalised, and activated by ReLU if wanted."""
+    """Depthwise 3x3, then pointwise, each normalised, and activated by ReLU if wanted.
+
+    >>> block, x = SeparableConv(8), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
+    """
 
     features: int
     stride: int = 1

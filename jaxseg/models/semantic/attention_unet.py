@@ -25,6 +25,10 @@ Map = Float[Array, "b _ _ _"]
 class AttentionUNet(nn.Module):
     """The network: four poolings, gates on the three coarser skips.
 
+    >>> net, image = AttentionUNet(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 21)
+
     Attributes:
       num_classes: channels of the logits.
       width: channels of the first level; they double with each pooling.

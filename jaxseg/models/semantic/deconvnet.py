@@ -27,6 +27,10 @@ Map = Float[Array, "b _ _ _"]
 class DeconvNet(nn.Module):
     """The network of Figure 2.
 
+    >>> net, image = DeconvNet(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 21)
+
     Attributes:
       num_classes: channels of the logits.
       blocks: convolutions per block of the encoder, and transposed ones of the decoder.

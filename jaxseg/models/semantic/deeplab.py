@@ -29,6 +29,10 @@ gaussian = nn.initializers.normal(0.01)
 class LargeFOV(nn.Module):
     """fc6 as a dilated window, and fc7 (v1, section 3.1): features at the resolution of the map.
 
+    >>> block, x = LargeFOV(), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 1024)
+
     Attributes:
       features: channels of both layers.
       kernel_size: side of fc6's window.

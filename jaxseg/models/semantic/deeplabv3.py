@@ -78,6 +78,10 @@ class DeepLabV3Decoder(nn.Module):
     """The pyramid on ``c5`` and one 3x3 convolution, the decoder of segmentation-models-pytorch's DeepLabV3 for
     :class:`jaxseg.layers.encoder_decoder.EncoderDecoder`.
 
+    >>> decoder, maps = DeepLabV3Decoder(), {f"c{i}": jnp.ones((1, 64 >> i, 64 >> i, 8)) for i in range(1, 6)}
+    >>> jax.eval_shape(lambda key: decoder.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
+    (1, 2, 2, 256)
+
     Attributes:
       features: channels of each branch and of the map.
       rates: dilations of the pyramid.
@@ -102,7 +106,12 @@ class DeepLabV3Decoder(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling (v3, figure 5): branches side by side, joined by a 1x1 convolution, dropout."""
+    """Atrous spatial pyramid pooling (v3, figure 5): branches side by side, joined by a 1x1 convolution, dropout.
+
+    >>> block, x = ASPP(), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 256)
+    """
 
     features: int = 256
     rates: tuple[int, ...] = (6, 12, 18)
@@ -125,7 +134,12 @@ class ASPP(nn.Module):
 
 
 class ConvNormRelu(nn.Module):
-    """Convolution that keeps the size, BatchNorm, ReLU."""
+    """Convolution that keeps the size, BatchNorm, ReLU.
+
+    >>> block, x = ConvNormRelu(features=8, kernel_size=3), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
+    """
 
     features: int
     kernel_size: int
@@ -140,7 +154,12 @@ class ConvNormRelu(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """The same in two: depthwise, then pointwise; BatchNorm and ReLU after the second, or after both."""
+    """The same in two: depthwise, then pointwise; BatchNorm and ReLU after the second, or after both.
+
+    >>> block, x = SeparableConv(features=8, kernel_size=3), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
+    """
 
     features: int
     kernel_size: int

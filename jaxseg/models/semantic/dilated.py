@@ -31,6 +31,10 @@ MARGIN = 186
 class Context(nn.Module):
     """The context module (section 3, Table 1): the receptive field grows with every layer, the resolution stays.
 
+    >>> block, x = Context(3), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x)[0], jax.random.key(0)).shape
+    (1, 16, 16, 3)
+
     Attributes:
       num_classes: channels in and out.
       dilations: of the 3x3 convolutions; a 1x1 convolution without ReLU follows.

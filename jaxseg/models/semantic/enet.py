@@ -71,6 +71,10 @@ PORT = Details(
 class ENet(nn.Module):
     """The whole network (paper Table 1).
 
+    >>> net, image = ENet(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 11)
+
     Attributes:
       num_classes: channels of the logits.
       decoder: False leaves the encoder with a 1x1 classifier at 1/8 resolution, upsampled by nearest neighbour to the
@@ -143,6 +147,10 @@ class InitialBlock(nn.Module):
     """Figure 2a: 13 strided filters beside the pooled image, concatenated to 16 channels.
 
     Images of other than three channels have as many filters as that leaves.
+
+    >>> block, x = InitialBlock(), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 8, 8, 16)
     """
 
     details: Details = LUA
@@ -169,6 +177,10 @@ class Bottleneck(nn.Module):
     """Figure 2b: 1x1 reduction by four, the main convolution, 1x1 expansion, dropout, sum with the input.
 
     ``kind`` is "regular", "dilatedN" or "asymmetricN"; ``relu=True`` replaces PReLU, as in the decoder.
+
+    >>> block, x = Bottleneck(), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
     """
 
     kind: str = "regular"

@@ -37,6 +37,10 @@ CAMVID = Standardize(
 class ESPNet(nn.Module):
     """The whole network (paper Figure 4d).
 
+    >>> net, image = ESPNet(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 12)
+
     Attributes:
       num_classes: channels of the logits, at least 5: the decoder spreads them over the five branches of a pyramid.
       p: ESP modules at 1/4, after the one that reduces.
@@ -79,6 +83,10 @@ class ESPNetC(nn.Module):
     """The encoder with its classifier (paper Figure 4c): the network of the first stage of training.
 
     Attributes as in :class:`ESPNet`. Its scores at 1/8 are upsampled by nearest neighbour.
+
+    >>> net, image = ESPNetC(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 12)
     """
 
     num_classes: int = 12
@@ -153,6 +161,10 @@ class Pyramid(nn.Module):
     The first convolution reduces to a fifth of the channels; each branch sees that map at its own dilation. The branch
     of dilation 1 makes up what a fifth leaves over and stands alone; the others are summed one onto the other, which
     removes the gridding of large dilations.
+
+    >>> block, x = Pyramid(8), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
     """
 
     features: int
@@ -177,7 +189,12 @@ class Pyramid(nn.Module):
 
 
 class NormAct(nn.Module):
-    """BatchNorm and PReLU."""
+    """BatchNorm and PReLU.
+
+    >>> block, x = NormAct(), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
+    """
 
     dtype: jnp.dtype | type = jnp.float32
 

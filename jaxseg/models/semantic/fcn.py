@@ -197,7 +197,12 @@ class ResNetFCN(nn.Module):
 
 
 class FCNHead(nn.Module):
-    """3x3 convolution to a quarter of the channels, BatchNorm, ReLU, dropout, 1x1 classifier."""
+    """3x3 convolution to a quarter of the channels, BatchNorm, ReLU, dropout, 1x1 classifier.
+
+    >>> block, x = FCNHead(3), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 3)
+    """
 
     num_classes: int
     dropout: float = 0.1

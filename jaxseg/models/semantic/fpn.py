@@ -28,6 +28,10 @@ Map = Float[Array, "b _ _ _"]
 class FPNDecoder(nn.Module):
     """The pyramid and the sum of its levels.
 
+    >>> decoder, maps = FPNDecoder(), {f"c{i}": jnp.ones((1, 64 >> i, 64 >> i, 8)) for i in range(1, 6)}
+    >>> jax.eval_shape(lambda key: decoder.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 128)
+
     Attributes:
       pyramid: channels of the pyramid.
       features: channels of the sum, a multiple of 32 (the groups of the normalisation).

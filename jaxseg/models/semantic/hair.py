@@ -35,6 +35,10 @@ STAGES: tuple[tuple[int, tuple[str, ...]], ...] = (
 class HairNet(nn.Module):
     """The whole network.
 
+    >>> net, image = HairNet(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 2)
+
     Attributes:
       num_classes: channels of the logits; the published model has background and hair.
       width: factor of every number of channels between the image and the logits.

@@ -65,6 +65,10 @@ class LinkNet(nn.Module):
 class LinkNetDecoder(nn.Module):
     """segmentation-models-pytorch's decoder: five blocks, the first four with a sum.
 
+    >>> decoder, maps = LinkNetDecoder(), {f"c{i}": jnp.ones((1, 64 >> i, 64 >> i, 8)) for i in range(1, 6)}
+    >>> jax.eval_shape(lambda key: decoder.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
+    (1, 64, 64, 32)
+
     Attributes:
       features: channels after the last block.
       dtype: compute dtype.
@@ -86,6 +90,10 @@ class LinkNetDecoder(nn.Module):
 
 class DecoderBlock(nn.Module):
     """Figure 2: 1x1, transposed convolution, 1x1, each with normalisation and ReLU.
+
+    >>> block, x = DecoderBlock(features=8, kernel_size=3), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 32, 32, 8)
 
     Attributes:
       features: channels of the result.
@@ -112,7 +120,12 @@ class DecoderBlock(nn.Module):
 
 
 class UpNorm(nn.Module):
-    """A transposed convolution that multiplies the size by its stride, then a normalisation."""
+    """A transposed convolution that multiplies the size by its stride, then a normalisation.
+
+    >>> block, x = UpNorm(features=8, kernel_size=3), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 32, 32, 8)
+    """
 
     features: int
     kernel_size: int

@@ -27,6 +27,10 @@ Map = Float[Array, "b _ _ _"]
 class MANetDecoder(nn.Module):
     """Attention on ``c5``, then five steps of doubling, four of them with a skip.
 
+    >>> decoder, maps = MANetDecoder(), {f"c{i}": jnp.ones((1, 64 >> i, 64 >> i, 8)) for i in range(1, 6)}
+    >>> jax.eval_shape(lambda key: decoder.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
+    (1, 64, 64, 16)
+
     Attributes:
       features: channels after each of the five steps, coarse to fine.
       attention: channels in which places are compared.
@@ -59,6 +63,10 @@ class PositionAttention(nn.Module):
 
     The gathered values are read back in the order of places before channels, as the reference does: its reshape
     mixes the two.
+
+    >>> block, x = PositionAttention(8), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
     """
 
     features: int

@@ -45,7 +45,12 @@ class PANDecoder(nn.Module):
 
 
 class PyramidAttention(nn.Module):
-    """Feature pyramid attention (Figure 3b)."""
+    """Feature pyramid attention (Figure 3b).
+
+    >>> block, x = PyramidAttention(8), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 8)
+    """
 
     features: int
     dtype: jnp.dtype | type = jnp.float32

@@ -73,6 +73,10 @@ class PSPNet(nn.Module):
 class PyramidPooling(nn.Module):
     """Means over grids of regions, 1x1, normalisation, ReLU, and bilinear enlargement to the map again.
 
+    >>> block, x = PyramidPooling(8), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0))[0].shape
+    (1, 16, 16, 8)
+
     Attributes:
       features: channels of each result.
       sizes: sides of the grids.
@@ -102,6 +106,10 @@ class PyramidPooling(nn.Module):
 
 class PSPDecoder(nn.Module):
     """segmentation-models-pytorch's: pyramid pooling on one map of the backbone and a 1x1 convolution.
+
+    >>> decoder, maps = PSPDecoder(), {f"c{i}": jnp.ones((1, 64 >> i, 64 >> i, 8)) for i in range(1, 6)}
+    >>> jax.eval_shape(lambda key: decoder.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
+    (1, 8, 8, 512)
 
     Attributes:
       level: the map: ``c3``, or ``c5`` of a dilated backbone.

@@ -29,6 +29,10 @@ LUMA = Standardize((0.0,), (1.0,), order="grey")
 class RetinaUNet(nn.Module):
     """The network with its preparation of the image.
 
+    >>> net, image = RetinaUNet(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 2)
+
     Attributes:
       num_classes: channels of the logits: background and vessel.
       depth: number of poolings.

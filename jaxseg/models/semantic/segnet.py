@@ -38,6 +38,10 @@ Switches = Int8[Array, "b _ _ _"]
 class SegNet(nn.Module):
     """SegNet (Figure 2): every convolution 3x3 with BatchNorm and ReLU, the last one of the decoder alone.
 
+    >>> net, image = SegNet(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 11)
+
     Attributes:
       num_classes: channels of the logits.
       blocks: convolutions per block of the encoder, and of the decoder.
@@ -92,6 +96,10 @@ class SegNet(nn.Module):
 class SegNetBasic(nn.Module):
     """SegNet-Basic: the decoder unpools by the encoder's switches, convolves, and has no ReLU.
 
+    >>> net, image = SegNetBasic(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 11)
+
     Attributes:
       num_classes: channels of the logits.
       width: channels of every layer.
@@ -130,6 +138,10 @@ class SegNetBasic(nn.Module):
 class FCNBasic(nn.Module):
     """FCN-Basic: each pool is reduced to the classes by a 1x1 convolution; scores are upsampled by 8x8 transposed
     convolutions, bilinear at first and learned, and summed with the reduced pool of that size.
+
+    >>> net, image = FCNBasic(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 11)
 
     Attributes:
       num_classes: channels of the logits.

@@ -28,6 +28,10 @@ Scores = Float[Array, "b h w k"]
 class PatchClassifier(nn.Module):
     """The classifier, evaluated at every pixel of an image whose borders are mirrored.
 
+    >>> net, image = PatchClassifier(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 2)
+
     Attributes:
       num_classes: channels of the logits.
       kernels: side of each convolution; a 2x2 max-pool follows each.
@@ -142,6 +146,10 @@ def _biased(x: Map, params: dict, i: int) -> Map:
 
 class FullResolutionFCN(nn.Module):
     """Convolutions at the image's resolution: no pool, no stride, so that each layer costs what the first does.
+
+    >>> net, image = FullResolutionFCN(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 21)
 
     Attributes:
       num_classes: channels of the logits.

@@ -122,6 +122,10 @@ def _centre(x: Map, rows: int, columns: int) -> Map:
 class UNet(nn.Module):
     """The same-padded variant with any depth, width and normalisation.
 
+    >>> net, image = UNet(), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 21)
+
     Attributes:
       num_classes: channels of the logits.
       depth: number of poolings; the image is padded inside to a multiple of ``patch * 2**depth`` and the logits are
@@ -179,6 +183,10 @@ class UNet(nn.Module):
 
 class UNetDecoder(nn.Module):
     """The expanding path over a backbone's five maps: nearest-neighbour enlargement instead of transposed convolutions.
+
+    >>> decoder, maps = UNetDecoder(), {f"c{i}": jnp.ones((1, 64 >> i, 64 >> i, 8)) for i in range(1, 6)}
+    >>> jax.eval_shape(lambda key: decoder.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
+    (1, 64, 64, 16)
 
     Attributes:
       features: channels after each of the five steps, coarse to fine.

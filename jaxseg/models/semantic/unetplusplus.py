@@ -25,6 +25,10 @@ Map = Float[Array, "b _ _ _"]
 class UNetPlusPlusDecoder(nn.Module):
     """The nested nodes over a backbone's five maps (Figure 1a).
 
+    >>> decoder, maps = UNetPlusPlusDecoder(), {f"c{i}": jnp.ones((1, 64 >> i, 64 >> i, 8)) for i in range(1, 6)}
+    >>> jax.eval_shape(lambda key: decoder.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
+    (1, 64, 64, 16)
+
     Attributes:
       features: channels of the five nodes of the outer diagonal, coarse to fine. An inner node has the channels of the
         backbone's map of its resolution.

@@ -63,6 +63,10 @@ class UPerNet(nn.Module):
 class UPerNetDecoder(nn.Module):
     """Pyramid pooling, feature pyramid, fusion.
 
+    >>> decoder, maps = UPerNetDecoder(), {f"c{i}": jnp.ones((1, 64 >> i, 64 >> i, 8)) for i in range(1, 6)}
+    >>> jax.eval_shape(lambda key: decoder.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 512)
+
     Attributes:
       features: channels of all its maps.
       map_norm: of the backbone's maps before they enter: "none", or "pixel" as in segmentation-models-pytorch.
