@@ -74,15 +74,24 @@ def _by_name() -> dict[str, tuple[type, ...]]:
         for module in _modules(package):
             for name, value in vars(module).items():
                 # what a module merely imports belongs to the module that defines it
-                own = isinstance(value, type) and value.__module__ == module.__name__ and value.__qualname__ == name
-                if own and dataclasses.is_dataclass(value) and not name.startswith("_"):
-                    found[name] = (*found.get(name, ()), value)
+                if isinstance(value, type) and value.__module__ == module.__name__ and value.__qualname__ == name:
+                    own: type = value
+                    if dataclasses.is_dataclass(value) and not name.startswith("_"):
+                        found[name] = (*found.get(name, ()), own)
     return found
 
 
 def _modules(name: str) -> Iterator[ModuleType]:
-    """Import and yield a module and, where it is a package, all modules below it."""
-    module = importlib.import_module(name)
+    """Import and yield a module and, where it is a package, all modules below it.
+
+    A module whose library is not installed is left out: an environment for export alone has none to read data.
+    """
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "jaxseg":
+            raise
+        return
     yield module
-    for below in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{name}."):
-        yield importlib.import_module(below.name)
+    for below in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
+        yield from _modules(below.name)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,32 @@ def atomic(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` to fill; put it in the place of ``path`` on success, remove it on failure.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_folder(Path(folder) / "a") as part:
+    ...         _ = (part / "b.txt").write_text("whole")
+    ...     sorted(path.name for path in Path(folder).rglob("*"))
+    ['a', 'b.txt']
+    """
+    part, old = (path.with_name(f".{path.name}.{end}") for end in ("part", "old"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in (part, old):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        part.mkdir()
+        yield part
+        if path.exists():
+            path.rename(old)
+        part.rename(path)
+    finally:
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def disk_is_full(error: BaseException | None) -> bool:
     """Return True if the error, or one of its causes, came from a full disk or an exhausted quota.
 
@@ -68,7 +95,9 @@ def disk_is_full(error: BaseException | None) -> bool:
     True
     """
     while error is not None:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
+            words in str(error) for words in ("No space left", "ENOSPC")
+        ):
             return True
         error = error.__cause__ or error.__context__
     return False

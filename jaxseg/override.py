@@ -4,11 +4,12 @@ The value is any tree of frozen dataclasses, linen modules and tuples: a recipe,
 """
 
 import dataclasses
+import inspect
 import re
 import types
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -49,17 +50,47 @@ def override_text(recipe: Any, assignment: str) -> Any:
     return _replace(recipe, path.split("."), path, lambda kind, present: _parse(text, kind, present, path))
 
 
-def parse_text(text: str, present: Any, name: str) -> Any:
-    """The value that ``text`` spells for an option whose value at present is ``present``.
+def parse_argument(text: str, build: Callable[..., Any], name: str) -> Any:
+    """Return the value that ``text`` spells for an argument of a function, by its annotation and default.
 
     Raises:
       BadInput: it spells none of that kind.
+
+    >>> def build(width: int = 8, rates: tuple[int, ...] = ()): ...
+    >>> parse_argument("(1, 2)", build, "rates")
+    (1, 2)
     """
-    return _parse(text.strip(), _kind_of(present), present, name)
+    return _parse(text.strip(), *_argument(build, name), name)
+
+
+def conform_argument(build: Callable[..., Any], name: str, value: Any) -> Any:
+    """Return ``value`` as an argument of a function is annotated: 1 as 1.0, a list as a tuple, "unit" as statistics.
+
+    Raises:
+      BadInput: it is of another kind.
+
+    >>> def build(rate: float = 0.5): ...
+    >>> conform_argument(build, "rate", 1)
+    1.0
+    """
+    parameters = inspect.signature(build).parameters
+    if name not in parameters:
+        raise BadInput(f"{getattr(build, '__name__', 'it')} has no field {name!r}{suggest(name, parameters)}")
+    return _conform(value, *_argument(build, name), name)
+
+
+def _argument(build: Callable[..., Any], name: str) -> tuple[Any, Any]:
+    """Annotation and default of an argument."""
+    default = inspect.signature(build).parameters[name].default
+    return _hints(build).get(name, Any), None if default is inspect.Parameter.empty else default
 
 
 def fields(value: Any) -> list[dataclasses.Field]:
-    """The fields that make up a dataclass; a linen module's ``parent`` and ``name`` are none of them."""
+    """Return the fields of a dataclass, without a linen module's ``parent`` and ``name``.
+
+    >>> [field.name for field in fields(nn.Dense(3))][:2]
+    ['features', 'use_bias']
+    """
     found = [f for f in dataclasses.fields(value) if f.init]
     if isinstance(value, nn.Module) or (isinstance(value, type) and issubclass(value, nn.Module)):
         found = [f for f in found if f.name not in ("parent", "name")]
@@ -105,7 +136,7 @@ def _index(node: tuple, step: str, where: str) -> int:
     return int(step) % len(node)
 
 
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(kind)
     except (NameError, TypeError):  # an annotation that only a type checker can read
@@ -138,10 +169,30 @@ def _parse(text: str, kind: Any, present: Any, path: str) -> Any:
 _MISFIT = object()
 
 
+@runtime_checkable
+class Spelled(Protocol):
+    """A class whose values users may spell more briefly than by its constructor."""
+
+    @classmethod
+    def parse(cls, value: Any) -> Any:
+        """Return the value that a name or a tuple stands for."""
+        ...
+
+
+def _is_spelled(kind: type) -> typing.TypeGuard[type[Spelled]]:
+    return isinstance(kind, Spelled)
+
+
 def _conform(value: Any, kind: Any, present: Any, path: str) -> Any:
     """``value`` as the annotation wants it, or BadInput naming path, value and expected type."""
     if kind in (Any, None, object):  # no annotation to hold on to: stay with the type of what is there
         kind = Any if present is None or _of_one_module(value, present) else _kind_of(present)
+    spelled = [option for option in (kind, *typing.get_args(kind)) if isinstance(option, type) and _is_spelled(option)]
+    if spelled and isinstance(value, str | tuple | list):
+        try:
+            return spelled[0].parse(value)
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
     if isinstance(value, str) and np.dtype in typing.get_args(kind):
         if value not in DTYPES:
             raise BadInput(f"{path} is {value!r}, but must be {' or '.join(DTYPES)}")
@@ -153,7 +204,7 @@ def _conform(value: Any, kind: Any, present: Any, path: str) -> Any:
 
 
 def _of_one_module(value: Any, present: Any) -> bool:
-    """Whether both are pieces from one module: optimizers, say, which stand for each other."""
+    """Return True if both classes are of one module: optimizers, say, replace each other."""
     return dataclasses.is_dataclass(value) and type(value).__module__ == type(present).__module__ != "builtins"
 
 
@@ -229,11 +280,19 @@ def _spell(kind: Any) -> str:
 
 
 def brief(value: Any) -> str:
-    """The value as Python writes it, cut to 60 characters."""
+    """Return the value as Python writes it, cut to 60 characters.
+
+    >>> brief((1, "a"))
+    "(1, 'a')"
+    """
     text = repr(value).replace("\n", " ")
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def one_line(error: BaseException) -> str:
-    """The error's message without line breaks."""
+    """Return the error's message without line breaks.
+
+    >>> one_line(ValueError("a\\n b"))
+    'a b'
+    """
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,7 @@
-"""What a training is, as a value: ``Recipe`` and ``Stage`` hold the real objects (model, task, data, optimizer).
+"""A training as a value: ``Recipe`` and ``Stage`` hold the real objects (model, task, data, optimizer).
 
 A recipe is never edited, only rebuilt: ``override(recipe, "stages.0.model.depth", 4)``. It dumps to JSON and loads back
-equal, so that every work directory can say what was run in it. A recipe file is a Python file with a function
+equal, so that every work directory records what was run in it. A recipe file is a Python file with a function
 ``recipe() -> Recipe``; those under ``experiments/`` come with the package and may be named without their path.
 """
 
@@ -41,16 +41,16 @@ __all__ = [
 
 @runtime_checkable
 class WeightSource(Protocol):
-    """Where a stage's first weights come from; a frozen dataclass, so that a recipe can hold it."""
+    """Source of a stage's first weights; a frozen dataclass, so that a recipe can hold it."""
 
     def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Some of the model's variables, under their collections and paths, given all of them."""
+        """Return some of the model's variables, under their collections and paths, given all of them."""
         ...
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of one model: what, on what, how long, and what is left behind.
+    """One training of one model.
 
     Attributes:
       model: a linen module (``image -> outputs``).
@@ -72,7 +72,7 @@ class Stage:
         of batch normalisation anew (:mod:`jaxseg.train.precise_bn`); checkpoints of that step hold them.
       pictures: how many validation images are drawn at each evaluation.
       init: "previous" carries over the weights of the stage before, by path and shape; a :class:`WeightSource`, such as
-        :class:`jaxseg.weights.pretrained.Pretrained`, brings some from elsewhere; None starts afresh.
+        :class:`jaxseg.weights.pretrained.Pretrained`, brings some from elsewhere; None initialises the model.
     """
 
     model: Any
@@ -112,7 +112,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stages to be run one after the other from one seed. ``name`` names the default work directory."""
+    """Stages that run one after the other from one seed. ``name`` names the default work directory."""
 
     stages: tuple[Stage, ...]
     seed: int = 0

@@ -13,7 +13,7 @@ DRAWN = 8
 @click.command("evaluate", short_help="Measure a trained model on a split.")
 @click.argument("target", metavar="WORKDIR|RECIPE.py")
 @click.option("--split", default="val", show_default=True, help="train, val, test or any split of the data set.")
-@click.option("--weights", type=click.Path(path_type=Path), help="What to measure: a run, a model, a file of torch's.")
+@click.option("--weights", help="What to measure: a run, a model, a file, hf:ORG/REPO, torchvision:TAG, ...")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--crf", is_flag=True, help="Refine each prediction by a fully connected CRF.")
 @click.option("--tta", is_flag=True, help="Mean of each image in its eight positions (turned, mirrored).")
@@ -25,7 +25,7 @@ DRAWN = 8
 def command(
     target: str,
     split: str,
-    weights: Path | None,
+    weights: str | None,
     last: bool,
     crf: bool,
     tta: bool,
@@ -44,13 +44,12 @@ def command(
     """
     from jaxseg import recipe as recipes
     from jaxseg import recipe_files
-    from jaxseg.conversion.importer import is_third_party, run_of_file
     from jaxseg.inference.load import load
 
     recipe = None
     if recipe_files.is_recipe(target):
         recipe = recipes.load_file(recipes.find_file(target))
-        weights = Path("runs") / recipe.name if weights is None else weights
+        weights = str(Path("runs") / recipe.name) if weights is None else weights
     elif weights is not None:
         recipe = recipes.load_file(Path(target) / "recipe.json")
 
@@ -66,10 +65,7 @@ def command(
     from jaxseg.train.precise_bn import precise_bn as anew
 
     prepare_runtime()
-    if weights is not None and recipe is not None and is_third_party(weights):
-        run = run_of_file(weights, recipe)
-    else:
-        run = load(Path(target) if weights is None else weights, best=not last, recipe=recipe)
+    run = load(target if weights is None else weights, best=not last, recipe=recipe)
     data = run.data
     assert run.recipe is not None
     stage = run.recipe.stages[run.stage]

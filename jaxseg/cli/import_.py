@@ -1,6 +1,8 @@
-"""``jaxseg import``: weights of others in a model of ours, without their framework."""
+"""``jaxseg import``: third-party weights in a model of jaxseg's, without their framework."""
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,10 +11,12 @@ from jaxseg.errors import BadInput, suggest
 
 @click.command("import", short_help="Bring weights of others into a model.")
 @click.argument("file", metavar="FILE|SOURCE")
-@click.option("--model", "name", help="A model of the zoo, as jaxseg list names it.  [default: what FILE says it is]")
+@click.option("--model", "name", help="A model of the zoo, as jaxseg list names it.  [default: as FILE states]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder that is written.")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="A field of the model; may be repeated.")
-@click.option("--from", "implementation", help="Whose names the file has, such as torchvision.  [default: what fits]")
+@click.option(
+    "--from", "implementation", help="Whose names the file has, such as torchvision.  [default: those that fit]"
+)
 @click.option("--data", "data_set", help="The data set whose classes and colours the model has (jaxseg data list).")
 @click.option("--licence", default="", help="Of the weights, for the card.")
 def command(
@@ -26,16 +30,21 @@ def command(
 ) -> None:
     """Read FILE (safetensors, torch, npz, Caffe, Keras, TFLite, Detectron) into model NAME and write the folder OUT.
 
-    A SOURCE is torchvision:TAG, timm:NAME, smp:NAME, hf:ORG/REPO[/FILE], detectron2:FILE or https://...
+    A SOURCE is torchvision:TAG, timm:NAME, smp:NAME, hf:ORG/REPO[/FILE], detectron2:FILE or https://..., or a work
+    directory or folder of jaxseg's own.
 
-    A folder or repository that segmentation-models-pytorch saved says itself which network it is: no --model.
+    A folder or repository that segmentation-models-pytorch saved states which network it is: no --model.
+
+    Statistics of pixels are those that FILE states; --set standardize=imagenet (caffe, unit, centred, ...) or
+    --set "standardize=((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))" replaces them.
 
     Nothing in FILE is run, and torch is not needed. `jaxseg predict OUT photo.png` then works.
     """
     from jaxseg import registry
-    from jaxseg.override import parse_text
+    from jaxseg.override import parse_argument
 
-    known = {"num_classes": 0} if name is None else registry.find(name).fields
+    build = _named_by_file if name is None else registry.find(name).build
+    known = inspect.signature(build).parameters
     fields = {}
     for change in changes:
         field, equals, text = change.partition("=")
@@ -44,7 +53,7 @@ def command(
         if field not in known:
             what = f"model {name!r}" if name else "a network that says itself what it is"
             raise BadInput(f"{what} has no field {field!r}{suggest(field, known)}")
-        fields[field] = parse_text(text, known[field], field)
+        fields[field] = parse_argument(text, build, field)
 
     from jaxseg.cli import report
     from jaxseg.conversion.importer import import_weights
@@ -68,6 +77,10 @@ def command(
         bar.close()
     assert run.card is not None
     folder.write(out, run.card, run.variables)
-    if run.card.origin["summary"]:
-        report.say(run.card.origin["summary"])
+    for line in run.card.origin["report"]:
+        report.say(line)
     report.say(f"{file} as weights of {run.card.origin['implementation']}: {out}")
+
+
+def _named_by_file(num_classes: int = 0, standardize: Any = "") -> None:
+    """The fields that remain where the file states which network it is."""

@@ -1,31 +1,27 @@
-"""Weights of others in a model of ours: which rules fit a file, which leaves are heads, what starts afresh."""
+"""Import weights: choose rename rules, find the heads, reinitialise what does not fit, build the trained model."""
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from dataclasses import fields as fields_of
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import linen as nn
-from flax import traverse_util
-
 from jaxseg import registry, viz
-from jaxseg.conversion import smp
-from jaxseg.data import sets
+from jaxseg.conversion import fill, pixels, smp
+from jaxseg.conversion.fill import Imported, fill_model
+from jaxseg.conversion.rules import OWN, backbone_rules, rules_of
+from jaxseg.conversion.sources import Located, locate
+from jaxseg.data import Facts, sets
 from jaxseg.errors import BadInput, suggest
-from jaxseg.export import folder
 from jaxseg.export.folder import Card
-from jaxseg.inference.load import TrainedModel, geometry_of
+from jaxseg.inference.load import TrainedModel, channels_of, geometry_of
+from jaxseg.inference.load import load as load_saved
+from jaxseg.layers.standardize import Standardize
+from jaxseg.override import conform_argument
 from jaxseg.recipe import Recipe
-from jaxseg.tasks.semantic import Semantic
+from jaxseg.tasks.table import task_for
 from jaxseg.types import Rules
-from jaxseg.weights import hub, names
-from jaxseg.weights.readers import read, weights_in
+from jaxseg.weights.readers import read
 
 
 def import_weights(
@@ -38,16 +34,20 @@ def import_weights(
     licence: str = "",
     on_bytes: Callable[[int, int | None], None] | None = None,
 ) -> TrainedModel:
-    """A registered semantic model with weights of others.
+    """Return a registered model with weights from any source.
+
+    What was decided on the way (heads that were reinitialised, statistics of pixels, inflated kernels) is listed in
+    ``run.card.origin["report"]``.
 
     Args:
-      source: a file, or a name such as ``torchvision:TAG``, see :mod:`jaxseg.weights.hub`.
-      name: of the model; a folder that segmentation-models-pytorch saved says it itself.
+      source: a work directory, checkpoint, folder or file, or a name such as ``torchvision:TAG``, see
+        :mod:`jaxseg.weights.hub`.
+      name: of the model; a model of jaxseg's or a folder that segmentation-models-pytorch saved names itself.
       implementation: whose names the file has; None takes what fits.
-      fields: of the model's builder; a ``num_classes`` that is not the file's starts the heads afresh.
+      fields: of the model's builder; a ``num_classes`` that is not the file's reinitialises the heads.
       data: the data set whose classes and palette the model has.
       licence: of the weights.
-      on_bytes: told of the download's progress.
+      on_bytes: called with the bytes that have been downloaded and, where known, their total.
 
     Raises:
       BadInput: the file cannot be read, or does not fit.
@@ -55,96 +55,48 @@ def import_weights(
     """
     from jaxseg import __version__
 
-    if name is not None and registry.find(name).task != "semantic":
-        raise BadInput(f"{name!r} is of task {registry.find(name).task}; weights come into semantic models so far")
+    if name is not None:
+        registry.find(name)
     facts = None if data is None else sets.find(data).FACTS
-    path = hub.fetch(os.fspath(source), name or "", on_bytes=on_bytes)
-    config = smp.config_of(path)
-    if name is None:
-        name, found = _as_saved(path, config, fields or {})
+    found = locate(source, name or "", on_bytes=on_bytes)
+    fields = {} if fields is None else dict(fields)
+    if found.kind == "weights":
+        name, task, imported = _third_party(found, name, implementation, fields)
+        named = pixels.read_classes(found.path)
     else:
-        found = from_file(path, name, implementation=implementation, fields=fields)
-    count = found.model.num_classes
+        before = load_saved(found.path)
+        name, task, imported = _own(before, found, name, fields)
+        named = before.facts.classes
+        facts = before.facts if facts is None and len(named) == imported.model.num_classes else facts
+    count = imported.model.num_classes
     if facts is not None and facts.num_classes != count:
         raise BadInput(f"{data!r} has {facts.num_classes} classes, the model {count}")
-    classes = tuple(f"class {k}" for k in range(count)) if facts is None else facts.classes
-    origin = {"file": path.name if path == Path(source) else str(source), "sha256": found.sha256}
-    if config is not None:
-        origin["encoder"] = config.get("encoder_name", "")
+    classes, palette = _classes(facts, named, count)
     card = Card(
-        model=found.model,
-        task=Semantic(count, classes=classes),
+        model=imported.model,
+        task=task_for(task, imported.model, classes),
         name=name,
         classes=classes,
-        palette=viz.distinct_palette(count) if facts is None else facts.palette,
+        palette=palette,
         licence=licence,
-        origin={
-            **origin,
-            "implementation": found.implementation,
-            "reinitialized": list(found.reinitialized),
-            "summary": found.summary,
-        },
+        origin={"file": found.name, "sha256": imported.sha256, **_encoder(found), **imported.origin},
         version=__version__,
     )
-    return TrainedModel(found.model, found.variables, card.task, None, 0, path, 0, False, card)
+    return TrainedModel(imported.model, imported.variables, card.task, None, 0, found.path, 0, False, card)
 
 
-def _as_saved(path: Path, config: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> tuple[str, "Imported"]:
-    """The network that a folder of segmentation-models-pytorch says it is, and its weights."""
-    if config is None:
-        raise BadInput(f"{path} does not say which network it is of: name a model (jaxseg list)")
-    for field in fields:
-        if field != "num_classes":
-            raise BadInput(f"the network's own config.json says all but num_classes; {field!r} needs a model's name")
-    saved = smp.saved(config, num_classes=fields.get("num_classes"))
-    return saved.name, into_model(path, saved.model, {"smp": saved.rules}, spare_heads="num_classes" in fields)
-
-
-def is_third_party(path: Path) -> bool:
-    """Whether a path is a file of weights that is not a model of ours."""
-    return path.is_file() and not folder.is_model(path)
-
-
-def run_of_file(path: Path, recipe: Recipe) -> TrainedModel:
-    """The last stage of a recipe with the weights of a file of another framework.
+def into_recipe(found: Located, recipe: Recipe) -> TrainedModel:
+    """Return the last stage of a recipe with the weights of a third-party file; no head is reinitialised.
 
     Raises:
-      BadInput: they do not fit; see ``into_model``.
+      BadInput: they do not fit.
     """
     stage = recipe.stages[-1]
-    found = into_model(path, stage.model)
-    geometry = geometry_of(stage.data.val.transforms)
-    index = len(recipe.stages) - 1
-    return TrainedModel(stage.model, found.variables, stage.task, recipe, index, path, 0, False, geometry=geometry)
-
-
-@dataclass(frozen=True)
-class Imported:
-    """A model with weights from a file.
-
-    Attributes:
-      model: the linen module.
-      variables: NumPy arrays in the model's structure.
-      implementation: whose rules fitted.
-      reinitialized: paths that the file has no numbers for; they are drawn anew.
-      sha256: of the file, or of the one that a folder holds.
-    """
-
-    model: Any
-    variables: dict[str, Any]
-    implementation: str
-    reinitialized: tuple[str, ...]
-    sha256: str
-
-    @property
-    def summary(self) -> str:
-        """What was started afresh, for the user; "" if nothing was."""
-        parts = dict.fromkeys(path.split("/")[0] for path in self.reinitialized)
-        if not parts:
-            return ""
-        return (
-            f"{', '.join(parts)}: the file has no weights of this shape, {len(self.reinitialized)} arrays start afresh"
-        )
+    imported = into_model(found.path, stage.model)
+    geometry, last = geometry_of(stage.data.val.transforms), len(recipe.stages) - 1
+    return TrainedModel(
+        stage.model, imported.variables, stage.task, recipe, last, found.path, 0, False, geometry=geometry
+    )
 
 
 def from_file(
@@ -152,8 +104,9 @@ def from_file(
 ) -> Imported:
     """Build the registered model ``name`` and fill it from a file of any kind that :mod:`jaxseg.weights.readers` knows.
 
-    Where ``fields`` give a number of classes that is not the file's, the heads, and nothing else, start afresh. So does
-    an auxiliary head that the file does not have.
+    Where ``fields`` give a number of classes that is not the file's, the heads, and nothing else, are reinitialised; so
+    is an auxiliary head that the file does not have, and everything but the backbone where the file has only that. The
+    statistics of pixels are those that the folder states, unless ``fields`` give others.
 
     Args:
       path: a file or folder.
@@ -164,22 +117,29 @@ def from_file(
     Raises:
       BadInput: no such model, field or implementation; a file that cannot be read, or whose weights do not fit.
     """
-    entry, fields = registry.find(name), dict(fields or {})
+    entry = registry.find(name)
     if not entry.names:
         others = [other for other, known in registry.entries().items() if known.names]
         raise BadInput(f"no rules bring weights of others into {name!r}; there are some for {', '.join(others)}")
     if implementation is not None and implementation not in entry.names:
         raise BadInput(f"{name!r} has no rules for {implementation!r}{suggest(implementation, entry.names)}")
-    rules = entry.names if implementation is None else {implementation: entry.names[implementation]}
-    said, config = "num_classes" in fields, smp.config_of(Path(path))
-    if config is not None and "num_classes" in entry.fields:
-        fields = {"num_classes": smp.classes_of(config), **fields}
-    model = registry.create_model(name, **fields)
-    return into_model(path, model, rules, spare_heads=said)
+    given = _conformed(name, fields or {})
+    path = Path(path)
+    defaults = {key: value for key, value in _stated(path).items() if key in entry.fields}
+    model = registry.create_model(name, **{**defaults, **given})
+    rules = {implementation: entry.names[implementation]} if implementation else dict(entry.names)
+    partial = {} if implementation else backbone_rules(model)
+    return into_model(path, model, rules, spare_heads="num_classes" in given, partial=partial, fields=given)
 
 
 def into_model(
-    path: str | Path, model: Any, rules: Mapping[str, Rules] | None = None, *, spare_heads: bool = False
+    path: str | Path,
+    model: Any,
+    rules: Mapping[str, Rules] | None = None,
+    *,
+    spare_heads: bool = False,
+    partial: Mapping[str, Rules] | None = None,
+    fields: Mapping[str, Any] | None = None,
 ) -> Imported:
     """Fill a model from a file.
 
@@ -187,138 +147,97 @@ def into_model(
       path: a file or folder.
       model: a linen module.
       rules: by implementation; None takes those of every registered model of the same class.
-      spare_heads: whether heads for another number of classes than the file's start afresh.
+      spare_heads: reinitialise heads for another number of classes than the file's.
+      partial: more rules, which fill the backbone alone; the rest is then reinitialised.
+      fields: that the user gave; statistics of pixels among them are kept. None keeps the model's in any case.
 
     Raises:
       BadInput: see ``from_file``.
     """
+    path, note = Path(path), ""
+    if fields is not None:
+        model, note = _with_statistics(path, model, fields)
     rules = rules_of(model) if rules is None else rules
-    source = read(path)
-    shapes = _shapes(model)
-    source = _two_classes(source, shapes, rules, model)
-    implementation = max(rules, key=lambda known: _fitting(source, shapes, rules[known]))
-    chosen = rules[implementation]
-    heads = _heads(model, shapes)
-    if not spare_heads:
-        _check_classes(source, shapes, chosen, heads, model)
-    keep = {path for path in shapes if path.split("/")[0].startswith("aux")}
-    filled = {names.rename(name, chosen) for name in source}
-    keep = (keep if not keep & filled else set()) | (heads if spare_heads else set())
-    zeros = {path: np.zeros(shapes[path][1].shape, shapes[path][1].dtype) for path in keep}
-    target = {(collection, *path.split("/")): zeros.get(path, leaf) for path, (collection, leaf) in shapes.items()}
-    try:
-        variables, reinitialized = names.convert_keeping(
-            source, traverse_util.unflatten_dict(target), chosen, keep=keep
-        )
-    except BadInput as error:
-        raise BadInput(f"{path} as weights of {implementation}: {error}") from error
-    if reinitialized:
-        flat = traverse_util.flatten_dict(variables)
-        drawn = _draw(model, [(shapes[name][0], *name.split("/")) for name in reinitialized])
-        variables = traverse_util.unflatten_dict({**flat, **drawn})
-    return Imported(model, variables, implementation, reinitialized, _digest(Path(path)))
+    made = fill_model(read(path), model, rules, spare_heads=spare_heads, partial=partial or {}, what=str(path))
+    return replace(made, sha256=fill.digest(path), notes=(*made.notes, note) if note else made.notes)
 
 
-def _two_classes(
-    source: dict[str, np.ndarray], shapes: Mapping[str, Any], rules: Mapping[str, Rules], model: Any
-) -> dict[str, np.ndarray]:
-    """A classifier of one output z as one of two, 0 and z: the sigmoid of z is their softmax."""
-    heads = _heads(model, shapes) if getattr(model, "num_classes", 0) == 2 else set()
-    single = {}
-    for name, value in source.items():
-        leads = {names.rename(name, known) for known in rules.values()}
-        if leads & heads and value.ndim and len(value) == 1:
-            single[name] = np.concatenate([np.zeros_like(value), value])
-    return {**source, **single}
+def _third_party(
+    found: Located, name: str | None, implementation: str | None, fields: Mapping[str, Any]
+) -> tuple[str, str, Imported]:
+    """Name of the model, its task, and the model filled from a file of another framework."""
+    if name is not None:
+        imported = from_file(found.path, name, implementation=implementation, fields=fields)
+        return name, registry.find(name).task, imported
+    config = smp.config_of(found.path)
+    if config is None:
+        raise BadInput(f"{found.path} does not say which network it is of: name a model (jaxseg list)")
+    for field in fields:
+        if field not in ("num_classes", "standardize"):
+            raise BadInput(f"the network's own config.json says all but num_classes; {field!r} needs a model's name")
+    saved = smp.saved(config, num_classes=fields.get("num_classes"))
+    rules, spare = {"smp": saved.rules}, "num_classes" in fields
+    return saved.name, "semantic", into_model(found.path, saved.model, rules, spare_heads=spare, fields=fields)
 
 
-def rules_of(model: Any, origin: Mapping[str, Any] | None = None) -> dict[str, Rules]:
-    """The rules of every registered model that is made of the same classes, by implementation; or of an encoder and a
-    decoder of segmentation-models-pytorch that nothing is registered of.
-
-    Args:
-      model: a linen module.
-      origin: of its card. The names that imported weights had come first, those of their encoder among them.
-
-    Raises:
-      BadInput: there are none.
-    """
-    found: dict[str, Rules] = {}
-    for entry in registry.entries().values():
-        if entry.names and _classes_in(entry.build()) == _classes_in(model):
-            found |= {name: rules for name, rules in entry.names.items() if name not in found}
-    origin = origin or {}
-    if not found or origin.get("encoder"):
-        found |= smp.rules_of(model, origin.get("encoder", ""))
-    first = origin.get("implementation")
-    found = {name: found[name] for name in sorted(found, key=lambda name: name != first)}
-    if not found:
-        raise BadInput(f"no rules bring weights of others into a {type(model).__name__}, or its own out")
-    return found
+def _own(
+    before: TrainedModel, found: Located, name: str | None, fields: Mapping[str, Any]
+) -> tuple[str, str, Imported]:
+    """The same for a model of jaxseg's: its weights in another registered model, or in one of other classes."""
+    if name is not None:
+        given = _conformed(name, fields)
+        model = registry.create_model(name, **{"num_classes": before.model.num_classes, **given})
+        task = registry.find(name).task
+    else:
+        wrong = [field for field in fields if field != "num_classes"]
+        if wrong:
+            raise BadInput(f"{found.source} is a model already; {wrong[0]!r} needs a model's name")
+        model, name = before.model.clone(**fields), before.name
+        task = next((e.task for e in registry.entries().values() if type(e.build()) is type(model)), "semantic")
+    spare = "num_classes" in fields
+    made = fill_model(fill.by_path(before.variables), model, OWN, spare_heads=spare, partial={}, what=found.source)
+    return name, task, made
 
 
-def _classes_in(model: Any) -> tuple[type, ...]:
-    """The class of a module and of those that it is given, such as a backbone and a decoder."""
-    given = (getattr(model, field.name, None) for field in fields_of(model))
-    return (type(model), *(type(value) for value in given if isinstance(value, nn.Module)))
+def _conformed(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a registered model's builder as their types want them: statistics may be given by name."""
+    build = registry.find(name).build
+    return {field: conform_argument(build, field, value) for field, value in fields.items()}
 
 
-def _shapes(model: Any) -> dict[str, tuple[str, Any]]:
-    """Path without its collection -> (collection, shape and dtype)."""
-    found = jax.eval_shape(model.init, jax.random.key(0), _image(model))
-    return {"/".join(key[1:]): (key[0], leaf) for key, leaf in traverse_util.flatten_dict(dict(found)).items()}
+def _stated(path: Path) -> dict[str, Any]:
+    """Fields that the files beside the weights state."""
+    config = smp.config_of(path)
+    if config is not None:
+        return {"num_classes": smp.classes_of(config), "in_channels": smp.channels_of(config)}
+    classes = pixels.read_classes(path)
+    return {"num_classes": len(classes)} if classes else {}
 
 
-def _image(model: Any) -> jax.ShapeDtypeStruct:
-    size = model.input_size(4, 4) if hasattr(model, "input_size") else (64, 64)
-    return jax.ShapeDtypeStruct((1, *size, 3), np.uint8)
+def _with_statistics(path: Path, model: Any, fields: Mapping[str, Any]) -> tuple[Any, str]:
+    """The model with the statistics of pixels that it should have, and where they come from."""
+    given = fields.get("standardize")
+    own = pixels.statistics_of(model)
+    if own is None:
+        return model, ""
+    if given is not None:
+        chosen, why = Standardize.parse(given), "as given"
+    else:
+        found = pixels.read_statistics(path) if path.is_dir() else None
+        chosen, why = (own, "assumed, as the source states none") if found is None else found
+    if not chosen.fits(channels_of(model)):
+        chosen, why = own, f"assumed; those of {why} are of {chosen.channels} channels"
+    return pixels.with_statistics(model, chosen), f"statistics of pixels: {pixels.spell(chosen)} ({why})"
 
 
-def _heads(model: Any, shapes: Mapping[str, Any]) -> set[str]:
-    """The leaves whose shape depends on the number of classes."""
-    if not hasattr(model, "num_classes"):
-        return set()
-    other = _shapes(model.clone(num_classes=model.num_classes + 1))
-    return {path for path, (_, leaf) in shapes.items() if other[path][1].shape != leaf.shape}
+def _classes(facts: Facts | None, named: tuple[str, ...], count: int) -> tuple[tuple[str, ...], Any]:
+    """Names and palette."""
+    if facts is not None:
+        return facts.classes, facts.palette
+    classes = named if len(named) == count else tuple(f"class {k}" for k in range(count))
+    return classes, viz.distinct_palette(count)
 
 
-def _fitting(source: Mapping[str, Any], shapes: Mapping[str, Any], rules: Rules) -> int:
-    """How many names of the file lead to a leaf, less those that lead nowhere."""
-    paths = [names.rename(name, rules) for name in source]
-    return sum((path in shapes) - (path == "") for path in paths)
-
-
-def _check_classes(source: Any, shapes: Any, rules: Rules, heads: set[str], model: Any) -> None:
-    """Refuse a file whose heads are of another number of classes, and say which.
-
-    Raises:
-      BadInput: so it is.
-    """
-    for name, value in source.items():
-        path = names.rename(name, rules)
-        if path not in heads or not path.endswith("/bias"):
-            continue
-        here = shapes[path][1].shape[0]
-        there = np.shape(value)[0] * model.num_classes // here
-        if np.ndim(value) == 1 and there != model.num_classes:
-            raise BadInput(
-                f"the file's heads are of {there} classes, the model's of {model.num_classes}: num_classes={there} "
-                f"takes them as they are, num_classes={model.num_classes} (said outright) starts the heads afresh"
-            )
-
-
-def _draw(model: Any, keys: list[tuple[str, ...]]) -> dict[tuple[str, ...], np.ndarray]:
-    """What the model's own initialisers give to some of its leaves."""
-    image = _image(model)
-
-    def draw(key: jax.Array) -> list[Any]:
-        found = traverse_util.flatten_dict(dict(model.init(key, jnp.zeros(image.shape, image.dtype))))
-        return [found[name] for name in keys]
-
-    return dict(zip(keys, jax.device_get(jax.jit(draw)(jax.random.key(0))), strict=True))
-
-
-def _digest(path: Path) -> str:
-    path = weights_in(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _encoder(found: Located) -> dict[str, str]:
+    config = smp.config_of(found.path)
+    return {} if config is None else {"encoder": config.get("encoder_name", "")}

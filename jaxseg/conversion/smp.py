@@ -39,9 +39,13 @@ APART: dict[str, tuple[str, ...]] = {
 PSPNet's encoders from timm end where it reads them, without what our backbones have beyond."""
 
 
+STATISTICS = ("mean", "std", "input_range", "input_space")
+"""Names of an encoder's statistics of pixels in the library; :mod:`jaxseg.conversion.pixels` reads them."""
+
+
 @dataclass(frozen=True)
 class Saved:
-    """What a configuration describes.
+    """The network that a configuration describes.
 
     Attributes:
       name: of the registered model that it is, or architecture and encoder.
@@ -57,7 +61,7 @@ class Saved:
 
 
 def config_of(path: Path) -> dict[str, Any] | None:
-    """The configuration in a folder that segmentation-models-pytorch wrote; None if it is no such folder.
+    """Return the configuration in a folder that segmentation-models-pytorch wrote; None if it is no such folder.
 
     Raises:
       BadInput: there is one that cannot be read.
@@ -73,7 +77,10 @@ def config_of(path: Path) -> dict[str, Any] | None:
 
 
 def classes_of(config: Mapping[str, Any]) -> int:
-    """How many classes a saved network tells apart: a single output stands for two.
+    """Return the number of classes of a saved network: a single output stands for two.
+
+    >>> classes_of({"classes": 1})
+    2
 
     Raises:
       BadInput: that is no count.
@@ -84,8 +91,26 @@ def classes_of(config: Mapping[str, Any]) -> int:
     return max(count, 2)
 
 
+def channels_of(config: Mapping[str, Any]) -> int:
+    """Return how many channels the images of a saved network have.
+
+    Raises:
+      BadInput: that is no count.
+
+    >>> channels_of({"in_channels": 4})
+    4
+    """
+    count = config.get("in_channels", 3)
+    if type(count) is not int or not 1 <= count <= 1_000:
+        raise BadInput(f"config.json: in_channels is {count!r}, not a number of channels")
+    return count
+
+
 def saved(config: Mapping[str, Any], *, num_classes: int | None = None) -> Saved:
-    """The network that a configuration describes.
+    """Return the network that a configuration describes.
+
+    >>> saved({"_model_class": "Unet", "encoder_name": "resnet18", "classes": 3}).name
+    'unet_resnet18'
 
     Args:
       config: of ``save_pretrained``.
@@ -102,7 +127,8 @@ def saved(config: Mapping[str, Any], *, num_classes: int | None = None) -> Saved
     model, rules = ARCHITECTURES[kind](options, classes)
     options.check_all_used()
     own = [name for name, entry in registry.entries().items() if "smp" in entry.names]
-    same = [name for name in own if registry.create_model(name, num_classes=classes) == model]
+    fields = {"num_classes": classes, "in_channels": channels_of(config)}
+    same = [name for name in own if registry.create_model(name, **fields) == model]
     name = same[0] if same else f"{kind.lower()}_{config['encoder_name']}"
     return Saved(name, model, rules, config.get("classes", 1))
 
@@ -113,8 +139,7 @@ class Options:
     def __init__(self, config: Mapping[str, Any], kind: str) -> None:
         self.config, self.kind = config, kind
         # Where the numbers came from and what hangs beside the network change nothing about its logits.
-        self.used = {"_model_class", "encoder_weights", "classes", "aux_params"}
-        self.demand("in_channels", 3)
+        self.used = {"_model_class", "encoder_weights", "classes", "aux_params", "in_channels", *STATISTICS}
         outputs = ("sigmoid",) if config.get("classes", 1) == 1 else ("softmax", "softmax2d", "logsoftmax")
         self.demand("activation", None, "identity", *outputs)
 
@@ -153,7 +178,7 @@ class Options:
             raise BadInput(f"{self.kind} on encoder {name!r} is not here: it has no output stride of {output_stride}")
         if name.startswith(APART.get(self.kind, ())):
             raise BadInput(f"{self.kind} on encoder {name!r} is not here")
-        return known.build(output_stride=output_stride), known.rules
+        return known.build(output_stride=output_stride, in_channels=channels_of(self.config)), known.rules
 
 
 def _is_size(value: Any) -> bool:

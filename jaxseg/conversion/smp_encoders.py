@@ -29,7 +29,10 @@ class Encoder:
 
 
 def find(name: str) -> Encoder:
-    """The encoder of that name; behind a point it may say which of timm's weights it began with.
+    """Return the encoder of that name; after a point it may name timm's weights that it was initialised with.
+
+    >>> find("resnet50").dilates
+    True
 
     Raises:
       BadInput: there is none here.
@@ -46,7 +49,7 @@ def find(name: str) -> Encoder:
 
 
 def names_of(backbone: nn.Module) -> Rules | None:
-    """The rules of the encoder that a backbone is, whatever its statistics and compute dtype; None if it is none.
+    """Return the rules of the encoder that a backbone is, whatever its statistics and dtype; None if it is none.
 
     Where the library and timm have the same network they are the library's.
     """
@@ -59,6 +62,21 @@ def names_of(backbone: nn.Module) -> Rules | None:
         if built == backbone:
             return encoder.rules
     return None
+
+
+def names_by_class(kind: type) -> dict[str, Rules]:
+    """Return the rules of all encoders whose backbone is of a class, each once, by an encoder that has them.
+
+    Names of timm's encoders are without the prefix that segmentation-models-pytorch puts before them.
+
+    >>> list(names_by_class(resnet.ResNet))
+    ['resnet18']
+    """
+    found: dict[Rules, str] = {}
+    for name, encoder in ENCODERS.items():
+        if isinstance(encoder.build(), kind):
+            found.setdefault(tuple((old.removeprefix(r"model\."), new) for old, new in encoder.rules), name)
+    return {name: rules for rules, name in found.items()}
 
 
 TAGS = {"ra4": CENTRED, "miil": UNIT}

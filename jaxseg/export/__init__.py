@@ -1,1 +1,1 @@
-"""Models handed on: jaxseg's own folder, StableHLO, torch state dicts, ONNX."""
+"""Export trained models: jaxseg's own folder, StableHLO, torch state dicts, ONNX."""

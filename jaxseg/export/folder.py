@@ -1,4 +1,4 @@
-"""A model to hand on: ``weights.safetensors`` and ``card.json`` in one folder, or the first alone with the card inside.
+"""A saved model: ``weights.safetensors`` and ``card.json`` in one folder, or the first alone with the card inside.
 
 The card holds the model and its task as data, classes and palette, where the numbers come from and under which licence;
 no code of a recipe is needed to load it. Folders and files appear whole or not at all.
@@ -6,7 +6,6 @@ no code of a recipe is needed to load it. Folders and files appear whole or not 
 
 import json
 import os
-import shutil
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxseg.errors import BadInput
+from jaxseg.files import atomic, atomic_folder
 from jaxseg.recipe import FORMAT, check_format, dump, load
 from jaxseg.weights import readers
 
@@ -23,7 +23,7 @@ WEIGHTS, CARD = "weights.safetensors", "card.json"
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model beside its numbers.
+    """Description of a model beside its weights.
 
     Attributes:
       model: the linen module.
@@ -37,8 +37,8 @@ class Card:
       recipe: what trained them, as :func:`jaxseg.recipe.dump` writes it; None for imported weights.
       stage: the recipe's stage.
       metrics: name -> figure, with the split that it was measured on as part of the name.
-      origin: where imported weights come from: file, sha256, implementation, what was started afresh, and the name of
-        the encoder in segmentation-models-pytorch.
+      origin: of imported weights: file, sha256, implementation, what was reinitialised, a report of all decisions, and
+        the name of the encoder in segmentation-models-pytorch.
       version: of the jaxseg that wrote it.
       geometry: transforms that an image goes through before the network, at test time.
     """
@@ -60,14 +60,14 @@ class Card:
 
 
 def card_text(card: Card) -> str:
-    """The card as JSON."""
+    """Return the card as JSON."""
     form = {f.name: getattr(card, f.name) for f in fields(card)}
     form |= {"model": dump(card.model), "task": dump(card.task), "geometry": dump(card.geometry)}
     return json.dumps({"format": FORMAT, **form}, indent=1)
 
 
 def card_from_text(text: str, *, where: str) -> Card:
-    """The card that ``card_text`` wrote.
+    """Return the card that ``card_text`` wrote.
 
     Raises:
       BadInput: it is none, or names a model that this jaxseg does not have.
@@ -90,7 +90,11 @@ def card_from_text(text: str, *, where: str) -> Card:
 
 
 def is_model(path: Path) -> bool:
-    """Whether there is a folder or a file that ``write`` wrote."""
+    """Return True if a path is a folder or a file that ``write`` wrote.
+
+    >>> is_model(Path("nowhere"))
+    False
+    """
     return (path / CARD).is_file() or (path.suffix == ".safetensors" and path.is_file() and _inside(path) is not None)
 
 
@@ -111,38 +115,26 @@ def write(path: Path, card: Card, variables: Any) -> None:
         raise BadInput(f"{path} is a folder; give the name of a file")
     if not alone:
         check_free(path)
-    part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove(part)
-    try:
+    with atomic(path) if alone else atomic_folder(path) as part:
         if not alone:
-            part.mkdir()
             (part / CARD).write_text(text, encoding="utf-8")
-        save_file(arrays, part if alone else part / WEIGHTS, metadata={"format": "np", "jaxseg": text})
-        if not alone and path.exists():
-            old = path.with_name(f".{path.name}.old")
-            _remove(old)
-            path.rename(old)
-            part.rename(path)
-            _remove(old)
-        else:
-            os.replace(part, path)
-    finally:
-        _remove(part)
+        file = part if alone else part / WEIGHTS
+        save_file(arrays, file, metadata={"format": "np", "jaxseg": text})
+        file.chmod(0o666 & ~_umask())  # the library makes it readable to its owner alone
 
 
 def check_free(path: Path) -> None:
-    """Refuse a folder that holds something else than a model of ours.
+    """Raise if a path is taken by anything but a model of jaxseg's.
 
     Raises:
-      BadInput: so it is.
+      BadInput: it is.
     """
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / CARD).is_file()):
         raise BadInput(f"{path} exists and is no model of jaxseg's; give another folder for --out")
 
 
 def read(path: Path) -> tuple[Card, dict[str, Any]]:
-    """The card and the variables, views of the file.
+    """Return the card and the variables, views of the file.
 
     Raises:
       BadInput: it is damaged.
@@ -160,7 +152,7 @@ def read(path: Path) -> tuple[Card, dict[str, Any]]:
 
 
 def verify(path: Path, variables: Any) -> float:
-    """The largest difference between the numbers in the folder or file and ``variables``.
+    """Return the largest difference between the numbers in the folder or file and ``variables``.
 
     Raises:
       BadInput: it holds other paths or shapes.
@@ -184,8 +176,7 @@ def _inside(path: Path) -> str | None:
         return None
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -27,11 +27,11 @@ from jaxseg.files import atomic
 from jaxseg.ops.backend import using
 
 ENVIRONMENT = ".venv-onnx"
-"""Where ``make onnx-env`` puts it; the variable ``JAXSEG_ONNX_PYTHON`` names another interpreter."""
+"""Path that ``make onnx-env`` creates; the variable ``JAXSEG_ONNX_PYTHON`` names another interpreter."""
 
 
-def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int]) -> float:
-    """Write an ONNX file from raw pixels ``u8[b h w 3]`` to probabilities, for any batch, or for one image
+def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int], channels: int = 3) -> None:
+    """Write an ONNX file from raw pixels ``u8[b h w c]`` to probabilities, for any batch, or for one image
     where jax2onnx cannot translate more.
 
     Args:
@@ -39,29 +39,42 @@ def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int]) -> f
       card: gives model and task; classes and palette go into the file's metadata.
       variables: of the model.
       size: height and width.
-
-    Returns:
-      The largest difference of any probability between onnxruntime and ``model.apply``.
+      channels: of the images.
 
     Raises:
       BadInput: the environment is not there.
       FailedRun: the network could not be translated.
     """
+    _elsewhere("write", card, variables, path, *map(str, (*size, channels)))
+
+
+def verify(path: Path, card: Card, variables: Any) -> float:
+    """Return the largest difference of any probability between onnxruntime and ``model.apply``.
+
+    Raises:
+      BadInput: the environment is not there.
+      FailedRun: the file could not be run.
+    """
+    return float(json.loads(_elsewhere("verify", card, variables, path))["error"])
+
+
+def _elsewhere(act: str, card: Card, variables: Any, path: Path, *words: str) -> str:
+    """Run this file in the environment that has jax2onnx; return the last line that it prints."""
     python = interpreter()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with tempfile.TemporaryDirectory() as work:
         folder.write(Path(work) / "model", card, variables)
-        words = [python, "-m", "jaxseg.export.onnx", str(Path(work) / "model"), str(path), str(size[0]), str(size[1])]
-        done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+        command = [python, "-m", "jaxseg.export.onnx", act, str(Path(work) / "model"), str(path), *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["?"]
         reason = next((line for line in reversed(lines) if "Error" in line), lines[-1])
-        raise FailedRun(f"the network could not be translated to ONNX: {reason}")
-    return float(json.loads(done.stdout.splitlines()[-1])["error"])
+        raise FailedRun(f"the network could not be {'translated to' if act == 'write' else 'run as'} ONNX: {reason}")
+    return (done.stdout.splitlines() or [""])[-1]
 
 
 def interpreter() -> str:
-    """The Python that has jax2onnx: this one, or that of ``make onnx-env``.
+    """Return the Python that has jax2onnx: this one, or that of ``make onnx-env``.
 
     Raises:
       BadInput: there is none.
@@ -74,20 +87,18 @@ def interpreter() -> str:
     return str(found.absolute())
 
 
-def translate(source: Path, path: Path, size: tuple[int, int]) -> float:
-    """What runs there: translate a model's folder, run it in onnxruntime, return the largest difference."""
-    jax2onnx, onnx, onnxruntime = (importlib.import_module(n) for n in ("jax2onnx", "onnx", "onnxruntime"))
+def translate(source: Path, path: Path, size: tuple[int, int], channels: int) -> None:
+    """Translate a model's folder; runs in the other environment."""
+    jax2onnx, onnx = (importlib.import_module(name) for name in ("jax2onnx", "onnx"))
     card, variables = folder.read(source)
-    variables = jax.tree.map(np.array, variables)
-    forward = forward_of(card, variables)
+    forward = forward_of(card, jax.tree.map(np.array, variables))
 
     def probability(image: jax.Array) -> jax.Array:
-        return forward(image.astype(jnp.float32))["probability"]  # runtimes pad and slice floats, not bytes
+        # runtimes pad and slice floats, not bytes; of other than colours the type says the range
+        return forward(image.astype(jnp.float32) if channels == 3 else image)["probability"]
 
-    image = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
-    wanted = np.asarray(jax.jit(probability)(jnp.asarray(image)))
     for batch in ("B", 1):  # some operations are translated for a batch of known size only
-        shape = export.symbolic_shape(f"{batch}, {size[0]}, {size[1]}, 3")
+        shape = export.symbolic_shape(f"{batch}, {size[0]}, {size[1]}, {channels}")
         try:
             given = [jax.ShapeDtypeStruct(shape, np.uint8)]
             made = jax2onnx.to_onnx(using("xla")(probability), given, model_name=card.name)
@@ -98,12 +109,25 @@ def translate(source: Path, path: Path, size: tuple[int, int]) -> float:
     onnx.helper.set_model_props(made, {"jaxseg": card_text(card)})
     with atomic(path) as part:
         onnx.save(made, part)
-    rows = 1 if batch == 1 else 2
+
+
+def compare(source: Path, path: Path) -> float:
+    """Return the largest difference between a file and a model's folder; runs in the other environment."""
+    onnxruntime = importlib.import_module("onnxruntime")
+    card, variables = folder.read(source)
     session = onnxruntime.InferenceSession(str(path))
-    found = session.run(None, {session.get_inputs()[0].name: image[:rows]})[0]
-    return float(np.abs(found - wanted[:rows]).max())
+    given = session.get_inputs()[0]
+    rows = given.shape[0] if isinstance(given.shape[0], int) else 2
+    image = np.random.default_rng(0).integers(0, 256, (rows, *given.shape[1:]), dtype=np.uint8)
+    wanted = jax.jit(forward_of(card, jax.tree.map(np.array, variables)))(jnp.asarray(image))["probability"]
+    found = session.run(None, {given.name: image})[0]
+    return float(np.abs(found - np.asarray(wanted)).max())
 
 
 if __name__ == "__main__":
-    _, source, target, height, width = sys.argv
-    print(json.dumps({"error": translate(Path(source), Path(target), (int(height), int(width)))}))
+    _, act, source, target, *words = sys.argv
+    if act == "write":
+        height, width, bands = map(int, words)
+        translate(Path(source), Path(target), (height, width), bands)
+    else:
+        print(json.dumps({"error": compare(Path(source), Path(target))}))

@@ -26,14 +26,20 @@ from jaxseg.forward import forward
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
-ANY_SIZE = ("b, h, w, 3", "b, 32*h, 32*w, 3")
+ANY_SIZE = ("b, h, w", "b, 32*h, 32*w")
 """Rows and columns left open; or, where a network does not pad inside, open but for a factor that strides divide."""
 
 PROGRAM, CARD = "program.bin", "card.json"
 
 
 def write(
-    path: Path, card: Card, variables: Any, *, size: tuple[int, int] | None, platforms: Sequence[str] = PLATFORMS
+    path: Path,
+    card: Card,
+    variables: Any,
+    *,
+    size: tuple[int, int] | None,
+    channels: int = 3,
+    platforms: Sequence[str] = PLATFORMS,
 ) -> str:
     """Write the program from raw pixels ``u8[b h w 3]`` to the task's predictions, for any batch.
 
@@ -42,6 +48,7 @@ def write(
       card: gives model and task, and goes into the file.
       variables: of the model; they become constants of the program.
       size: height and width; None leaves them open where the network can be traced so.
+      channels: of the images.
       platforms: that the program is lowered for.
 
     Returns:
@@ -51,9 +58,9 @@ def write(
       BadInput: the network needs a size.
     """
     program_of = forward_of(card, variables)
-    shapes = ANY_SIZE if size is None else (f"b, {size[0]}, {size[1]}, 3",)
-    program, reason = None, ""
-    for text in shapes:
+    sides = ANY_SIZE if size is None else (f"b, {size[0]}, {size[1]}",)
+    program, reason, text = None, "", ""
+    for text in (f"{shape}, {channels}" for shape in sides):
         image = jax.ShapeDtypeStruct(export.symbolic_shape(text), np.uint8)
         try:
             program = export.export(jax.jit(program_of), platforms=list(platforms))(image)
@@ -71,10 +78,31 @@ def write(
 
 
 def read(path: Path) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The program and the card in a file that ``write`` wrote."""
+    """Return the program and the card in a file that ``write`` wrote."""
     with zipfile.ZipFile(path) as file:
         program = export.deserialize(bytearray(file.read(PROGRAM)))
         return program.call, json.loads(file.read(CARD))
+
+
+def takes_any_size(path: Path) -> bool:
+    """Return True if the program in a file takes images of any height and width.
+
+    >>> import tempfile, jax
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model, image = unet(num_classes=2, depth=1, width=1), np.zeros((1, 8, 8, 3), np.uint8)
+    >>> variables = model.init(jax.random.key(0), image)
+    >>> card = Card(model, Semantic(2), "tiny", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "tiny.stablehlo"
+    ...     _ = write(file, card, variables, size=(8, 8), platforms=("cpu",))
+    ...     takes_any_size(file)
+    False
+    """
+    with zipfile.ZipFile(path) as file:
+        program = export.deserialize(bytearray(file.read(PROGRAM)))
+    shape = program.in_avals[0].shape
+    return [str(side) for side in shape[1:3]] == ["h", "w"]
 
 
 def verify(path: Path, card: Card, variables: Any, image: np.ndarray) -> float:
@@ -89,7 +117,7 @@ def verify(path: Path, card: Card, variables: Any, image: np.ndarray) -> float:
 
 
 def forward_of(card: Card, variables: Any) -> Callable[[jax.Array], dict[str, jax.Array]]:
-    """The function from raw pixels to the task's predictions."""
+    """Return the function from raw pixels to the task's predictions."""
 
     predict = forward(card.model, card.task)
 

@@ -21,7 +21,6 @@ from jaxseg.recipe import dump as dump_form
 from jaxseg.recipe import load as load_form
 from jaxseg.train import checkpoint
 from jaxseg.train.optim import path_of
-from jaxseg.weights import hub
 
 
 @dataclass(frozen=True)
@@ -81,25 +80,47 @@ class TrainedModel:
         return self.recipe
 
 
-def load(path: str | os.PathLike[str], *, best: bool = True, recipe: Recipe | None = None) -> TrainedModel:
-    """The run in a work directory, exactly the checkpoint in a checkpoint's own folder, or a model that was handed on.
+def load(
+    source: str | os.PathLike[str],
+    name: str | None = None,
+    *,
+    best: bool = True,
+    recipe: Recipe | None = None,
+    **fields: Any,
+) -> TrainedModel:
+    """Load a trained model from any source: ``load("run")``, ``load("hf:ORG/REPO", "fcn_resnet50", num_classes=5)``.
 
     Of a work directory the last stage that has a checkpoint counts, and of it the best checkpoint where one was kept.
+    With a model's name, or from third-party weights, the model is built and filled as by
+    :func:`jaxseg.conversion.importer.import_weights`; ``run.card.origin["report"]`` lists what was reinitialised.
 
     Args:
-      path: a work directory, a folder of checkpoints, one checkpoint, what ``jaxseg import`` and ``jaxseg export
-        --format safetensors`` write, or such a folder on the Hugging Face hub: ``hf:ORG/REPO[@REVISION]``.
+      source: a work directory, a folder of checkpoints, one checkpoint, what ``jaxseg import`` and ``jaxseg export
+        --format safetensors`` write, a file of third-party weights, or ``hf:ORG/REPO[@REVISION]``, ``torchvision:TAG``,
+        ``timm:NAME``, ``smp:NAME``, ``detectron2:FILE``, ``https://...``
+      name: of the registered model to fill; None takes the one that the source states.
       best: False takes the latest checkpoint of a work directory.
       recipe: takes model, task and data from the last stage of this recipe instead of from the checkpoint's own.
+      **fields: of the model's builder, such as ``num_classes``; heads for another number are reinitialised.
 
     Raises:
       BadInput: there is no checkpoint, or it is damaged, or of another model.
+      FailedRun: a download failed.
     """
-    if os.fspath(path).startswith("hf:"):
-        path = hub.fetch(os.fspath(path), "")
-    if folder_form.is_model(Path(path)):
-        return _handed_on(Path(path), recipe)
-    folder, step = find_checkpoint(Path(path), best=best)
+    from jaxseg.conversion import importer
+    from jaxseg.conversion.sources import locate
+
+    found = locate(source, name or "")
+    if recipe is not None and (name is not None or fields):
+        raise BadInput("a recipe gives the model with its fields: load(source, recipe=...) takes no others")
+    if recipe is not None and found.kind == "weights":
+        return importer.into_recipe(found, recipe)
+    if name is not None or fields or found.kind == "weights":
+        return importer.import_weights(source, name, fields=fields)
+    path = found.path
+    if found.kind == "model":
+        return _handed_on(path, recipe)
+    folder, step = find_checkpoint(path, best=best)
     saved = checkpoint.read(folder, step)
     run = load_form(saved.notes["recipe"]) if recipe is None else recipe
     index = saved.notes["stage"] if recipe is None else len(run.stages) - 1

@@ -5,11 +5,12 @@ disagree about them.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from jaxseg.errors import BadInput
+from jaxseg.errors import BadInput, suggest
 
 _ORDERS = ("rgb", "bgr", "grey", "bands")
 _LUMA = (0.299, 0.587, 0.114)
@@ -40,6 +41,35 @@ class Standardize:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     scale: float = 1.0
     order: str = "rgb"
+
+    @classmethod
+    def parse(cls, value: Any) -> "Standardize":
+        """Return the statistics that a user spells: a name of :data:`NAMED`, or ``(mean, std)``.
+
+        Numbers up to 1 are of pixels from 0 to 1 (``scale`` is 1/255), larger ones of raw pixels.
+
+        Raises:
+          BadInput: there is no such name, or these are no statistics.
+
+        >>> Standardize.parse("centred") == CENTRED
+        True
+        >>> Standardize.parse(((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))).scale == 1 / 255
+        True
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            found = NAMED.get(value.lower())
+            if found is None:
+                raise BadInput(f"no statistics of pixels are called {value!r}{suggest(value, NAMED)}")
+            return found
+        try:
+            mean, std = (tuple(float(number) for number in part) for part in value)
+        except (TypeError, ValueError):
+            mean, std = (), ()
+        if not mean or len(mean) != len(std) or not all(number > 0 for number in std):
+            raise BadInput(f"statistics are {value!r}, but must be a name or (mean, std), both per channel")
+        return cls(mean, std, 1 / 255 if max(*mean, *std) <= 1 else 1.0)
 
     @property
     def channels(self) -> int:
@@ -140,3 +170,15 @@ RAW_BGR = Standardize(order="bgr")
 
 GREY = Standardize((0.5,), (0.25,), 1 / 255, order="grey")
 """One channel of luma, roughly zero mean and unit variance on natural images."""
+
+NAMED = {
+    "imagenet": IMAGENET,
+    "caffe": CAFFE,
+    "msra": MSRA,
+    "unit": UNIT,
+    "centred": CENTRED,
+    "raw_bgr": RAW_BGR,
+    "grey": GREY,
+    "unit_range": UNIT_RANGE,
+}
+"""Statistics by the names that :meth:`Standardize.parse` takes."""

@@ -12,6 +12,7 @@ from jaxseg.losses import CrossEntropy
 from jaxseg.metrics import BoundaryF1, Confusion
 from jaxseg.ops.crop import centre_crop
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
+from jaxseg.tasks.table import for_models
 from jaxseg.types import VOID
 
 
@@ -32,6 +33,7 @@ class Loss(Protocol):
         ...
 
 
+@for_models("semantic")
 @dataclass(frozen=True)
 class Semantic:
     """Classify every pixel. Works with any model that returns ``logits`` ``[b h w k]``.
@@ -62,6 +64,12 @@ class Semantic:
     classes: tuple[str, ...] = ()
     void_is_class: bool = False
     extra_metrics: tuple[Metric, ...] = ()
+
+    @classmethod
+    def for_model(cls, model: Any, classes: tuple[str, ...]) -> "Semantic":
+        """Return the task of a model whose classes have these names."""
+        del model
+        return cls(len(classes), classes=classes)
 
     def __post_init__(self):
         names = [loss.name for loss in self.losses]

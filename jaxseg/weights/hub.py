@@ -1,9 +1,9 @@
-"""Weights by name: where published files lie, and how they come here whole.
+"""Weights by name: find published files and download them.
 
 A source is a path, ``https://...``, ``torchvision:TAG``, ``detectron2:PATH`` in its model zoo, or on the Hugging Face
-hub ``hf:org/repo[/file]``, ``timm:NAME``, ``smp:NAME`` (:mod:`jaxseg.weights.huggingface`). A download goes on where
-it was broken off, is checked against its hash before it is used, and appears in the cache whole or not at all.
-``JAXSEG_CACHE`` moves the cache; with ``JAXSEG_OFFLINE=1`` nothing is asked of the network.
+hub ``hf:org/repo[/file]``, ``timm:NAME``, ``smp:NAME`` (:mod:`jaxseg.weights.huggingface`). A download is
+resumed where it broke off, checked against its hash before it is used, and appears in the cache whole or not at all.
+``JAXSEG_CACHE`` moves the cache; with ``JAXSEG_OFFLINE=1`` the network is not used.
 """
 
 import contextlib
@@ -26,17 +26,17 @@ from jaxseg.weights.huggingface import Hosted
 from jaxseg.weights.published import PUBLISHED, Published
 
 TRIES = 5
-"""Attempts that bring nothing new before a download is given up."""
+"""Number of attempts without progress after which a download fails."""
 
 TIMEOUT = 30.0
-"""Seconds without an answer."""
+"""Seconds to wait for a response."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Progress = Callable[[int, int | None], None]
 
 KINDS = ("torchvision", "timm", "smp", "hf", "detectron2", "http", "https")
-"""What may stand before a colon."""
+"""Kinds of source, before the colon."""
 
 _DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
 
@@ -45,7 +45,7 @@ DETECTRON2_EXAMPLE = "detectron2:ImageNetPretrained/MSRA/R-50.pkl"
 
 
 def find(source: str, model: str) -> Published | Hosted | Path:
-    """What a source stands for: a local path, a published file, or a repository on the hub.
+    """Return what a source refers to: a local path, a published file, or a repository on the hub.
 
     Raises:
       BadInput: there is nothing of that name.
@@ -53,7 +53,7 @@ def find(source: str, model: str) -> Published | Hosted | Path:
     kind, colon, rest = source.partition(":")
     if not colon or len(kind) == 1 or Path(source).exists():
         return Path(source)
-    known = PUBLISHED.get(model, {})
+    known = _published(model)
     if kind in ("http", "https"):
         return Published(_allowed(source))
     if source in known:
@@ -71,18 +71,31 @@ def find(source: str, model: str) -> Published | Hosted | Path:
     raise BadInput(f"{source!r} is no source of weights; there are {', '.join(kinds)}")
 
 
+def _published(model: str) -> dict[str, Published]:
+    """Published files of a model and of the backbone that its name ends in: ``resnet50`` of ``fcn_resnet50``."""
+    backbone = next((known for name, known in PUBLISHED.items() if model.endswith(f"_{name}")), {})
+    return {**backbone, **PUBLISHED.get(model, {})}
+
+
 def is_name(source: str) -> bool:
-    """Whether a source is a name or an address rather than a path."""
+    """Return True if a source is a name or an address rather than a path.
+
+    >>> is_name("torchvision:IMAGENET1K_V1"), is_name("weights.npz")
+    (True, False)
+    """
     return source.partition(":")[0] in KINDS and ":" in source and not Path(source).exists()
 
 
 def fetch(source: str, model: str, *, on_bytes: Progress | None = None) -> Path:
-    """The file that a source stands for, or a folder with the files of a repository, downloaded unless it is here.
+    """Return the file that a source refers to, or a folder with the files of a repository; download it unless cached.
+
+    >>> fetch("weights.npz", "")
+    PosixPath('weights.npz')
 
     Args:
       source: see the module.
       model: whose weights, for sources that are known by model.
-      on_bytes: told how many bytes are here, and how many there will be where that is known.
+      on_bytes: called with the bytes that have been downloaded and, where known, their total.
 
     Raises:
       BadInput: no such source, or the cache is switched off.
@@ -97,7 +110,7 @@ def fetch(source: str, model: str, *, on_bytes: Progress | None = None) -> Path:
 
 
 def endpoint() -> str:
-    """The address of the Hugging Face hub: ``HF_ENDPOINT`` or the public one.
+    """Return the address of the Hugging Face hub: ``HF_ENDPOINT`` or the public one.
 
     Raises:
       BadInput: it is not encrypted.
@@ -106,7 +119,7 @@ def endpoint() -> str:
 
 
 def download(published: Published, *, on_bytes: Progress | None = None) -> Path:
-    """The published file in the cache; see ``fetch``."""
+    """Return the published file in the cache; see ``fetch``."""
     folder = _cache()
     url = published.url
     name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rsplit("/", 1)[-1]) or "weights"
@@ -138,7 +151,7 @@ def _cache() -> Path:
 
 
 def _complete(url: str, part: Path, on_bytes: Progress | None) -> None:
-    """Download until all is here, going on after each break. Only attempts that bring nothing new are counted."""
+    """Download the whole file, resuming after each interruption; only attempts without progress count."""
     fruitless, reason = 0, ""
     while fruitless < TRIES:
         before = part.stat().st_size if part.exists() else 0
@@ -165,7 +178,7 @@ _PAUSE = 0.5
 
 
 def _attempt(url: str, part: Path, have: int, on_bytes: Progress | None) -> bool:
-    """One request for what is missing; whether the file is whole afterwards."""
+    """Request what is missing; return True if the file is complete afterwards."""
     request = urllib.request.Request(url, headers={"User-Agent": "jaxseg", "Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -188,10 +201,10 @@ def _attempt(url: str, part: Path, have: int, on_bytes: Progress | None) -> bool
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows where a server leads, but never out of encryption."""
+    """Follow redirects, but never to an unencrypted address."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """The next request."""
+        """Return the next request."""
         if urllib.parse.urlsplit(newurl).scheme != "https" and not _stays(req.full_url, newurl):
             fp.close()
             raise BadInput(f"{req.full_url} leads to {newurl}, which is not encrypted; weights come by https")
@@ -199,7 +212,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _stays(url: str, other: str) -> bool:
-    """Whether both lie on this machine."""
+    """Return True if both are on this machine."""
     return all(urllib.parse.urlsplit(place).hostname in LOOPBACK for place in (url, other))
 
 
@@ -211,7 +224,7 @@ def _allowed(url: str) -> str:
 
 
 def _in_zoo(rest: str) -> str:
-    """The address of a file in detectron2's model zoo, also as its own ``detectron2://`` has it."""
+    """Return the address of a file in detectron2's model zoo, also as its own ``detectron2://`` has it."""
     rest = rest.removeprefix("//")
     if not all(re.fullmatch(r"[\w.-]+", part) and part not in (".", "..") for part in rest.split("/")):
         raise BadInput(f"detectron2:{rest} is no file of its model zoo, such as {DETECTRON2_EXAMPLE}")

@@ -17,12 +17,13 @@ from typing import Any
 
 from jaxseg.errors import BadInput, FailedRun
 
-CARDS = ("config.json", "card.json")
+CARDS = ("config.json", "card.json", "preprocessor_config.json", "albumentations_config_eval.json")
+"""Files that describe a repository's model, classes and statistics of pixels."""
 
 FIRST = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors", "weights.safetensors")
 
 ELSE = ("pytorch_model.bin", "diffusion_pytorch_model.safetensors", "weights.npz")
-"""What a repository's weights are called; these only where it has none of the first."""
+"""Names of a repository's weights, used only where it has none of :data:`FIRST`."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ class Hosted:
 
 
 def parse(kind: str, rest: str) -> Hosted:
-    """What stands behind ``hf:``, ``timm:`` or ``smp:``.
+    """Return the repository that follows ``hf:``, ``timm:`` or ``smp:``.
+
+    >>> str(parse("timm", "resnet50.a1_in1k"))
+    'hf:timm/resnet50.a1_in1k'
 
     Raises:
       BadInput: that names no repository.
@@ -62,7 +66,7 @@ def parse(kind: str, rest: str) -> Hosted:
 
 
 def fetch(hosted: Hosted, folder: Path, endpoint: str) -> Path:
-    """The file, or the folder with the repository's weights and cards, from the cache or the hub.
+    """Return the file, or the folder with the repository's weights and cards, from the cache or the hub.
 
     Args:
       hosted: what is wanted.
@@ -125,7 +129,7 @@ def _library() -> Any:
 
 @contextlib.contextmanager
 def _errors(what: str, offline: bool) -> Iterator[None]:
-    """The library's errors as ours, in one line."""
+    """Raise the library's errors as jaxseg's, in one line."""
     errors = importlib.import_module("huggingface_hub.errors")
     try:
         yield
@@ -136,7 +140,7 @@ def _errors(what: str, offline: bool) -> Iterator[None]:
             raise BadInput(f"{what} is not in the cache, and JAXSEG_OFFLINE forbids to download it") from error
         raise FailedRun(f"{what} cannot be reached ({_line(error.__cause__ or error)})") from error
     except errors.LocalTokenNotFoundError as error:
-        raise BadInput(f"{what} wants to know who asks: set HF_TOKEN, or hf auth login") from error
+        raise BadInput(f"{what} requires authentication: set HF_TOKEN or run `hf auth login`") from error
     except errors.GatedRepoError as error:
         raise BadInput(f"{what} is open only to those who accepted its terms, with HF_TOKEN set") from error
     except errors.RepositoryNotFoundError as error:
@@ -146,7 +150,7 @@ def _errors(what: str, offline: bool) -> Iterator[None]:
     except Exception as error:
         answer = getattr(getattr(error, "response", None), "status_code", 0)
         kind = BadInput if answer in (400, 401, 403) else FailedRun
-        raise kind(f"{what}: the hub does not do it ({_line(error)})") from error
+        raise kind(f"{what}: request to the Hugging Face Hub failed ({_line(error)})") from error
 
 
 def _line(error: BaseException) -> str:
@@ -155,7 +159,7 @@ def _line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet_unless_seen() -> Iterator[None]:
-    """The library's progress bars only on a terminal."""
+    """Show the library's progress bars only on a terminal."""
     tools = importlib.import_module("huggingface_hub.utils")  # which the library itself loads only when it needs it
     if sys.stderr.isatty() or tools.are_progress_bars_disabled():
         yield
@@ -168,7 +172,7 @@ def _quiet_unless_seen() -> Iterator[None]:
 
 
 def _check(path: Path, what: str) -> None:
-    """The library stores a large file under its sha256; hold it to that name."""
+    """Check a large file against its sha256, under which the library stores it."""
     name = path.resolve().name
     if re.fullmatch(r"[0-9a-f]{64}", name):
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""How the numbers of a weight lie in other frameworks, and in ours: kernels HWIO, dense layers IO."""
+"""Layouts of weights in other frameworks and in jaxseg (kernels HWIO, dense layers IO); inflation of RGB kernels."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,10 @@ Shape = tuple[int, ...]
 
 
 def lay_out(array: np.ndarray, shape: Shape, leaf: str, layout: str = "") -> np.ndarray | None:
-    """An array of another framework in the layout of our leaf, or None where it does not fit.
+    """Return an array of another framework in the layout of our leaf, or None where it does not fit.
+
+    >>> lay_out(np.zeros((8, 3, 5, 5)), (5, 5, 3, 8), "kernel").shape
+    (5, 5, 3, 8)
 
     Args:
       array: of the other framework.
@@ -37,8 +40,52 @@ def lay_out(array: np.ndarray, shape: Shape, leaf: str, layout: str = "") -> np.
     return found if found.shape == shape else None
 
 
+def lay_out_rgb(array: np.ndarray, shape: Shape, leaf: str, layout: str = "") -> np.ndarray | None:
+    """Lay out a kernel for RGB and inflate it to the channels of our kernel; None where it is none or does not fit.
+
+    >>> lay_out_rgb(np.ones((8, 3, 5, 5)), (5, 5, 4, 8), "kernel").shape
+    (5, 5, 4, 8)
+    """
+    if leaf != "kernel" or len(shape) != 4 or shape[2] == RGB:
+        return None
+    found = lay_out(array, (*shape[:2], RGB, shape[3]), leaf, layout)
+    return None if found is None or array.ndim != 4 else inflate(found, shape[2])
+
+
+RGB = 3
+
+
+def inflate(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Return the kernel of a first convolution over RGB for another number of channels, as timm does it.
+
+    One channel takes the sum over R, G and B, so that a grey image gives what the same image in RGB gives. More
+    channels repeat R, G, B, R, ... and are scaled by ``3 / channels``, so that the sum over channels keeps its size.
+
+    Args:
+      kernel: h w 3 o.
+      channels: c.
+
+    Returns:
+      The kernel, h w c o.
+
+    Reference:
+      timm, ``adapt_input_conv``.
+
+    >>> inflate(np.arange(3.0).reshape(1, 1, 3, 1), 4).ravel()
+    array([0.  , 0.75, 1.5 , 0.  ])
+    """
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    repeated = np.concatenate([kernel] * -(-channels // RGB), axis=2)[:, :, :channels]
+    return repeated * np.asarray(RGB / channels, kernel.dtype)
+
+
 def lay_back(array: np.ndarray, leaf: str, layout: str = "") -> np.ndarray:
-    """The inverse of ``lay_out``."""
+    """Return the array in the layout of the other framework: the inverse of ``lay_out``.
+
+    >>> lay_back(np.zeros((5, 5, 3, 8)), "kernel").shape
+    (8, 3, 5, 5)
+    """
     if not layout and (leaf != "kernel" or array.ndim not in (2, 4)):
         return array
     return np.array(_of(layout)[1](array), order="C")  # a copy: no axis is left turned, however short

@@ -11,7 +11,7 @@ many equal parts, which fill the leaves in that order.
 import functools
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import traverse_util
@@ -19,14 +19,16 @@ from flax import traverse_util
 from jaxseg.errors import BadInput
 from jaxseg.types import Rules
 from jaxseg.weights.inverse import leads, source_name
-from jaxseg.weights.layouts import lay_back, lay_out
+from jaxseg.weights.layouts import lay_back, lay_out, lay_out_rgb
 
 MAX_SUGGESTIONS = 24
-"""So many faults of a file are given their nearest candidates."""
+"""Maximum number of mismatches listed with suggestions."""
 
 
 def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
-    """Variables in the structure, shapes and dtypes of ``target``, with the numbers of ``source``.
+    """Return variables in the structure, shapes and dtypes of ``target``, with the numbers of ``source``.
+
+    A kernel for RGB fills one for another number of channels, see :func:`jaxseg.weights.layouts.inflate`.
 
     Args:
       source: arrays by name, in the layouts that the rules say.
@@ -40,22 +42,36 @@ def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: 
       BadInput: a target that nothing fills or that two sources fill, a source that no rule knows, a path that the model
         does not have, or a shape that does not fit. All faults are listed at once, one a line.
     """
-    return convert_keeping(source, target, rules, keep=())[0]
+    return convert_keeping(source, target, rules, keep=()).variables
+
+
+class Converted(NamedTuple):
+    """The result of a conversion.
+
+    Attributes:
+      variables: a tree of NumPy arrays like the target.
+      kept: paths that kept the target's own numbers.
+      inflated: paths of kernels for RGB that were inflated to the target's number of channels.
+
+    >>> Converted({}, ("head/bias",)).inflated
+    ()
+    """
+
+    variables: dict[str, Any]
+    kept: tuple[str, ...] = ()
+    inflated: tuple[str, ...] = ()
 
 
 def convert_keeping(
     source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules, *, keep: Collection[str]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """``convert``, but the leaves ``keep`` keep the target's own numbers where the source has none of their shape.
+) -> Converted:
+    """Convert, but let the leaves ``keep`` keep the target's own numbers where the source has none of their shape.
 
     Args:
       source: see ``convert``.
-      target: see ``convert``; the keep leaves are arrays.
+      target: see ``convert``; the leaves ``keep`` are arrays.
       rules: see ``convert``.
       keep: paths without their collection, such as those of a head for other classes.
-
-    Returns:
-      The tree, and the paths that kept their own numbers.
 
     Raises:
       BadInput: see ``convert``.
@@ -65,6 +81,7 @@ def convert_keeping(
     origin: dict[str, str] = {}
     unused: list[str] = []
     kept: list[str] = []
+    inflated: list[str] = []
     faults: list[tuple[str, str]] = []
     for name, value in source.items():
         wanted, layout = _match(name, rules)
@@ -83,6 +100,9 @@ def convert_keeping(
                 continue
             key, leaf = leaves[path]
             array = lay_out(part, tuple(leaf.shape), key[-1], layout)
+            if array is None:
+                array = lay_out_rgb(part, tuple(leaf.shape), key[-1], layout)
+                inflated += [path] if array is not None else []
             if array is None and path in keep:
                 kept.append(path)
                 array = np.asarray(leaf)
@@ -99,11 +119,11 @@ def convert_keeping(
     if faults:
         raise BadInput(_table(faults, unused, unfilled))
     tree = traverse_util.unflatten_dict({key: filled[path] for path, (key, _) in leaves.items()})
-    return tree, tuple(sorted(kept))
+    return Converted(tree, tuple(sorted(kept)), tuple(inflated))
 
 
 def restore(variables: Mapping[str, Any], rules: Rules) -> dict[str, np.ndarray]:
-    """The way back: a state dict under the names and in the layouts of the framework that the rules are for.
+    """Return a state dict under the names and in the layouts of the framework that the rules are for.
 
     ``convert`` of it gives ``variables`` again, bit for bit. Counters of batches, which torch keeps beside a running
     variance and the rules leave out, are zero.
@@ -138,7 +158,11 @@ def restore(variables: Mapping[str, Any], rules: Rules) -> dict[str, np.ndarray]
 
 
 def rename(name: str, rules: Rules) -> str | None:
-    """The path that the first matching rule gives, braces and all; "" if none matches, None if it is to be left out."""
+    """Return the path that the first matching rule gives, with its braces; "" if none matches, None if it is ignored.
+
+    >>> rename("conv1.weight", ((r"conv(\\d)\\.weight", r"conv\\1/kernel"), (r"fc\\..*", None)))
+    'conv1/kernel'
+    """
     return _match(name, rules)[0]
 
 

@@ -26,6 +26,9 @@ class Pretrained:
     >>> str(Pretrained("torchvision:IMAGENET1K_V1", (), part="backbone", architecture="resnet50"))
     'torchvision:IMAGENET1K_V1 of resnet50'
 
+    >>> str(Pretrained("torchvision:IMAGENET1K_V1", (), part="backbone", architecture="resnet50"))
+    'torchvision:IMAGENET1K_V1 of resnet50'
+
     Attributes:
       file: in any format of :mod:`jaxseg.weights.readers`; relative to :func:`jaxseg.files.default_weights_dir`. Or the
         name of published weights, see :mod:`jaxseg.weights.hub`.

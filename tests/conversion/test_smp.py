@@ -29,7 +29,7 @@ def a_folder(path, form, change=None):
     """A folder as ``save_pretrained`` lays it out, with random numbers under the names of a network of ours."""
     path.mkdir()
     network = saved(form)
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
+    image = jax.ShapeDtypeStruct((1, 64, 64, network.model.in_channels), np.uint8)
     shapes = jax.eval_shape(network.model.init, jax.random.key(0), image)
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 0.3, leaf.shape).astype(np.float32), shapes)
@@ -80,6 +80,22 @@ def test_one_output_becomes_two(tmp_path):
     assert head["bias"][1] == kept["bias"][1]
 
 
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-mobilenetv3_small_100"])
+def test_other_numbers_of_channels(tmp_path, encoder):
+    variables = a_folder(tmp_path / "unet", config("Unet", encoder, in_channels=4))
+    run = jaxseg.load(tmp_path / "unet")
+    assert run.model.in_channels == 4
+    assert same(run.variables, variables)
+    (pixels,) = run.card.origin["report"]
+    assert pixels == "statistics of pixels: the range of the image's type as 0..1 (assumed, as the source states none)"
+    if encoder == "resnet18":
+        assert (run.name, run.model) == ("unet_resnet18", create_model("unet_resnet18", num_classes=3, in_channels=4))
+        grey = jaxseg.load(tmp_path / "unet", "unet_resnet18", num_classes=3)
+        assert grey.model == run.model  # the folder says how many channels
+        with pytest.raises(BadInput, match="does not fit"):
+            jaxseg.load(tmp_path / "unet", "unet_resnet18", in_channels=3)
+
+
 @pytest.mark.parametrize(
     ("form", "message"),
     [
@@ -90,7 +106,7 @@ def test_one_output_becomes_two(tmp_path):
         (config("Linknet", "mit_b0"), "Linknet on encoder 'mit_b0' is not here"),
         (config("PSPNet", "tu-resnet18", encoder_depth=3), "PSPNet on encoder 'tu-resnet18' is not here"),
         (config("DeepLabV3", "vgg16"), "'vgg16' is not here: it has no output stride of 8"),
-        (config("Unet", in_channels=4), "in_channels=4 of Unet is not here"),
+        (config("Unet", in_channels="all"), "in_channels is 'all', not a number of channels"),
         (config("Unet", activation="sigmoid"), "activation='sigmoid'"),
         (config("Unet", decoder_attention_type="scse"), "decoder_attention_type='scse'"),
         (config("Unet", decoder_use_norm=False), "decoder_use_norm=False"),
@@ -132,7 +148,7 @@ FAMILIES = (
 @pytest.mark.parametrize("encoder", FAMILIES)
 def test_every_family_of_encoders_goes_back_as_it_came(encoder):
     network = saved(config("Unet", encoder))
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
+    image = jax.ShapeDtypeStruct((1, 64, 64, network.model.in_channels), np.uint8)
     shapes = jax.eval_shape(network.model.init, jax.random.key(0), image)
     rng, few = np.random.default_rng(0), lambda n: n if n < 8 else 6 + n % 2
     ours = jax.tree.map(lambda leaf: rng.random(tuple(map(few, leaf.shape)), np.float32), shapes)

@@ -1,5 +1,6 @@
 """What is handed on gives the same numbers elsewhere: in a process that has only JAX, and in torchvision."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from jaxseg.backbones.resnet import ResNet
+from jaxseg.conversion.rules import rules_of
 from jaxseg.errors import BadInput
 from jaxseg.export import folder, onnx, stablehlo
 from jaxseg.export import torch as torch_format
+from jaxseg.export.formats import FORMATS, Export, export
 from jaxseg.models.semantic.deeplabv3 import DeepLabV3
 from jaxseg.models.semantic.fcn import TORCHVISION_NAMES, ResNetFCN, upsample_bilinear
 from jaxseg.ops.pad import pad_to_multiple, zeros_to_multiple
@@ -169,6 +172,11 @@ def test_the_command_line_prints_the_error(trained, tmp_path, jaxseg):
         (["--format", "onnx", "--out", "a.onnx", "--size", "32", "32"], "make onnx-env"),
         (["--format", "stablehlo", "--out", "."], "is a folder"),
         (["--format", "tflite", "--out", "a"], "tflite"),
+        (
+            ["--format", "torch", "--out", "a.pth", "--size", "32", "32"],
+            "takes no --size; it belongs to stablehlo and onnx",
+        ),
+        (["--format", "stablehlo", "--out", "a", "--to", "torchvision"], "takes no --to; it belongs to torch"),
     ],
 )
 def test_mistakes(trained, tmp_path, monkeypatch, jaxseg, words, expected):
@@ -178,6 +186,32 @@ def test_mistakes(trained, tmp_path, monkeypatch, jaxseg, words, expected):
     assert (said.status, len(said.err)) == (2, 1)
     assert expected in said.err[0]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_each_format_is_written_and_verified_by_the_table(name, tmp_path):
+    """A number that is changed afterwards is seen."""
+    if name == "onnx":
+        try:
+            onnx.interpreter()
+        except BadInput as error:
+            pytest.skip(str(error))
+    model = create_small("fcn_resnet50")
+    variables, card = random_numbers(model), card_of(model)
+    size = (64, 48) if "size" in FORMATS[name].options else None
+    job = Export(tmp_path / "a", card, variables, (1, 64, 64, 3), rules=lambda: rules_of(model), size=size)
+    assert export(name, job)[1] <= 1e-4
+    other = jax.tree.map(lambda leaf: leaf * np.float32(1.5), variables)
+    assert FORMATS[name].verify(dataclasses.replace(job, variables=other)) > 1e-4
+
+
+def test_channels_other_than_three_are_exported(tmp_path):
+    model = create_small("fcn_resnet50", in_channels=4)
+    variables = random_numbers(model)
+    job = Export(tmp_path / "a", card_of(model), variables, (1, 64, 64, 4), rules=lambda: rules_of(model))
+    line, error = export("stablehlo", job)
+    assert line.startswith("takes u8[b h w 4], on ")
+    assert error <= 1e-5
 
 
 RUN_ONNX = """
@@ -200,7 +234,8 @@ def test_onnx_in_its_runtime(name, tmp_path):
     model = small_deeplabv3() if name == "deeplabv3_resnet50" else create_small(name)
     # Small enough that no probability is 0 or 1, where nothing could differ.
     variables, card = jax.tree.map(lambda leaf: np.float32(0.7) * leaf, random_numbers(model)), card_of(model)
-    error = onnx.write(tmp_path / "model.onnx", card, variables, size=(64, 48))
+    onnx.write(tmp_path / "model.onnx", card, variables, size=(64, 48))
+    error = onnx.verify(tmp_path / "model.onnx", card, variables)
     assert 0 < error <= 1e-4
     images = {"one": picture(1, 64, 48, 3), "five": picture(5, 64, 48, 3)}
     np.savez(tmp_path / "in.npz", **images)

@@ -121,10 +121,10 @@ def test_the_nearest_names_are_offered():
 def test_heads_of_other_classes_keep_their_own_numbers():
     wanted = target()
     wanted["params"]["fc"]["kernel"] = np.full((6, 9), 0.5, np.float32)
-    ours, kept = convert_keeping(source(), wanted, RULES, keep=("fc/kernel",))
+    ours, kept, _ = convert_keeping(source(), wanted, RULES, keep=("fc/kernel",))
     assert kept == ("fc/kernel",)
     assert (ours["params"]["fc"]["kernel"] == 0.5).all()
-    ours, kept = convert_keeping(source(), target(), RULES, keep=("fc/kernel",))
+    ours, kept, _ = convert_keeping(source(), target(), RULES, keep=("fc/kernel",))
     assert kept == ()
     with pytest.raises(BadInput, match="does not fit fc/kernel"):
         convert_keeping(source(), wanted, RULES, keep=("layer1/conv/kernel",))

@@ -26,13 +26,13 @@ from jaxseg.weights.readers.torch import read_stream, read_zip, unwrapped
 from jaxseg.weights.readers.zip import checked_members
 
 PREFIXES = ("module.", "_orig_mod.")
-"""What wrappers of modules (data parallelism, compilation) put before every name."""
+"""Prefixes that wrappers of modules (data parallelism, compilation) put before every name."""
 
 IN_FOLDER = (
     *("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "diffusion_pytorch_model.safetensors"),
     *("weights.safetensors", "weights.npz"),
 )
-"""What a folder's weights may be called, in this order."""
+"""Names of a folder's weights, in order of preference."""
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

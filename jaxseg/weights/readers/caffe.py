@@ -25,7 +25,7 @@ NAMES = {
     "BatchNorm": ("mean", "var", "factor"),
     "BN": ("weight", "bias", "mean", "var"),
 }
-"""What the blobs of a layer are called, by its type; other types' are called by their number."""
+"""Names of a layer's blobs by its type; those of other types are numbered."""
 
 RANKS = {"Convolution": 4, "Deconvolution": 4, "InnerProduct": 2}
 """Axes of the first blob; all others are vectors."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxseg.errors import BadInput
 
 RATIO = 200
-"""How many times larger than the file its contents may be; weights hardly shrink."""
+"""Limit on the decompressed size, as a multiple of the file's (guards against zip bombs); weights hardly shrink."""
 
 FREE = 1 << 24
 """Bytes that every file may unfold to, whatever its size."""

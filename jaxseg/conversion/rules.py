@@ -1,0 +1,66 @@
+"""Rename rules that fit a model: of the registered models of its classes, of its encoder, of its backbone alone."""
+
+from collections.abc import Mapping
+from dataclasses import fields as fields_of
+from typing import Any
+
+from flax import linen as nn
+
+from jaxseg import registry
+from jaxseg.conversion import smp, smp_encoders
+from jaxseg.errors import BadInput
+from jaxseg.types import Rules
+
+OWN: Mapping[str, Rules] = {"jaxseg": ((r"(.+)", r"\1|hwio"),)}
+"""Rules of a model of jaxseg's: its own paths, and arrays as they lie."""
+
+
+def rules_of(model: Any, origin: Mapping[str, Any] | None = None) -> dict[str, Rules]:
+    """Return the rules of every registered model that is made of the same classes, by implementation; or of an encoder
+    and a decoder of segmentation-models-pytorch that nothing is registered of.
+
+    Args:
+      model: a linen module.
+      origin: of its card. The names that imported weights had come first, those of their encoder among them.
+
+    Raises:
+      BadInput: there are none.
+
+    >>> from jaxseg.models.semantic.fcn import fcn_resnet50
+    >>> list(rules_of(fcn_resnet50(num_classes=3)))
+    ['torchvision']
+    """
+    found: dict[str, Rules] = {}
+    for entry in registry.entries().values():
+        if entry.names and _classes_in(entry.build()) == _classes_in(model):
+            found |= {name: rules for name, rules in entry.names.items() if name not in found}
+    origin = origin or {}
+    if not found or origin.get("encoder"):
+        found |= smp.rules_of(model, origin.get("encoder", ""))
+    first = origin.get("implementation")
+    found = {name: found[name] for name in sorted(found, key=lambda name: name != first)}
+    if not found:
+        raise BadInput(f"no rules bring weights of others into a {type(model).__name__}, or its own out")
+    return found
+
+
+def backbone_rules(model: Any) -> dict[str, Rules]:
+    """Return the rules that bring a classifier's weights into the backbone of a model; none if it has no backbone.
+
+    >>> from jaxseg.models.semantic.fcn import fcn_resnet50
+    >>> len(backbone_rules(fcn_resnet50(num_classes=3)))
+    1
+    """
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        return {}
+    return {
+        f"backbone ({name})": tuple((pattern, path and f"backbone/{path}") for pattern, path in rules)
+        for name, rules in smp_encoders.names_by_class(type(backbone)).items()
+    }
+
+
+def _classes_in(model: Any) -> tuple[type, ...]:
+    """The class of a module and of those that it is given, such as a backbone and a decoder."""
+    given = (getattr(model, field.name, None) for field in fields_of(model))
+    return (type(model), *(type(value) for value in given if isinstance(value, nn.Module)))
