@@ -183,7 +183,7 @@ def test_greedy_suppression_equals_torchvision(form):
 
 
 def test_the_largest_scores_come_first():
-    scores = jnp.array([0.5, jnp.nan, 0.9, 0.0, -0.0, 0.5, -jnp.inf])
+    scores = jnp.array([0.5, jnp.nan, 0.9, -0.0, 0.0, 0.5, -jnp.inf])  # the two zeros are equal
     best = ops.top_k(scores, 9)
     assert best.index.tolist() == [1, 2, 0, 5, 3, 4, 6, 0, 0]
     assert best.valid.tolist() == [True] * 7 + [False] * 2
