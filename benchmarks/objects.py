@@ -23,13 +23,18 @@ from torchvision import ops as theirs
 from torchvision.models.detection import _utils as detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.roi_heads import RoIHeads, paste_masks_in_image
 
 from jaxseg.cli.runtime import keep_freed_memory
 from jaxseg.ops.anchors import torchvision_anchors
 from jaxseg.ops.detections import detections
+from jaxseg.ops.masks import paste_masks
 from jaxseg.ops.match import match
 from jaxseg.ops.nms import nms, top_k
+from jaxseg.ops.roi import roi_align
+
+STRIDES = (4, 8, 16, 32)
+"""Of the maps that boxes are pooled from."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,53 @@ def detections_row(proposals: int, classes: int, threshold: float) -> Row:
     )
 
 
+def pyramid_and_boxes(count: int, batch: int = 1, channels: int = 256) -> tuple[list[np.ndarray], np.ndarray]:
+    """FPN's maps of an image of 800 x 1088 at strides 4 to 32, and proposals of all sizes within it."""
+    rng = np.random.default_rng(0)
+    maps = [rng.standard_normal((batch, 800 // s, 1088 // s, channels)).astype(np.float32) for s in STRIDES]
+    side = np.exp(rng.uniform(np.log(16), np.log(600), (batch, count, 2)))
+    centre = rng.uniform(0, (1088, 800), (batch, count, 2))
+    boxes = np.concatenate([centre - side / 2, centre + side / 2], axis=-1)
+    return maps, np.clip(boxes, 0, (1088, 800) * 2).astype(np.float32)
+
+
+def roi_align_row(count: int, size: int, *, ratio: int = 2, gradient: bool = False) -> Row:
+    """RoIAlign of proposals, each on the level of its size; the gradient's row holds the forward pass too."""
+    maps, boxes = pyramid_and_boxes(count)
+    tensors = {str(n): torch.tensor(m).permute(0, 3, 1, 2).contiguous() for n, m in enumerate(maps)}
+    tensors = {name: t.requires_grad_(gradient) for name, t in tensors.items()}
+    pool, lists = theirs.MultiScaleRoIAlign(list(tensors), size, ratio or -1), [torch.tensor(b) for b in boxes]
+
+    def ours(boxes: jax.Array, *maps: jax.Array) -> object:
+        align = partial(roi_align, boxes=boxes, size=size, strides=STRIDES, sampling_ratio=ratio)
+        return jax.grad(lambda maps: jnp.sum(align(maps) ** 2))(maps) if gradient else align(maps)
+
+    def torchvisions() -> object:
+        y = pool(tensors, lists, [(800, 1088)])
+        return torch.autograd.grad((y**2).sum(), list(tensors.values())) if gradient else y
+
+    def same(ours: object, theirs: object) -> bool:
+        pairs = zip(ours, theirs, strict=True) if gradient else [(ours[0], theirs)]  # type: ignore
+        return all(np.allclose(a, b.detach().permute(0, 2, 3, 1), atol=2e-3) for a, b in pairs)
+
+    name = f"RoIAlign, {count} boxes, {size} x {size}" + ("" if ratio else ", adaptive")
+    return Row(name + (", gradient" if gradient else ""), compiled(ours, boxes, *maps), torchvisions, same)
+
+
+def paste_row(count: int, height: int, width: int) -> Row:
+    """Pasting of masks of 28 x 28 into the image, the threshold included."""
+    _, boxes = pyramid_and_boxes(count, channels=1)
+    coarse = torch.tensor(np.random.default_rng(0).standard_normal((count, 1, 6, 6)), dtype=torch.float32)
+    soft = torch.sigmoid(3 * torch.nn.functional.interpolate(coarse, size=(28, 28), mode="bicubic"))
+    tensor = torch.tensor(boxes[0])
+    return Row(
+        f"paste, {count} masks, {height} x {width}",
+        compiled(partial(paste_masks, height=height, width=width), soft[:, 0].numpy(), boxes[0]),
+        lambda: paste_masks_in_image(soft, tensor, (height, width)) > 0.5,
+        lambda ours, theirs: (np.asarray(ours) != theirs[:, 0].numpy()).mean() < 1e-6,  # type: ignore
+    )
+
+
 def rows() -> list[Callable[[], Row]]:
     """Every row, built when it is taken."""
     return [
@@ -189,6 +241,13 @@ def rows() -> list[Callable[[], Row]]:
         partial(top_k_row, 217_413, 1000, rows=2),
         partial(top_k_row, 80_000, 2000),
         partial(detections_row, 1000, 80, 0.05),
+        *(
+            partial(roi_align_row, *shape, ratio=ratio, gradient=gradient)
+            for shape in ((512, 7), (100, 14))
+            for ratio in (2, 0)
+            for gradient in (False, True)
+        ),
+        partial(paste_row, 100, 800, 1067),
     ]
 
 

@@ -64,7 +64,7 @@ def spans_by_loop(maps: tuple[Array, ...], rows: Axis, columns: Axis, level: Arr
     out = _no_bins(maps, rows, columns)
     cells = _pairs(*(_window(axis, count) for axis, count in zip((rows, columns), windows, strict=True)))
     out = _unrolled(out, maps, cells, order, list(pairwise(bounds))[::2])
-    bins, c = rows.cells.shape[2] * columns.cells.shape[2], out.shape[-1]
+    bins, c = rows.bins * columns.bins, out.shape[-1]
     for m, (begin, end) in zip(maps, list(pairwise(bounds))[1::2], strict=True):
         table = m.reshape(-1, c)
 
@@ -80,7 +80,7 @@ def spans_by_loop(maps: tuple[Array, ...], rows: Axis, columns: Axis, level: Arr
 
 def spans_gradient_by_loop(shapes: Shapes, dy: Array, rows: Axis, columns: Axis, level: Array) -> tuple[Array, ...]:
     """Return float32 gradients of the maps: one bin a step, in it its cells row by row."""
-    c, bins = dy.shape[-1], rows.cells.shape[2] * columns.cells.shape[2]
+    c, bins = dy.shape[-1], rows.bins * columns.bins
     order, bounds = _by_level(level, len(shapes))
     dy = dy.reshape(-1, c)
     gradients = []
@@ -216,7 +216,7 @@ def _over_cells(
     carry: Array,
 ) -> Array:
     """Carry on over all cells of one bin; ``row`` counts bins over the whole batch."""
-    m, n = rows.cells.shape[2], columns.cells.shape[2]
+    m, n = rows.bins, columns.bins
     box = row // (m * n)
     y_bin, x_bin = box * m + row // n % m, box * n + row % n
     image = box // rows.cells.shape[1]
@@ -236,7 +236,7 @@ def _nth_cell(
     rows: Axis, columns: Axis, level: Array, shapes: Shapes
 ) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
     """How many cells each bin has, and its n-th one, row by row: the place on the table and the weight."""
-    m, n = rows.cells.shape[2], columns.cells.shape[2]
+    m, n = rows.bins, columns.bins
     spread = lambda a: jnp.broadcast_to(a[:, :, :, None], (*a.shape[:2], m, n))  # noqa: E731
     across = lambda a: jnp.broadcast_to(a[:, :, None, :], (*a.shape[:2], m, n))  # noqa: E731
     height = spread(rows.cells[..., 1] - rows.cells[..., 0])

@@ -27,18 +27,34 @@ class Axis(NamedTuple):
     weights: Array
     length: Array
 
+    @property
+    def bins(self) -> int:
+        """Return the number of bins.
+
+        >>> sample_axis(jnp.zeros((1, 1)), jnp.ones((1, 1)), jnp.full((1, 1), 9), bins=7, count=2).bins
+        7
+        """
+        return self.cells.shape[2]
+
 
 def divide(x: Array, count: int) -> Array:
     """Return ``x / count``, rounded as IEEE 754 has it; x is finite.
 
     XLA turns a division by a constant into a product with its inverse, which rounds otherwise: 21 / 7 becomes more than
     3, and one more sample is taken than torchvision takes.
+
+    >>> float(jax.jit(lambda x: divide(x, 7))(21.0))
+    3.0
     """
     return x / (x * 0 + count)
 
 
 def cut(lo: Array, hi: Array, bins: int, *, aligned: bool) -> tuple[Array, Array]:
     """Return where the first of ``bins`` bins between ``lo`` and ``hi`` starts, and the size of each, cells.
+
+    >>> start, size = cut(jnp.asarray([2.0]), jnp.asarray([8.0]), 4, aligned=True)
+    >>> start.tolist(), size.tolist()
+    ([1.5], [1.5])
 
     Args:
       lo: near side of the box, cells.
@@ -54,6 +70,10 @@ def cut(lo: Array, hi: Array, bins: int, *, aligned: bool) -> tuple[Array, Array
 
 def sample_axis(start: Array, bin_size: Array, length: Array, bins: int, count: int) -> Axis:
     """Return both cells of each of ``count`` samples in every bin; a sample outside the map has no weight.
+
+    >>> axis = sample_axis(jnp.full((1, 1), 1.25), jnp.ones((1, 1)), jnp.full((1, 1), 9), bins=2, count=1)
+    >>> axis.cells[0, 0].tolist(), axis.weights[0, 0].tolist()
+    ([[1, 2], [2, 3]], [[0.25, 0.75], [0.25, 0.75]])
 
     Args:
       start: where the first bin starts, cells, ``[b p]``.
@@ -86,6 +106,11 @@ def span_axis(
 
     The samples are not visited one by one: between two cells their number and the sum of their offsets follow from
     arithmetic progressions, so that a box of any size costs the same.
+
+    >>> lo, hi, length = jnp.full((1, 1), 0.0), jnp.full((1, 1), 4.0), jnp.full((1, 1), 5)
+    >>> axis = span_axis(lo, hi, length, 2, 0, aligned=False, longest=5)
+    >>> axis.cells[0, 0].tolist(), axis.weights[0, 0].tolist()
+    ([[0, 3], [2, 5]], [[0.25, 0.5, 0.25, 0.0, 0.0], [0.0, 0.0, 0.25, 0.5, 0.25]])
 
     Args:
       lo: near side of the box, cells, ``[b p]``.

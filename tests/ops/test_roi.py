@@ -15,8 +15,8 @@ from jaxseg.ops.roi_samples import divide
 from jaxseg.types import DATA_AXIS
 
 F = np.float32
-STRIDES = (4, 8, 16)
-SIZES = ((16, 20), (8, 10), (4, 5))
+STRIDES = (4, 8)
+SIZES = ((16, 20), (8, 10))
 AWKWARD = [
     [0, 0, 80, 64],
     [10, 10, 10, 10],
@@ -41,7 +41,7 @@ def some_boxes():
     corners = g.random((2, 12, 2, 2)) * [80, 64]
     boxes = np.concatenate([corners.min(2), corners.max(2)], -1).astype(F)
     boxes[0, : len(AWKWARD)] = AWKWARD
-    return boxes, g.integers(0, 3, (2, 12)).astype(np.int32)
+    return boxes, g.integers(0, 2, (2, 12)).astype(np.int32)
 
 
 def grid(box, stride, size, ratio, aligned):
@@ -174,7 +174,7 @@ def test_levels_are_those_of_torchvision_and_whole_octaves_go_up():
     maps = pyramid()
     boxes = jnp.asarray(np.asarray(boxes[:, 9:29]).repeat(2, 0))
     call = jax.jit(partial(roi.roi_align, size=1, strides=STRIDES))
-    np.testing.assert_array_equal(call(maps, boxes), call(maps, boxes, levels=roi.pyramid_levels(boxes, 3)))
+    np.testing.assert_array_equal(call(maps, boxes), call(maps, boxes, levels=roi.pyramid_levels(boxes, 2)))
 
 
 def test_transformations_and_types():
@@ -298,7 +298,7 @@ def test_roi_pool_takes_the_first_largest_cell_of_each_bin(size):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda m, b: roi.roi_align(m, b, size=2, strides=[4]), "3 maps and 1 strides"),
+        (lambda m, b: roi.roi_align(m, b, size=2, strides=[4]), "2 maps and 1 strides"),
         (lambda m, b: roi.roi_align([], b, size=2, strides=[]), "at least one map"),
         (lambda m, b: roi.roi_align(m, b, size=2, strides=STRIDES, sampling_ratio=-1), "ratio of -1"),
         (lambda m, b: roi.roi_align(m, b, size=0, strides=STRIDES), "size is 0"),
