@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from jaxseg.errors import BadInput, suggest
-from jaxseg.override import override
 from jaxseg.types import Rules
 
 TASKS = (
@@ -235,6 +234,8 @@ def create_overfit(name: str) -> Any:
 
 def _varied(entry: Entry, fields: Mapping[str, Any]) -> Any:
     """Three classes unless fields say otherwise; fields that the builder has not are paths in what it builds."""
+    from jaxseg.override import override  # brings Flax in, which data workers do without
+
     classes = {"num_classes": 3} if "num_classes" in entry.fields else {}
     fields = {**classes, **fields}
     model = entry.build(**{field: value for field, value in fields.items() if field in entry.fields})
