@@ -16,7 +16,7 @@ DRAWN = 8
 @click.option("--weights", help="What to measure: a run, a model, a file, hf:ORG/REPO, torchvision:TAG, ...")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--crf", is_flag=True, help="Refine each prediction by a fully connected CRF.")
-@click.option("--tta", is_flag=True, help="Mean of each image in its eight positions (turned, mirrored).")
+@click.option("--tta", metavar="VIEWS", help="Mean over views: flip, turns, scales; as in flip,0.75,1.25,1.5.")
 @click.option("--precise-bn", is_flag=True, help="First estimate BatchNorm's statistics anew on the training images.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time; the figures do not depend on it.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
@@ -28,7 +28,7 @@ def command(
     weights: str | None,
     last: bool,
     crf: bool,
-    tta: bool,
+    tta: str | None,
     precise_bn: bool,
     batch_size: int | None,
     data_dir: Path | None,
@@ -56,7 +56,7 @@ def command(
     from jaxseg.cli import report
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.forward import forward
-    from jaxseg.inference.tta import TestTimeAugmented
+    from jaxseg.inference.tta import TestTimeAugmented, parse_tta
     from jaxseg.ops.crf import DenseCRF
     from jaxseg.tasks.protocol import task_figures
     from jaxseg.tasks.refined import Refined
@@ -64,6 +64,7 @@ def command(
     from jaxseg.train.log import Console
     from jaxseg.train.precise_bn import precise_bn as anew
 
+    views = () if tta is None else parse_tta(tta)
     prepare_runtime()
     run = load(target if weights is None else weights, best=not last, recipe=recipe)
     data = run.data
@@ -80,7 +81,7 @@ def command(
             variables = anew(run.model, variables, run.task, seen, on_batch=bar.move)
             bar.end()
         bar.begin(f"evaluate {split}", len(batches))
-        model = TestTimeAugmented(run.model) if tta else run.model
+        model = TestTimeAugmented(run.model, views) if views else run.model
         metrics = evaluate(model, variables, task, batches, on_batch=bar.move)
     finally:
         bar.close()
@@ -99,12 +100,13 @@ def command(
                 "step": run.step,
                 "averaged": run.averaged,
                 "crf": crf,
-                "tta": tta,
+                "tta": bool(views),
+                "views": tta,
                 "precise_bn": precise_bn,
                 "metrics": metrics,
             }
         )
-    how = ", mean of eight positions" * tta + ", after a CRF" * crf
+    how = f", mean of {len(views)} views" * bool(views) + ", after a CRF" * crf
     report.metrics_table(
         metrics, task_figures(task), classes=run.facts.classes, title=f"{run.facts.name}, {split}{how}"
     )

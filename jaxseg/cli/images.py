@@ -1,89 +1,87 @@
-"""Images as users have them: files, folders and patterns, in any mode that Pillow reads."""
+"""Find the images that a user names: files, folders and patterns."""
 
 import glob
-import warnings
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from jaxseg.errors import BadInput
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2", ".npy")
 """What counts as an image in a folder; a file that is named outright may have any suffix."""
 
+PICTURES = "pictures"
+"""Key of a report of ``jaxseg predict`` that lists the pictures written with it."""
 
-def find_images(names: Sequence[str]) -> list[Path]:
-    """The image files that names stand for, each once: a file, a folder's images, or a pattern such as ``a/*.png``.
+LARGEST_REPORT = 4 * 2**20
+"""Bytes; larger JSON files beside images are data of others and are not opened."""
+
+
+def find_images(names: Sequence[str], left_out: list[Path] | None = None) -> dict[Path, str]:
+    """Return the image files that names stand for, each with the name of its results below ``--out``.
+
+    A name is a file, a folder, of which its images count, or a pattern such as ``a/**/*.png``, whose subfolders are
+    kept. Of folders and patterns, hidden files and what ``jaxseg predict`` wrote there do not count.
+
+    Args:
+      names: as on the command line.
+      left_out: is given the pictures that an earlier run wrote.
 
     Raises:
       BadInput: a name stands for nothing, or two images would leave results of the same name.
+
+    Example:
+      >>> Path("photo.png").write_bytes(b""), find_images(["*.png"])
+      (0, {PosixPath('photo.png'): 'photo'})
     """
-    found = dict.fromkeys(path for name in names for path in _expand(name))
-    stems: dict[str, Path] = {}
-    for path in found:
-        other = stems.setdefault(path.stem, path)
-        if other != path:
-            raise BadInput(f"{other} and {path} would both be written as {path.stem}_label.png; use two folders")
-    return list(found)
+    left_out = [] if left_out is None else left_out
+    found: dict[Path, str] = {}
+    owners: dict[str, Path] = {}
+    for name in names:
+        for path, result in _expand(name, left_out).items():
+            other = owners.setdefault(found.setdefault(path, result), path)
+            if other != path:
+                raise BadInput(f"{other} and {path} would both be written as {result}_label.png; use two folders")
+    return found
 
 
-def _expand(name: str) -> list[Path]:
+def _expand(name: str, left_out: list[Path]) -> dict[Path, str]:
     path = Path(name)
     if path.is_dir():
         inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not inside:
+        images = _without_results(inside, left_out)
+        if not images:
             raise BadInput(f"folder {name!r} holds no image ({', '.join(SUFFIXES)})")
-        return inside
+        return {image: image.stem for image in images}
     if path.exists():
-        return [path]
+        return {path: path.stem}
     if not glob.has_magic(name):
         raise BadInput(f"there is no image {name!r}")
     matches = sorted(Path(match) for match in glob.glob(name, recursive=True))
-    matches = [match for match in matches if match.is_file()]
+    matches = _without_results([match for match in matches if match.is_file()], left_out)
     if not matches:
         raise BadInput(f"no file matches {name!r}")
-    return matches
+    fixed = 0
+    while not glob.has_magic(path.parts[fixed]):
+        fixed += 1
+    root = Path(*path.parts[:fixed])
+    return {match: match.relative_to(root).with_suffix("").as_posix() for match in matches}
 
 
-def read_image(path: Path) -> np.ndarray:
-    """The image as it is meant to be seen, uint8 RGB [h w 3].
-
-    It is turned as its EXIF entry says, transparency lies over white, 16 bits become the upper 8, floating-point
-    values count from 0 to 1, and every other mode is converted by Pillow.
-
-    Raises:
-      BadInput: the file is no image, is damaged, or holds several frames.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                frames = getattr(image, "n_frames", 1)
-                if frames > 1:
-                    raise BadInput(f"{path} holds {frames} frames; give each as an image of its own")
-                return _rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError as error:
-        raise BadInput(f"{path} is too large to be opened at once: {error}; cut it into parts") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, BadInput | FileNotFoundError | PermissionError):
-            raise error if isinstance(error, BadInput) else BadInput(f"{path}: {error.strerror}") from error
-        damaged = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())})"
-        raise BadInput(f"{path} is not an image that can be read{damaged}; PNG, JPEG and TIFF can") from error
+def _without_results(paths: list[Path], left_out: list[Path]) -> list[Path]:
+    """The files that are neither hidden nor pictures that a report beside them lists."""
+    results = {result for folder in dict.fromkeys(path.parent for path in paths) for result in _results_in(folder)}
+    left_out += [path for path in paths if path in results]
+    return [path for path in paths if not path.name.startswith(".") and path not in results]
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int64)
-        return _repeated(np.clip(grey // 256, 0, 255))
-    if image.mode == "F":
-        return _repeated(np.clip(np.rint(np.nan_to_num(np.asarray(image)) * 255.0), 0, 255))
-    if image.has_transparency_data:
-        above = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
-    return np.asarray(image.convert("RGB"))
-
-
-def _repeated(grey: np.ndarray) -> np.ndarray:
-    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+def _results_in(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for path in folder.glob("*.json"):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size < LARGEST_REPORT else None
+        except (OSError, ValueError):
+            continue
+        listed = report.get(PICTURES) if isinstance(report, dict) and "model" in report else None
+        found += [folder / str(name) for name in listed] if isinstance(listed, list) else []
+    return found

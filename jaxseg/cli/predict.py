@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from jaxseg.cli.images import PICTURES, find_images
 from jaxseg.errors import BadInput
 from jaxseg.files import atomic
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the results go.")
 @click.option("--tile", type=click.IntRange(32), default=1024, show_default=True, help="Larger images are cut up.")
 @click.option("--crf", is_flag=True, help="Refine by a fully connected CRF (slow on large images).")
-@click.option("--tta", is_flag=True, help="Mean of each image in its eight positions (turned, mirrored).")
+@click.option("--tta", metavar="VIEWS", help="Mean over views: flip, turns, scales; as in flip,0.75,1.25,1.5.")
+@click.option("--shapes", type=click.IntRange(1), help="Pad images of many sizes to at most so many compiled ones.")
+@click.option("--range", "span", type=float, nargs=2, metavar="LOW HIGH", help="Values that are black and white.")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--samples", type=click.IntRange(2), help="Passes with dropout, of a Bayesian network; 6 or more.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
@@ -34,7 +36,9 @@ def command(
     out: Path,
     tile: int,
     crf: bool,
-    tta: bool,
+    tta: str | None,
+    shapes: int | None,
+    span: tuple[float, float] | None,
     last: bool,
     samples: int | None,
     seed: int,
@@ -47,59 +51,94 @@ def command(
     With --samples the labels are those of the mean of so many passes with dropout, and NAME_variance.png shows where
     they differ: the darker, the less sure.
 
-    Every image is looked at first: if one cannot be read, nothing is written.
-    """
-    from jaxseg.cli.images import find_images, read_image
+    Each size of image is compiled once, and exact. With --shapes images, or the tiles of large ones, are padded by
+    reflection to a few common sizes: labels may differ near the right and lower edge.
 
+    Every image is looked at first: if one cannot be read, nothing is written. Subfolders of a pattern are kept in DIR;
+    what an earlier run wrote is no image.
+    """
     if crf and samples is not None:
         raise BadInput("--crf refines one prediction and --samples draws many: give one of them")
-    if tta and samples is not None:
+    if tta is not None and samples is not None:
         raise BadInput("--tta and --samples are two ways to a mean of predictions: give one of them")
-    paths = find_images(images)
-    for path in paths:
-        read_image(path)
+    results: list[Path] = []
+    names = find_images(images, results)
 
     from jaxseg import recipe as recipes
     from jaxseg.cli.runtime import prepare_runtime
-    from jaxseg.inference.load import load
+    from jaxseg.data.images import read_image
+    from jaxseg.inference.load import channels_of, load
     from jaxseg.inference.monte_carlo import predict_samples
     from jaxseg.inference.predict import plan, predict
-    from jaxseg.inference.tta import TestTimeAugmented
+    from jaxseg.inference.tta import parse_tta
     from jaxseg.ops.crf import DenseCRF
     from jaxseg.train.log import Console
 
+    views = () if tta is None else parse_tta(tta)
     prepare_runtime()
     if recipe is not None:
         recipes.load_file(recipes.find_file(recipe))
     run = load(model, best=not last)
-    seeing = replace(run, model=TestTimeAugmented(run.model)) if tta else run
+    how: dict[str, Any] = {"channels": channels_of(run.model), "value_range": span}
+    plans = {path: plan(run, *read_image(path, **how).shape[:2], tile=tile) for path in names}
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise BadInput(f"{out} cannot be a folder for results: {error.strerror}") from error
+    if results:
+        click.echo(f"{len(results)} pictures of an earlier run left out: {results[0]} ...", err=True)
     keys, unpainted = predicted_keys(run)
     if unpainted:
         click.echo(f"no painter draws {', '.join(unpainted)}: left out (jaxseg.viz.painter)", err=True)
+    padded = choose_shapes([part.size for parts in plans.values() for part in parts], shapes)
     bar = Console()
-    bar.begin("predict", len(paths))
+    bar.begin("predict", len(names))
     try:
-        for done, path in enumerate(paths, 1):
-            image = read_image(path)
-            windows = len(plan(run, *image.shape[:2], tile=tile))
-            bar.begin(path.name, windows)
-            seen = iter(range(1, windows + 1))
-            options = {"tile": tile, "on_tile": lambda s=seen: bar.move(next(s))}
+        for done, (path, name) in enumerate(names.items(), 1):
+            image = read_image(path, **how)
+            bar.begin(path.name, len(plans[path]))
+            seen = iter(range(1, len(plans[path]) + 1))
+            options = {"tile": tile, "shapes": padded, "on_tile": lambda s=seen: bar.move(next(s))}
             if samples is None:
-                found = predict(seeing, image, keys=keys, crf=DenseCRF() if crf else None, **options)
+                found = predict(run, image, keys=keys, crf=DenseCRF() if crf else None, views=views, **options)
             else:
-                found = predict_samples(run, image, samples=samples, seed=seed, keys=("label", "variance"), **options)
+                wanted = (*keys, "variance")
+                found = predict_samples(run, image, samples=samples, seed=seed, keys=wanted, **options)
             bar.end()
             sampling = {} if samples is None else {"samples": samples, "seed": seed}
-            click.echo(write(run, path, image, found, out, sampling))
+            click.echo(write(run, path, image, found, out / name, sampling))
             bar.move(done)
     finally:
         bar.close()
-    click.echo(f"{len(paths)} image{'s' * (len(paths) != 1)} labelled by {run.checkpoint} (step {run.step}): {out}")
+    click.echo(f"{len(names)} image{'s' * (len(names) != 1)} labelled by {run.checkpoint} (step {run.step}): {out}")
+
+
+MANY_SIZES = 6
+"""Sizes above which --shapes is proposed."""
+
+
+def choose_shapes(sizes: list[tuple[int, int]], number: int | None) -> tuple[tuple[int, int], ...]:
+    """Return the shapes to pad to, none unless so many are asked for, and print what is done or could be.
+
+    Args:
+      sizes: of all tiles of all images.
+      number: of shapes, at most.
+    """
+    from jaxseg.inference.shapes import plan_shapes
+
+    distinct = len(set(sizes))
+    if number is None:
+        if distinct > MANY_SIZES:
+            click.echo(
+                f"{distinct} sizes of image, each compiled on its own; --shapes {MANY_SIZES} pads them to "
+                f"{MANY_SIZES} and may change labels near the right and lower edge",
+                err=True,
+            )
+        return ()
+    shapes = plan_shapes(sizes, number)
+    listed = ", ".join(f"{height}x{width}" for height, width in shapes)
+    click.echo(f"{distinct} sizes of image padded by reflection to {len(shapes)}: {listed}")
+    return shapes
 
 
 def predicted_keys(run: "TrainedModel") -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -120,7 +159,7 @@ def write(
     path: Path,
     image: "np.ndarray",
     found: Mapping[str, "np.ndarray"],
-    out: Path,
+    target: Path,
     sampling: Mapping[str, int],
 ) -> str:
     """Write the results of an image, each in one go, the JSON last; return a line about it.
@@ -130,7 +169,7 @@ def write(
       path: the image's file.
       image: its pixels.
       found: the predictions, by name.
-      out: the folder.
+      target: the results' path without suffix.
       sampling: how a Bayesian network's samples were drawn, for the report of their variance.
     """
     from jaxseg import viz
@@ -138,8 +177,10 @@ def write(
     report = {**header(run, path, image), **viz.describe(found, run.facts)}
     if sampling:
         report["variance"] = {**sampling, **report["variance"]}
-    viz.write(viz.draw(image, found, run.facts), out, path.stem)
-    _replace(out / f"{path.stem}.json", (json.dumps(report, indent=2) + "\n").encode())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = viz.write(viz.draw(image, found, run.facts), target.parent, target.name)
+    report[PICTURES] = [picture.name for picture in written]
+    _replace(target.with_name(f"{target.name}.json"), (json.dumps(report, indent=2) + "\n").encode())
     return f"{path.name} {report['height']}x{report['width']}: {viz.summarize(found, run.facts)}"
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxseg.cli.images import find_images, read_image
+from jaxseg.cli.images import find_images
+from jaxseg.data.images import read_image
 from jaxseg.errors import BadInput
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
@@ -81,3 +82,27 @@ def test_each_image_once(tmp_path, monkeypatch):
     found = find_images(["*.png", str(tmp_path / "b.png").replace(str(tmp_path) + "/", ""), "**/c.png", "strange"])
     assert [str(path) for path in found] == ["b.png", "deep/c.png", "strange"]
     assert [path.name for path in find_images([str(tmp_path)])] == ["a.JPG", "b.png"]
+
+
+def test_subfolders_of_a_pattern_are_kept(tmp_path):
+    for name in ("a/x.png", "b/x.png", "b/c/y.png", "b/.hidden.png", "._x.png", "z.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RGB).save(tmp_path / name)
+    found = find_images([str(tmp_path / "**" / "*.png"), str(tmp_path / "z.png")])
+    assert list(found.values()) == ["a/x", "b/c/y", "b/x", "z"]
+    assert list(find_images([str(tmp_path)]).values()) == ["z"]
+    assert list(find_images([str(tmp_path / "._x.png")]).values()) == ["._x"]  # named outright
+    with pytest.raises(BadInput, match="would both be written as x_label"):
+        find_images([str(tmp_path / "a" / "x.png"), str(tmp_path / "b" / "x.png")])
+
+
+def test_what_an_earlier_run_wrote_is_no_image(tmp_path):
+    for name in ("x.png", "x_label.png", "y_label.png"):
+        Image.fromarray(RGB).save(tmp_path / name)
+    (tmp_path / "x.json").write_text('{"model": {}, "pictures": ["x_label.png", "x_overlay.png"]}')
+    (tmp_path / "y.json").write_text('{"pictures": ["y_label.png"]}')  # another program's
+    (tmp_path / "broken.json").write_text("{")
+    left_out = []
+    found = find_images([str(tmp_path)], left_out)
+    assert [path.name for path in found] == ["x.png", "y_label.png"]
+    assert [path.name for path in left_out] == ["x_label.png"]

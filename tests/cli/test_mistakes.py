@@ -54,7 +54,7 @@ def fault(said, *words, status=2, after_work=False):
         (["predict", "nowhere", "a.png"], ["--out"]),
         (["predict", "nowhere", "--out", "x"], ["IMAGE"]),
         (["predict", "nowhere", "a.png", "--out", "x"], ["'a.png'"]),
-        (["predict", "nowhere", "a.png", "--out", "x", "--tta", "--samples", "3"], ["--tta", "--samples"]),
+        (["predict", "nowhere", "a.png", "--out", "x", "--tta", "flip", "--samples", "3"], ["--tta", "--samples"]),
     ],
     ids=" ".join,
 )

@@ -212,12 +212,12 @@ def test_predict_and_evaluate_by_the_mean_of_eight_positions(jaxseg, trained, tm
     (batch,) = run.data.eval_batches(batch_size=3, data_dir=trained / "data")
     labels = predict(turned, batch["image"])["label"]
     assert not np.array_equal(labels, predict(run, batch["image"])["label"])
-    said = jaxseg("evaluate", trained / "run", "--tta", "--json", "--data-dir", trained / "data")
+    said = jaxseg("evaluate", trained / "run", "--tta", "turns", "--json", "--data-dir", trained / "data")
     found = json.loads(said.out)
     assert found["tta"] is True
     assert found["metrics"]["pixel_accuracy"] == pytest.approx(np.mean(labels == batch["label"]))
     Image.fromarray(batch["image"][0]).save(tmp_path / "a.png")
-    assert jaxseg("predict", trained / "run", tmp_path / "a.png", "--out", tmp_path, "--tta").status == 0
+    assert jaxseg("predict", trained / "run", tmp_path / "a.png", "--out", tmp_path, "--tta", "turns").status == 0
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a_label.png")), labels[0])
     assert json.loads((tmp_path / "a.json").read_text())["model"]["network"] == "UNet"
 
