@@ -10,8 +10,8 @@ Command: jaxseg train experiments/unet_isbi.py, after jaxseg data prepare isbi_e
 Departures: 16 channels at the first level instead of 64 and tiles of 380 pixels instead of 572, so that one CPU core is
   enough; 20 training slices instead of 30; Adam instead of SGD with momentum 0.99; a schedule of our own, since the
   paper states none; class weights that make up for what the separation term adds to membranes; weights averaged over
-  steps; one prediction, not the mean of seven rotated ones (the mean of eight, jaxseg evaluate --tta: cells 90.9,
-  membranes 68.8, warping error 0.00281). The paper's size on an accelerator:
+  steps; one prediction, not the mean of seven rotated ones (the mean of eight, jaxseg evaluate --tta turns: cells
+  90.9, membranes 68.8, warping error 0.00281). The paper's size on an accelerator:
   --set stages.0.model.width=64 --set stages.0.steps=6000
 """
 

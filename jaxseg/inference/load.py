@@ -38,6 +38,14 @@ class TrainedModel:
       averaged: whether they are moving averages.
       card: what a model's folder says of it; None for checkpoints of a training.
       geometry: what evaluation does to an image before the network sees it (resizing, padding), and predict with it.
+
+    Example:
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> model = unet(num_classes=3, depth=1, width=2)
+      >>> variables = jax.eval_shape(model.init, jax.random.key(0), example_image(model))
+      >>> TrainedModel(model, variables, Semantic(3), None, 0, Path("weights.npz"), 0, False).geometry
+      ()
     """
 
     model: Any
@@ -142,7 +150,7 @@ def load(
 def save(
     run: TrainedModel, path: str | os.PathLike[str], *, licence: str = "", metrics: Mapping[str, float] | None = None
 ) -> None:
-    """Hand a model on: a folder that ``load`` reads without any code of the recipe's, or one .safetensors file.
+    """Export a model to a folder that :func:`load` reads without the recipe's code, or to one .safetensors file.
 
     Args:
       run: what is saved.
@@ -157,7 +165,7 @@ def save(
 
 
 def card_of(run: TrainedModel, *, licence: str = "", metrics: Mapping[str, float] | None = None) -> Card:
-    """What is known of a run's model, as it is written beside its weights."""
+    """Return what is written beside a model's weights: the model, its task, test-time geometry, origin."""
     from jaxseg import __version__
 
     if run.card is not None:
@@ -195,7 +203,7 @@ def _handed_on(path: Path, recipe: Recipe | None) -> TrainedModel:
 
 
 def find_checkpoint(path: Path, *, best: bool = True) -> tuple[Path, int]:
-    """The folder of checkpoints and the step that ``path`` stands for; see ``load``.
+    """Return the folder of checkpoints and the step that ``path`` stands for; see :func:`load`.
 
     Raises:
       BadInput: there is none.
@@ -216,7 +224,7 @@ def find_checkpoint(path: Path, *, best: bool = True) -> tuple[Path, int]:
 
 
 def check_variables(model: Any, variables: Any, *, what: str) -> None:
-    """Refuse variables that are not the model's.
+    """Raise if variables are not the model's.
 
     Raises:
       BadInput: paths or shapes differ; the first that do are named.

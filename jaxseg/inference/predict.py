@@ -124,6 +124,15 @@ def plan(run: TrainedModel, height: int, width: int, *, tile: int = 1024, margin
 
     Raises:
       BadInput: see :func:`jaxseg.inference.tiling.plan_tiles`.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from jaxseg.data.transforms import Resize
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> run = TrainedModel(unet(), {}, Semantic(21), None, 0, Path(), 0, False, geometry=(Resize(180, 240),))
+      >>> [tile.size for tile in plan(run, 3000, 4000)]
+      [(180, 240)]
     """
     for transform in fitting(run.geometry, height, width, mirrors=hasattr(run.model, "input_size")):
         height, width = transform.frame(height, width).size

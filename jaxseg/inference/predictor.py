@@ -50,7 +50,19 @@ def base(run: TrainedModel, keys: tuple[str, ...] | None = None) -> Predictor:
 
 
 def augmented(run: TrainedModel, views: tuple[View, ...]) -> TrainedModel:
-    """Return the model with test-time augmentation: its outputs are means over ``views``; without views, itself."""
+    """Return the model with test-time augmentation: its outputs are means over ``views``; without views, itself.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> model = unet(num_classes=3, depth=1, width=2)
+      >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))
+      >>> run = TrainedModel(model, variables, Semantic(3), None, 0, Path(), 0, False)
+      >>> from jaxseg.inference.tta import FLIP
+      >>> len(augmented(run, FLIP).model.views), augmented(run, ()) is run
+      (2, True)
+    """
     return replace(run, model=TestTimeAugmented(run.model, views)) if views else run
 
 
@@ -74,6 +86,16 @@ def small_keys(run: TrainedModel) -> tuple[str, ...]:
     """Return the predictions that do not grow with the number of classes, so all but probabilities.
 
     A large photograph's probabilities take ``4 k`` bytes a pixel, its label four.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> model = unet(num_classes=3, depth=1, width=2)
+      >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))
+      >>> run = TrainedModel(model, variables, Semantic(3), None, 0, Path(), 0, False)
+      >>> small_keys(run)
+      ('label',)
     """
     batch = {"image": example_image(run.model)}
     shapes = jax.eval_shape(forward(run.model, run.task), run.variables, batch)

@@ -80,6 +80,13 @@ def bands(
 
     Raises:
       BadInput: there are several tiles, and predictions that are not maps.
+
+    Example:
+      >>> def label(batch):
+      ...     return {"label": batch["image"][..., 0].astype(np.int32)}
+      >>> image = np.zeros((1, 100, 40, 3), np.uint8)
+      >>> [(rows.start, band["label"].shape) for rows, band in bands(label, None, {"image": image}, tile=64, margin=0)]
+      [(0, (1, 64, 40)), (64, (1, 36, 40))]
     """
     height, width = batch["image"].shape[1:3]
     tiles = plan_tiles(model, height, width, tile=tile, margin=margin)
@@ -120,6 +127,10 @@ class Span:
       length: pixels that are read.
       out: the pixels of the image that the tile decides.
       inner: the same in the tile's output.
+
+    Example:
+      >>> Span(begin=32, length=68, out=slice(64, 100), inner=slice(32, 68)).begin
+      32
     """
 
     begin: int
@@ -130,7 +141,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile: one span down, one across."""
+    """A tile: one span down, one across.
+
+    Example:
+      >>> plan_tiles(None, 8, 9, tile=32, margin=0)[0].size
+      (8, 9)
+    """
 
     vertical: Span
     horizontal: Span
@@ -181,6 +197,10 @@ def plan_tiles(model: Any, height: int, width: int, *, tile: int, margin: int | 
 
     Raises:
       BadInput: the tile is too small for the margin or for the network.
+
+    Example:
+      >>> [tile.rows for tile in plan_tiles(None, 100, 40, tile=64, margin=0)]
+      [slice(0, 64, None), slice(64, 100, None)]
     """
     margin = min(128, tile // 4) if margin is None else margin
     if hasattr(model, "input_size"):
@@ -225,6 +245,11 @@ def overlap_tiles(model: Any, length: int, *, tile: int) -> list[Span]:
 
     Raises:
       BadInput: the tile is smaller than one that decides anything; the smallest is named.
+
+    Example:
+      >>> from jaxseg.models.semantic.unet import unet_original
+      >>> [(span.begin, span.length, span.out) for span in overlap_tiles(unet_original(), 512, tile=572)]
+      [(-92, 572, slice(0, 384, None)), (292, 572, slice(384, 512, None))]
     """
     size = model.input_size(length, length)[0]
     smallest = model.input_size(1, 1)[0]

@@ -29,6 +29,10 @@ class View:
       scale: of both sides.
       transposed: exchange rows and columns.
       mirrored: axes of [b h w c] to reverse: 1 rows, 2 columns.
+
+    Example:
+      >>> View(0.5, mirrored=(2,))
+      View(scale=0.5, transposed=False, mirrored=(2,))
     """
 
     scale: float = 1.0
@@ -90,6 +94,13 @@ class TestTimeAugmented:
     Attributes:
       model: a linen module; it is never asked to train.
       views: see :func:`parse_tta`.
+
+    Example:
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> model, image = unet(num_classes=3, depth=1, width=2), jnp.zeros((1, 8, 8, 3), jnp.uint8)
+      >>> variables = model.init(jax.random.key(0), image)
+      >>> TestTimeAugmented(model, parse_tta("flip,0.5")).apply(variables, image)["logits"].shape
+      (1, 8, 8, 3)
     """
 
     model: Any
@@ -136,6 +147,11 @@ class TestTimeAugmented:
         back = {k: [jnp.flip(v[i], mirrored) for i, mirrored in enumerate(axes)] for k, v in found.items()}
         sums = {key: jnp.sum(jnp.stack(values), axis=0) for key, values in back.items()}
         return {key: jnp.swapaxes(value, 1, 2) for key, value in sums.items()} if transposed else sums
+
+    @property
+    def in_channels(self) -> int:
+        """Bands of the image, if the network says so."""
+        return self.model.in_channels
 
     @property
     def input_size(self) -> Callable[[int, int], tuple[int, int]]:

@@ -9,6 +9,9 @@ from PIL import Image
 from jaxseg.errors import BadInput
 from jaxseg.viz.palettes import Palette, table
 
+ROWS = 256
+"""Rows that an overlay is mixed in at a time."""
+
 
 def colorize(label: Any, palette: Palette) -> np.ndarray:
     """Return the colour of each pixel's class, uint8 [h w 3]; void and classes beyond the palette are black.
@@ -39,11 +42,16 @@ def overlay(image: Any, label: Any, palette: Palette, *, alpha: float = 0.5) -> 
     >>> overlay(np.full((1, 1, 3), 100, np.uint8), [[0]], [(200, 0, 0)]).tolist()
     [[[150, 50, 50]]]
     """
-    label = np.asarray(label)
-    colors = colorize(label, palette).astype(np.float32)
-    strength = np.where(edges(label), np.maximum(alpha, 0.9), alpha)[..., None]
-    mixed = np.asarray(image).astype(np.float32) * (1 - strength) + colors * strength
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    image, label = np.asarray(image), np.asarray(label)
+    drawn = np.empty((*label.shape, 3), np.uint8)
+    for top in range(0, len(label), ROWS):  # floats of a large image at once would fill the memory
+        rows = slice(top, top + ROWS)
+        colors = colorize(label[rows], palette).astype(np.float32)
+        edge = edges(label[top : top + ROWS + 1])[: len(colors)]
+        strength = np.where(edge, np.maximum(alpha, 0.9), alpha)[..., None]
+        mixed = image[rows].astype(np.float32) * (1 - strength) + colors * strength
+        drawn[rows] = np.clip(np.rint(mixed), 0, 255)
+    return drawn
 
 
 def edges(label: Any) -> np.ndarray:

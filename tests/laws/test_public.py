@@ -10,7 +10,7 @@ WITHOUT_EXAMPLES = {
     "data": 200,
     "errors": 200,
     "export": 200,
-    "inference": 200,
+    "inference": 10,
     "layers": 200,
     "models": 200,
     "ops": 2,

@@ -53,3 +53,11 @@ def test_label_png_keeps_labels_as_pixels_and_colours_as_palette(dtype):
     assert picture.mode == "P"
     np.testing.assert_array_equal(np.asarray(picture), LABEL)
     np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), colorize(LABEL, PALETTE))
+
+
+def test_an_overlay_is_mixed_in_blocks_of_rows_without_seams(monkeypatch):
+    rng = np.random.default_rng(0)
+    image, label = rng.integers(0, 256, (20, 7, 3), np.uint8), rng.integers(0, 3, (20, 7))
+    whole = overlay(image, label, PALETTE)
+    monkeypatch.setattr("jaxseg.viz.labels.ROWS", 3)
+    np.testing.assert_array_equal(overlay(image, label, PALETTE), whole)
