@@ -26,6 +26,10 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     A data set gives ``FACTS``, ``FEATURES`` (or overrides ``features``) and ``splits``. Examples keep their order.
     Images are handed over as encoded bytes in a file object: TFDS stores those as they are, and needs TensorFlow to
     encode anything else.
+
+    >>> from jaxseg.data.sets import camvid
+    >>> issubclass(camvid.Builder, LocalBuilder)
+    True
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -67,7 +71,12 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def is_complete(builder: tfds.core.DatasetBuilder) -> bool:
-    """Return True if a finished preparation lies there."""
+    """Return True if a finished preparation lies there.
+
+    >>> from jaxseg.data.sets import camvid
+    >>> is_complete(camvid.Builder(data_dir="nowhere"))
+    False
+    """
     return (Path(builder.data_dir) / "dataset_info.json").is_file()
 
 
@@ -76,6 +85,15 @@ def generate(builder: LocalBuilder, source: str | os.PathLike[str] | None) -> No
 
     TFDS writes into a folder of another name and renames it at the end, so a killed run leaves nothing that looks done.
     Beside the prepared files is kept what they were made from (:mod:`jaxseg.data.origin`).
+
+    >>> import tempfile
+    >>> from jaxseg.data.sets import scenes
+    >>> tiny = scenes.config({"size": 8, "train": 1, "val": 1})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     builder = scenes.Builder(data_dir=folder, file_format="array_record", config=tiny)
+    ...     generate(builder, None)
+    ...     is_complete(builder)
+    True
     """
     _generate(builder, source, None if source is None else source_of(builder, Path(source)))
 

@@ -29,6 +29,10 @@ class Facts:
       tables: classes of the label maps of further tasks, by the task's name: ``{"parts": ("head", "tail")}`` for
         the key ``parts/label``.
       options: what its builder takes, with the defaults.
+
+    >>> facts = Facts("cells", "cells or not", ("background", "cell"), ((0, 0, 0), (255, 0, 0)), {"train": 10})
+    >>> facts.num_classes, facts.limits["c"]
+    (2, 3)
     """
 
     name: str

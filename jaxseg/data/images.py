@@ -35,6 +35,9 @@ class Bands:
       values: [h w c].
       span: the range that the file states for them, if it does.
       white_is_zero: True if a grey picture counts from white.
+
+    >>> Bands(np.zeros((2, 3, 13))).span is None
+    True
     """
 
     values: np.ndarray
@@ -62,6 +65,12 @@ def read_image(
     Raises:
       BadInput: there is no such file; it is empty, damaged or no image, holds several frames or too many pixels, or
         its values do not fit the range assumed for them.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("CMYK", (4, 2)).save(Path(folder) / "a.tif")
+    ...     read_image(Path(folder) / "a.tif").shape
+    (2, 4, 3)
     """
     path = Path(path)
     if value_range is not None and not value_range[0] < value_range[1]:
@@ -84,6 +93,12 @@ def read_label(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises:
       BadInput: as of :func:`read_image`; or the file holds colours instead of numbers.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("1", (2, 1), 1).save(Path(folder) / "a.png")
+    ...     read_label(Path(folder) / "a.png").tolist()
+    [[1, 1]]
     """
     path = Path(path)
     with _named(path):
@@ -107,7 +122,14 @@ def read_label(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def palette_of(path: str | os.PathLike[str]) -> list[tuple[int, int, int]] | None:
-    """Return the colours of a file's palette by number, None where it has none."""
+    """Return the colours of a file's palette by number, None where it has none.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (4, 2)).save(Path(folder) / "a.png")
+    ...     palette_of(Path(folder) / "a.png") is None
+    True
+    """
     path = Path(path)
     with _named(path), _opened(path) as image:
         flat = image.getpalette("RGB") if image.mode == "P" else None
@@ -115,7 +137,14 @@ def palette_of(path: str | os.PathLike[str]) -> list[tuple[int, int, int]] | Non
 
 
 def orientation_of(path: str | os.PathLike[str]) -> int:
-    """Return the EXIF orientation of an image file, 1 to 8; 1 is upright, also where nothing is said."""
+    """Return the EXIF orientation of an image file, 1 to 8; 1 is upright, also where nothing is said.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (4, 2)).save(Path(folder) / "a.png")
+    ...     orientation_of(Path(folder) / "a.png")
+    1
+    """
     path = Path(path)
     with _named(path), _opened(path) as image:
         found = image.getexif().get(0x0112, 1)

@@ -34,6 +34,9 @@ def features(channels: int = 3, dtype: str = "uint8") -> dict[str, Any]:
     Args:
       channels: of the image.
       dtype: of bands that are not RGB: uint8, uint16 or float32.
+
+    >>> sorted(features(13, "uint16"))
+    ['id', 'image', 'label']
     """
     if channels == 3 and dtype == "uint8":
         image = tfds.features.Image(shape=(None, None, 3))
@@ -62,6 +65,13 @@ def example(path: Path, label: np.ndarray, name: str, *, rgb_only: bool = False)
 
     Raises:
       BadInput: the image is absent, damaged or of another size than its label.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (4, 2)).save(Path(folder) / "a.png")
+    ...     made = example(Path(folder) / "a.png", np.zeros((2, 4), np.uint8), "a")
+    >>> made["id"]
+    'a'
     """
     image = _fitting(path, *label.shape, rgb_only=rgb_only)
     return {"image": io.BytesIO(image), "label": io.BytesIO(encode_png(label)), "id": name}
@@ -81,6 +91,14 @@ def band_example(
 
     Raises:
       BadInput: the image is absent, damaged, of other bands, of a wider type or of another size than its label.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder) / "a.npy", np.zeros((2, 4, 13), np.uint16))
+    ...     label = np.zeros((2, 4), np.uint8)
+    ...     made = band_example(Path(folder) / "a.npy", label, "a", channels=13, dtype="uint16")
+    >>> made["image"].shape
+    (2, 4, 13)
     """
     image = read_image(path, channels=channels) if (channels, dtype) != (3, "uint8") else read_image(path)
     if image.shape[:2] != label.shape:
@@ -93,7 +111,11 @@ def band_example(
 
 
 def to_record(example: Mapping[str, Any]) -> Record:
-    """Return the record of what was read: pictures decoded, numbers as they are."""
+    """Return the record of what was read: pictures decoded, numbers as they are.
+
+    >>> to_record({"label": encode_png(np.zeros((2, 3), np.uint8))})["label"].shape
+    (2, 3)
+    """
     numbers = {key for key, value in example.items() if isinstance(value, np.ndarray) and value.ndim > 1}
     return {key: value if key in numbers else decode_image(value) for key, value in example.items()}
 
@@ -108,6 +130,12 @@ def label_map(path: Path, palette: Palette | None = None) -> np.ndarray:
     Raises:
       BadInput: it is absent, no image, holds more than numbers below 256, or its palette shows that its numbers are in
         another order than the data set's.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "a.png").write_bytes(encode_png(np.full((1, 2), 3, np.uint8)))
+    ...     label_map(Path(folder) / "a.png").tolist()
+    [[3, 3]]
     """
     label = read_label(path)
     if label.dtype != np.uint8:
@@ -124,6 +152,12 @@ def lines_of(path: Path) -> list[str]:
 
     Raises:
       BadInput: there is no such file, or nothing is in it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "train.txt").write_text("a\\n\\nb \\n")
+    ...     lines_of(Path(folder) / "train.txt")
+    ['a', 'b']
     """
     if not path.is_file():
         raise BadInput(f"there is no list {path}")

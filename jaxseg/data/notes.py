@@ -28,7 +28,10 @@ def gather() -> Iterator[Notes]:
 
 
 def note(decision: str, file: str) -> None:
-    """Take a note; outside of :func:`gather` it goes nowhere."""
+    """Take a note; outside of :func:`gather` it goes nowhere.
+
+    >>> note("turned", "a.jpg")
+    """
     found = _current.get()
     if found is not None:
         found.setdefault(decision, []).append(file)

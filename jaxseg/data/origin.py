@@ -25,6 +25,9 @@ class Origin:
       digest: SHA-256 of their names, sizes and times.
       prepared: when the preparation began, local time.
       notes: what was decided for the user meanwhile.
+
+    >>> str(Origin("cells", 3, 2_000_000, "2026-01-01 10:00:00", ""))
+    'cells (3 files, 2.0 MB, last changed 2026-01-01 10:00:00)'
     """
 
     source: str
@@ -70,13 +73,25 @@ def look(source: Path, *, apart: Collection[Path] = ()) -> Origin:
 
 
 def keep(folder: Path, origin: Origin, notes: tuple[str, ...]) -> None:
-    """Write down what the prepared files in ``folder`` were made from."""
+    """Write down what the prepared files in ``folder`` were made from.
+
+    >>> import tempfile
+    >>> origin = Origin("cells", 3, 2_000_000, "2026-01-01 10:00:00", "")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     keep(Path(folder), origin, ("a note",))
+    ...     recall(Path(folder)) == replace(origin, notes=("a note",))
+    True
+    """
     with atomic(folder / FILE) as part:
         part.write_text(json.dumps(asdict(replace(origin, notes=notes)), indent=1) + "\n", encoding="utf-8")
 
 
 def recall(folder: Path) -> Origin | None:
-    """Return what the prepared files in ``folder`` were made from; None where that was not written down."""
+    """Return what the prepared files in ``folder`` were made from; None where that was not written down.
+
+    >>> recall(Path("nowhere")) is None
+    True
+    """
     try:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return Origin(**{**found, "notes": tuple(found["notes"])})
@@ -85,7 +100,11 @@ def recall(folder: Path) -> Origin | None:
 
 
 def now() -> str:
-    """Return the local time, to the second."""
+    """Return the local time, to the second.
+
+    >>> len(now())
+    19
+    """
     return _time(datetime.now().timestamp())
 
 

@@ -38,7 +38,11 @@ DataDir = str | os.PathLike[str] | None
 
 @dataclass(frozen=True)
 class Source:
-    """A split of a data set and what is done to its records, in order. ``options`` go to the data set's builder."""
+    """A split of a data set and what is done to its records, in order. ``options`` go to the data set's builder.
+
+    >>> Source("camvid", "train[:20]").transforms
+    ()
+    """
 
     dataset: str
     split: str
@@ -61,6 +65,14 @@ class Data:
       proposal_slots: proposals per image, where proposals are asked for.
       prefetch: batches made ahead (per worker).
       test: evaluated by name only; the default is ``val`` with the split "test".
+
+    >>> import tempfile
+    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+    >>> data = Data(train=Source("scenes", "train", (), tiny), val=Source("scenes", "val", (), tiny))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (batch,) = data.eval_batches(batch_size=2, data_dir=folder)
+    >>> sorted(batch), batch["image"].shape
+    (['image', 'label', 'real'], (2, 8, 8, 3))
     """
 
     train: Source
@@ -196,7 +208,18 @@ class Examples:
 
 
 class Batches(Iterator[Batch]):
-    """An endless stream of batches that can be left and taken up again at the very place, mid-epoch or not."""
+    """An endless stream of batches that can be left and taken up again at the very place, mid-epoch or not.
+
+    >>> import tempfile
+    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+    >>> data = Data(train=Source("scenes", "train", (), tiny), val=Source("scenes", "val", (), tiny))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     batches = data.train_batches(batch_size=2, seed=0, data_dir=folder)
+    ...     _ = next(batches)
+    ...     batches.close()
+    >>> batches.get_state()
+    {'batches': 1}
+    """
 
     def __init__(
         self, examples: Examples, *, batch_size: int, seed: int, shard: tuple[int, int], workers: int, ahead: int

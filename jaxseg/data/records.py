@@ -22,7 +22,11 @@ PROPOSAL_SLOTS = 2000
 
 
 def decode_image(data: bytes | np.ndarray) -> np.ndarray:
-    """Decode PNG or JPEG bytes: uint8 [h w 3], or [h w] for one channel; a 16-bit PNG gives uint16 [h w]."""
+    """Decode PNG or JPEG bytes: uint8 [h w 3], or [h w] for one channel; a 16-bit PNG gives uint16 [h w].
+
+    >>> decode_image(encode_png(np.zeros((2, 3), np.uint8))).shape
+    (2, 3)
+    """
     with Image.open(io.BytesIO(data if isinstance(data, bytes) else data.tobytes())) as image:
         array = np.asarray(image)
     return array.astype(np.uint16) if image.mode.startswith("I") else array
@@ -56,6 +60,9 @@ def size(record: Record) -> tuple[int, int]:
 
     Raises:
       BadInput: the record holds no map.
+
+    >>> size({"image": np.zeros((4, 6, 3))})
+    (4, 6)
     """
     for name, row in known(record):
         if row.is_map:
@@ -87,6 +94,10 @@ def to_batch_row(
 
     Raises:
       BadInput: a key is unknown or absent, its values do not fit its type, or there is more than the slots hold.
+
+    >>> record = {"image": np.zeros((4, 6, 3), np.uint8), "boxes": np.asarray([[0, 0, 3, 4]], np.float32)}
+    >>> to_batch_row(record, keys=("boxes",), slots=2)["valid"].tolist()
+    [True, False]
     """
     done: Record = {}
     masks = [beside(name, row.mask) for name, row in ((name, key_of(BATCH, name)) for name in keys) if row.mask]
@@ -155,6 +166,11 @@ def validate(record: Record, *, where: str, limits: Mapping[str, int] | None = N
 
     Raises:
       BadInput: names the example, the key, dtype, shape and the range found.
+
+    >>> validate({"label": np.full((2, 2), 7, np.int32)}, where="x", limits={"classes": 3})
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: x: 'label' is int32[2 2], 7..7, but value 7 is neither a class (0..2) nor void (255)
     """
     limits = limits or {}
     axes = {letter: length for letter, length in limits.items() if len(letter) == 1}

@@ -19,6 +19,9 @@ class ClassCounts:
       void: pixels of no class.
       images: i64[k], number of images that contain the class.
       around: i64[k], pixels, void included, of the images that contain the class.
+
+    >>> ClassCounts(np.asarray([3, 1]), 4, np.asarray([1, 1]), np.asarray([8, 8])).fractions.tolist()
+    [0.375, 0.125]
     """
 
     pixels: np.ndarray
@@ -60,6 +63,9 @@ class BandStatistics:
       low: f64[c], smallest value.
       high: f64[c], largest value.
       pixels: number of pixels seen.
+
+    >>> measure_bands([{"image": np.full((2, 2, 1), 5.0)}]).pixels
+    4
     """
 
     mean: np.ndarray

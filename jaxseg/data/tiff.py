@@ -13,7 +13,11 @@ Range = tuple[float | int, float | int]
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """The one picture of a file, upright: values [h w c], the range that its tags state, and whether 0 is white."""
+    """The one picture of a file, upright: values [h w c], the range that its tags state, and whether 0 is white.
+
+    >>> Page(np.zeros((2, 3, 13), np.uint16), None, False).values.shape
+    (2, 3, 13)
+    """
 
     values: np.ndarray
     span: Range | None
@@ -36,6 +40,12 @@ def read(path: Path, max_pixels: int) -> Page | None:
 
     Raises:
       BadInput: there are several pictures, too many pixels, or a compression that needs another package.
+
+    >>> import tempfile, tifffile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tifffile.imwrite(Path(folder) / "a.tif", np.zeros((4, 6), np.float32))
+    ...     read(Path(folder) / "a.tif", 100).values.shape
+    (4, 6, 1)
     """
     import tifffile
 
@@ -62,7 +72,14 @@ def read(path: Path, max_pixels: int) -> Page | None:
 
 
 def span_of(path: Path) -> Range | None:
-    """Return the range of values that the tags of a file state."""
+    """Return the range of values that the tags of a file state.
+
+    >>> import tempfile, tifffile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tifffile.imwrite(Path(folder) / "a.tif", np.zeros((4, 6), np.uint16))
+    ...     span_of(Path(folder) / "a.tif") is None
+    True
+    """
     import tifffile
 
     with tifffile.TiffFile(path) as file:

@@ -26,6 +26,10 @@ class Solid:
       centre: f32[3].
       rotation: f32[3 3], own frame -> world.
       half: f32[3], half extents along its own axes (cylinder and cone: radius, half height, radius).
+
+    >>> ball = Solid("sphere", np.asarray([0, 0, 3], np.float32), np.eye(3, dtype=np.float32), np.ones(3, np.float32))
+    >>> ball.shape
+    'sphere'
     """
 
     shape: str
@@ -63,6 +67,10 @@ def hit(solid: Solid, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
 
     Returns:
       f32[n], positive.
+
+    >>> ball = Solid("sphere", np.asarray([0, 0, 3], np.float32), np.eye(3, dtype=np.float32), np.ones(3, np.float32))
+    >>> hit(ball, np.zeros((3, 1), np.float32), np.asarray([[0], [0], [1]], np.float32)).tolist()
+    [2.0]
     """
     o = solid.rotation.T @ (origin - solid.centre[:, None])
     d = solid.rotation.T @ direction

@@ -44,6 +44,9 @@ def find(name: str) -> ModuleType:
 
     Raises:
       BadInput: there is none of that name; the nearest are offered.
+
+    >>> find("scenes").FACTS.classes[:3]
+    ('wall', 'floor', 'ceiling')
     """
     if name not in list_sets():
         raise BadInput(f"no data set is called {name!r}{suggest(name, list_sets())}")
@@ -51,7 +54,11 @@ def find(name: str) -> ModuleType:
 
 
 def is_prepared(name: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()) -> bool:
-    """Return True if the data set lies complete under ``data_dir``. An interrupted preparation never counts."""
+    """Return True if the data set lies complete under ``data_dir``. An interrupted preparation never counts.
+
+    >>> is_prepared("camvid", data_dir="nowhere")
+    False
+    """
     from jaxseg.data.builder import is_complete
 
     return is_complete(_builder(name, data_dir, options))
@@ -84,6 +91,12 @@ def prepare(
     Raises:
       BadInput: unknown name or option, the source folder is missing, or its files are not what they should be; or the
         data set is prepared and its source has changed since.
+
+    >>> import tempfile
+    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     prepare("scenes", data_dir=folder, options=tiny).name
+    '3.0.0'
     """
     from jaxseg.data.builder import generate, generate_again, is_complete, source_of
 
@@ -116,7 +129,11 @@ def prepare(
 
 
 def prepared_from(name: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()) -> Origin | None:
-    """Return from what and when the data set was prepared; None where it is not, makes itself, or it is not known."""
+    """Return from what and when the data set was prepared; None where it is not, makes itself, or it is not known.
+
+    >>> prepared_from("camvid", data_dir="nowhere") is None
+    True
+    """
     return recall(Path(_builder(name, data_dir, options).data_dir))
 
 
@@ -134,6 +151,13 @@ def open_split(
 
     Raises:
       BadInput: the data set is not prepared (the command that prepares it is given), or has no such split.
+
+    >>> import tempfile
+    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     records = open_split("scenes", "val", keys=("image",), data_dir=folder, options=tiny)
+    ...     len(records), records[0]["image"].shape
+    (2, (8, 8, 3))
     """
     from jaxseg.data.builder import generate, is_complete
 

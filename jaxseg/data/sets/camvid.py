@@ -59,7 +59,11 @@ FACTS = Facts(
 
 
 class Camvid(LocalBuilder):
-    """Writes the splits that the source folder holds, in the order of its lists."""
+    """Writes the splits that the source folder holds, in the order of its lists.
+
+    >>> Camvid.FACTS.num_classes
+    11
+    """
 
     FACTS = FACTS
 

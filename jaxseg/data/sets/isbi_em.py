@@ -42,7 +42,11 @@ FACTS = Facts(
 
 
 class IsbiEm(LocalBuilder):
-    """Writes train and val out of the labelled slices, and test if it is there, in the order of their numbers."""
+    """Writes train and val out of the labelled slices, and test if it is there, in the order of their numbers.
+
+    >>> IsbiEm.FACTS.classes
+    ('membrane', 'cell')
+    """
 
     FACTS = FACTS
 
@@ -72,7 +76,11 @@ Builder = IsbiEm
 
 
 def to_record(example: Mapping[str, Any]) -> Record:
-    """Image as RGB with equal channels, label 0 membrane and 1 cell; an unlabelled slice has a label of void only."""
+    """Image as RGB with equal channels, label 0 membrane and 1 cell; an unlabelled slice has a label of void only.
+
+    >>> to_record({"image": encode_png(np.zeros((2, 3), np.uint8))})["image"].shape
+    (2, 3, 3)
+    """
     record = {key: decode_image(data) for key, data in example.items()}
     if "image" in record:
         record["image"] = np.repeat(record["image"][..., None], 3, -1)

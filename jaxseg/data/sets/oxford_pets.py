@@ -36,7 +36,11 @@ _CLASSES = np.array([255, 1, 0, VOID], np.uint8)
 
 
 class OxfordPets(LocalBuilder):
-    """Writes trainval and test in the order of their lists."""
+    """Writes trainval and test in the order of their lists.
+
+    >>> OxfordPets.FACTS.classes
+    ('background', 'pet')
+    """
 
     FACTS = FACTS
 

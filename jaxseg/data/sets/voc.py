@@ -55,7 +55,11 @@ FACTS = Facts(
 
 
 class Voc(LocalBuilder):
-    """Writes train and val, and what SBD adds where it is there, in the order of their lists."""
+    """Writes train and val, and what SBD adds where it is there, in the order of their lists.
+
+    >>> Voc.FACTS.num_classes
+    21
+    """
 
     FACTS = FACTS
 

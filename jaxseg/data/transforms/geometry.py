@@ -20,6 +20,10 @@ class RandomFlip:
     """Mirror left and right with probability ``p``.
 
     ``swap`` names the pairs of keypoints that change places (left eye, right eye), as pairs of joint numbers.
+
+    >>> rng = np.random.default_rng(0)
+    >>> RandomFlip(p=1.0)({"label": np.asarray([[1, 2]])}, rng)["label"].tolist()
+    [[2, 1]]
     """
 
     p: float | int = 0.5
@@ -35,6 +39,10 @@ class RandomRotate90:
     """Turn by 0, 90, 180 or 270 degrees and mirror, each of the eight with equal probability. Exact: no resampling.
 
     A turn by 90 or 270 exchanges height and width: use it on square images, or crop after it.
+
+    >>> rng = np.random.default_rng(0)
+    >>> sorted(RandomRotate90()({"label": np.asarray([[1, 2], [3, 4]])}, rng)["label"].ravel().tolist())
+    [1, 2, 3, 4]
     """
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
@@ -45,7 +53,12 @@ class RandomRotate90:
 
 @dataclass(frozen=True)
 class RandomScale:
-    """Scale both sides by one factor, uniform in [low, high]; sizes are rounded."""
+    """Scale both sides by one factor, uniform in [low, high]; sizes are rounded.
+
+    >>> rng = np.random.default_rng(0)
+    >>> size(RandomScale(2.0, 2.0)({"label": np.zeros((3, 4))}, rng))
+    (6, 8)
+    """
 
     low: float | int = 0.5
     high: float | int = 2.0
@@ -59,7 +72,11 @@ class RandomScale:
 
 @dataclass(frozen=True)
 class Resize:
-    """Scale to exactly this height and width; the aspect ratio is not kept."""
+    """Scale to exactly this height and width; the aspect ratio is not kept.
+
+    >>> Resize(6, 2).frame(3, 4).scale
+    (2.0, 0.5)
+    """
 
     height: int
     width: int
@@ -99,7 +116,12 @@ class ResizeWithin:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """Cut out ``height x width`` at a random place; sides that are too short are padded first, at random ends."""
+    """Cut out ``height x width`` at a random place; sides that are too short are padded first, at random ends.
+
+    >>> rng = np.random.default_rng(0)
+    >>> size(RandomCrop(2, 9)({"label": np.zeros((3, 4))}, rng))
+    (2, 9)
+    """
 
     height: int
     width: int
@@ -145,7 +167,11 @@ class CentreCrop:
 
 @dataclass(frozen=True)
 class PadTo:
-    """Pad below and to the right up to ``height x width``, so that images of several sizes make one batch."""
+    """Pad below and to the right up to ``height x width``, so that images of several sizes make one batch.
+
+    >>> PadTo(8, 8).frame(3, 4).size
+    (8, 8)
+    """
 
     height: int
     width: int
@@ -192,6 +218,11 @@ class MirrorPad:
     """Surround the image with ``pixels`` of its own mirror image, as U-Net does for its valid convolutions.
 
     Only the image is mirrored; the label of the ring is void and its weight 0, since its pixels are repetitions.
+
+    >>> rng = np.random.default_rng(0)
+    >>> image = np.arange(9, dtype=np.uint8).reshape(3, 3, 1)
+    >>> MirrorPad(1)({"image": image}, rng)["image"][0, :, 0].tolist()
+    [4, 3, 4, 5, 4]
     """
 
     pixels: int

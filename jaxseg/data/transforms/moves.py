@@ -51,7 +51,11 @@ def flip(record: Record, swap: tuple[tuple[int, int], ...] = ()) -> Record:
 
 
 def rotate90(record: Record, turns: int) -> Record:
-    """Turn the record counter-clockwise by ``turns`` quarter turns (as ``np.rot90``)."""
+    """Turn the record counter-clockwise by ``turns`` quarter turns (as ``np.rot90``).
+
+    >>> rotate90({"label": np.asarray([[1, 2]])}, 1)["label"].tolist()
+    [[2], [1]]
+    """
     for _ in range(turns % 4):
         record = _quarter_turn(record)
     return record
@@ -89,6 +93,9 @@ def crop(record: Record, top: int, left: int, height: int, width: int) -> Record
 
     Objects that are wholly outside keep their row, with ``valid`` false; boxes are clipped, or follow the visible
     pixels where the record has ``instance_ids``; keypoints outside become absent.
+
+    >>> crop({"label": np.asarray([[1, 2, 3]])}, 0, 1, 1, 2)["label"].tolist()
+    [[2, 3]]
     """
     if (top, left, height, width) == (0, 0, *size(record)):
         return record
@@ -97,7 +104,11 @@ def crop(record: Record, top: int, left: int, height: int, width: int) -> Record
 
 
 def pad(record: Record, top: int, bottom: int, left: int, right: int) -> Record:
-    """Put room around the record: black image, void label, false masks (:attr:`jaxseg.types.Key.fill`)."""
+    """Put room around the record: black image, void label, false masks (:attr:`jaxseg.types.Key.fill`).
+
+    >>> pad({"label": np.asarray([[1, 2]])}, 0, 0, 1, 0)["label"].tolist()
+    [[255, 1, 2]]
+    """
     if not (top or bottom or left or right):
         return record
     height, width = size(record)
@@ -131,6 +142,13 @@ def move(
       boxes: moves x0 y0 x1 y1 [... 4].
       points: moves x, y and a third value [... j 3].
       directions: turns the vectors of a map that has been moved, [h w 3].
+
+    >>> def left(array):
+    ...     return array - np.asarray([1, 0, 1, 0])
+    >>> record = {"label": np.asarray([[1, 2]]), "boxes": np.asarray([[1, 0, 2, 1]])}
+    >>> moved = move(record, maps=lambda row, array: array[:, 1:], boxes=left, points=lambda array: array)
+    >>> moved["boxes"].tolist()
+    [[0, 0, 1, 1]]
     """
     done = dict(record)
     for name, row in known(record):
@@ -146,7 +164,11 @@ def move(
 
 
 def with_masks(record: Record, inside: np.ndarray) -> Record:
-    """Add the mask of every masked map that has none: true where ``inside`` bool[h w] is."""
+    """Add the mask of every masked map that has none: true where ``inside`` bool[h w] is.
+
+    >>> with_masks({"depth": np.ones((1, 2))}, np.asarray([[True, False]]))["depth_valid"].tolist()
+    [[True, False]]
+    """
     done = dict(record)
     for name, row in known(record):
         if row.is_map and row.mask and beside(name, row.mask) not in record:
@@ -158,6 +180,10 @@ def refit_boxes(record: Record) -> Record:
     """Draw boxes anew around the visible pixels of each object, where the record has ``instance_ids``.
 
     Objects without a visible pixel become invalid; crowds keep their box.
+
+    >>> record = {"boxes": np.zeros((1, 4), np.float32), "instance_ids": np.asarray([[0, 1], [0, 1]])}
+    >>> refit_boxes(record)["boxes"].tolist()
+    [[1.0, 0.0, 2.0, 2.0]]
     """
     done = dict(record)
     for name, row in known(record):
@@ -173,7 +199,11 @@ def refit_boxes(record: Record) -> Record:
 
 
 def hide_empty(record: Record) -> Record:
-    """Mark boxes without area as invalid."""
+    """Mark boxes without area as invalid.
+
+    >>> hide_empty({"boxes": np.asarray([[0, 0, 2, 2], [3, 3, 3, 9]])})["valid"].tolist()
+    [True, False]
+    """
     done = dict(record)
     for name, row in known(record):
         if row.is_box and row.mask:
@@ -184,7 +214,11 @@ def hide_empty(record: Record) -> Record:
 
 
 def clip(record: Record) -> Record:
-    """Cut boxes at the edge of the image, and let keypoints outside become absent."""
+    """Cut boxes at the edge of the image, and let keypoints outside become absent.
+
+    >>> clip({"label": np.zeros((4, 6)), "boxes": np.asarray([[-2, 1, 9, 3]])})["boxes"].tolist()
+    [[0.0, 1.0, 6.0, 3.0]]
+    """
     height, width = size(record)
     limit = np.asarray([width, height, width, height], np.float32)
 

@@ -21,6 +21,12 @@ class CropObject:
     Attributes:
       margin: sides of the crop over those of the object's box.
       alone: whether the pixels of all other objects become background, class 0, in the label; void stays void.
+
+    >>> rng = np.random.default_rng(0)
+    >>> ids = np.pad(np.ones((2, 2), np.uint16), 3)
+    >>> record = {"label": ids.astype(np.uint8), "instance_ids": ids}
+    >>> size(CropObject(margin=2.0)(record, rng))
+    (4, 4)
     """
 
     margin: float | int = 1.2
@@ -54,6 +60,12 @@ class CropProposal:
     Attributes:
       overlap: least intersection over union.
       shake: how far each side of a box may move, as a share of the box.
+
+    >>> rng = np.random.default_rng(0)
+    >>> ids = np.pad(np.ones((2, 2), np.uint16), 3)
+    >>> record = {"label": ids.astype(np.uint8), "instance_ids": ids}
+    >>> box_of(CropProposal(overlap=0.9)(record, rng)["instance_ids"] == 1) is not None
+    True
     """
 
     overlap: float | int = 0.5
@@ -78,7 +90,11 @@ class CropProposal:
 
 
 def crop_box(record: Record, box: Box) -> Record:
-    """The record inside a box x0 y0 x1 y1, widened to whole pixels and cut at the image's edge; at least one pixel."""
+    """The record inside a box x0 y0 x1 y1, widened to whole pixels and cut at the image's edge; at least one pixel.
+
+    >>> size(crop_box({"label": np.zeros((9, 9))}, (1.5, 2.0, 4.5, 6.0)))
+    (4, 4)
+    """
     height, width = size(record)
     left, top = max(int(np.floor(box[0])), 0), max(int(np.floor(box[1])), 0)
     right, bottom = min(int(np.ceil(box[2])), width), min(int(np.ceil(box[3])), height)
@@ -87,13 +103,21 @@ def crop_box(record: Record, box: Box) -> Record:
 
 
 def box_of(mask: np.ndarray) -> Box:
-    """x0 y0 x1 y1 around the pixels of a mask bool[h w] that has some."""
+    """x0 y0 x1 y1 around the pixels of a mask bool[h w] that has some.
+
+    >>> box_of(np.pad(np.ones((1, 2), bool), 1))
+    (1.0, 1.0, 3.0, 2.0)
+    """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of every box of ``a`` [p 4] with every box of ``b`` [n 4], as [p n]."""
+    """Intersection over union of every box of ``a`` [p 4] with every box of ``b`` [n 4], as [p n].
+
+    >>> overlaps(np.asarray([[0.0, 0, 2, 2]]), np.asarray([[0.0, 0, 2, 4]])).tolist()
+    [[0.5]]
+    """
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), -1)

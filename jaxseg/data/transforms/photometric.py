@@ -19,6 +19,10 @@ class Photometric:
     Factors of brightness, contrast and saturation are uniform in [1 - amount, 1 + amount], as in torchvision's
     ColorJitter; the hue turns by an angle uniform in +- ``hue`` * 360 degrees around the grey axis. All of it is one
     affine map of RGB, applied once and clipped once, in the order brightness, contrast, saturation, hue.
+
+    >>> rng = np.random.default_rng(0)
+    >>> Photometric(brightness=0.5)({"image": np.full((1, 1, 3), 100, np.uint8)}, rng)["image"].shape
+    (1, 1, 3)
     """
 
     brightness: float | int = 0.0
@@ -50,7 +54,12 @@ class Photometric:
 
 @dataclass(frozen=True)
 class ToGrey:
-    """The image in shades of grey (luma), still with three equal channels."""
+    """The image in shades of grey (luma), still with three equal channels.
+
+    >>> rng = np.random.default_rng(0)
+    >>> ToGrey()({"image": np.asarray([[[255, 0, 0]]], np.uint8)}, rng)["image"].tolist()
+    [[[76, 76, 76]]]
+    """
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         """Return the record without colour.

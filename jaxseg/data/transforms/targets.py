@@ -18,6 +18,11 @@ class SeparationWeights:
     nearest and the second nearest cell, and w_c balances the classes. Cells are the connected components
     (4-neighbourhood) of class ``cell``; as in the paper the second term stands on the pixels between cells only, and
     needs two cells. w_c is the weight of the class in ``class_weights`` (1 where that is empty). Void weighs 0.
+
+    >>> rng = np.random.default_rng(0)
+    >>> label = np.asarray([[1, 0, 1, 255]], np.uint8)
+    >>> SeparationWeights()({"label": label}, rng)["weight"].round().tolist()
+    [[1.0, 10.0, 1.0, 0.0]]
     """
 
     w0: float | int = 10.0

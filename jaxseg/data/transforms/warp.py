@@ -18,6 +18,10 @@ class RandomRotate:
 
     With ``mirror`` the image continues beyond its border as its mirror image, maps included; without, what comes from
     outside is black, void and invalid.
+
+    >>> rng = np.random.default_rng(0)
+    >>> RandomRotate(10)({"label": np.zeros((4, 6), np.uint8)}, rng)["label"].shape
+    (4, 6)
     """
 
     degrees: float | int
@@ -36,6 +40,10 @@ class Elastic:
     from border to border; bicubic (natural cubic spline) interpolation gives every pixel's. Normals and depth keep
     their values at the displaced places. ``mirror`` as in :class:`RandomRotate`: for label maps; an object near the
     border may then be seen twice, and its box holds both.
+
+    >>> rng = np.random.default_rng(0)
+    >>> Elastic(std=2)({"label": np.zeros((4, 6), np.uint8)}, rng)["label"].shape
+    (4, 6)
     """
 
     grid: int = 3
@@ -54,7 +62,11 @@ class Elastic:
 
 
 def rotate(record: Record, degrees: float | int, *, mirror: bool = False) -> Record:
-    """Turn the record counter-clockwise about the centre of the image; normals turn with it."""
+    """Turn the record counter-clockwise about the centre of the image; normals turn with it.
+
+    >>> rotate({"label": np.asarray([[1, 2], [3, 4]])}, 90)["label"].tolist()
+    [[2, 4], [1, 3]]
+    """
     height, width = size(record)
     # Exact at quarter turns: cos and sin there are 0 and +-1 to the last bit only after rounding.
     cos, sin = (round(float(f(np.deg2rad(degrees))), 15) for f in (np.cos, np.sin))
@@ -92,6 +104,11 @@ def warp(
       forward: where points of the source (x, y in pixel edges, arrays) go in the result.
       mirror: whether what lies outside the source is its mirror image, or black, void and invalid.
       directions: turns unit vectors [h w 3] that have been resampled.
+
+    >>> y, x = np.mgrid[:2, :2].astype(float)
+    >>> moved = warp({"label": np.asarray([[1, 2], [3, 4]])}, y, x + 1, lambda x, y: (x - 1, y), mirror=False)
+    >>> moved["label"].tolist()
+    [[2, 255], [4, 255]]
     """
     height, width = size(record)
     outside = np.zeros(y.shape, bool)
