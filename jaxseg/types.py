@@ -115,12 +115,12 @@ class Key:
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """The axes one by one."""
+        """Axis letters in order."""
         return tuple(self.axes.split())
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """The dtypes allowed, the usual one first."""
+        """Allowed dtypes, the usual one first."""
         return tuple(self.dtype.split("|"))
 
     @property
@@ -145,7 +145,7 @@ class Key:
 
     @property
     def slots(self) -> str | None:
-        """The letter of the axis of slots, ``n``, ``p`` or ``d``; None without one."""
+        """Letter of the slot axis, ``n``, ``p`` or ``d``; None without one."""
         return next((letter for letter in self.letters if letter in "npd"), None)
 
 

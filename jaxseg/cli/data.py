@@ -41,10 +41,10 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
 @command.command("prepare")
 @click.argument("name")
 @click.option("--source", type=click.Path(path_type=Path), help="Folder with the published files, as `show` says.")
-@click.option("--again", is_flag=True, help="Prepare it anew, from files that have changed since.")
+@click.option("--again", is_flag=True, help="Prepare it anew; the old files serve until the new ones are complete.")
 @_DATA_DIR
 def prepare(name: str, source: Path | None, again: bool, data_dir: Path | None) -> None:
-    """Bring data set NAME into the form that training reads."""
+    """Convert data set NAME to the format that training reads."""
     from jaxseg.cli import report
     from jaxseg.data import sets
 
@@ -101,6 +101,6 @@ def _facts(name: str) -> dict[str, Any]:
 
 
 def _words(items: Any) -> str:
-    """ "train 367, val" of a mapping, "a, b" of a tuple."""
+    """Format a mapping as "train 367, val", a tuple as "a, b"."""
     pairs = items.items() if hasattr(items, "items") else [(item, None) for item in items]
     return ", ".join(str(name) if value is None else f"{name} {value}" for name, value in pairs)

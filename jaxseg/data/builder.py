@@ -1,4 +1,4 @@
-"""The TFDS builder that the data sets derive from, and the one way to run it: offline, without TensorFlow, atomic."""
+"""TFDS base class of the data sets, and how it is run: offline, without TensorFlow, atomically."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ Examples = tuple[int, Iterable[dict[str, Any]]]
 
 
 class LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A builder that finds its splits in a source folder, or makes them.
+    """Base class of builders that read their splits from a source folder or generate them.
 
     A data set gives ``FACTS``, ``FEATURES`` (or overrides ``features``) and ``splits``. Examples keep their order.
     Images are handed over as encoded bytes in a file object: TFDS stores those as they are, and needs TensorFlow to
@@ -39,12 +39,15 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     # backport importlib_resources) that TFDS does not install.
     code_path = None
 
+    def __init_subclass__(cls, skip_registration: bool = True) -> None:
+        super().__init_subclass__(skip_registration=True)  # they are found by file, see jaxseg.data.sets
+
     def features(self) -> dict[str, Any]:
-        """What an example holds: feature names are the keys of a record."""
+        """Return the TFDS features of an example; their names are the keys of a record."""
         raise NotImplementedError
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
-        """The splits to write, out of the source folder if there is one."""
+        """Return the splits to write, read from the source folder if there is one."""
         raise NotImplementedError
 
     def _info(self) -> Any:
@@ -81,7 +84,7 @@ def is_complete(builder: tfds.core.DatasetBuilder) -> bool:
 
 
 def generate(builder: LocalBuilder, source: str | os.PathLike[str] | None) -> None:
-    """Prepare: with a progress bar in a terminal, one line elsewhere.
+    """Prepare a data set, with a progress bar in a terminal and one line elsewhere.
 
     TFDS writes into a folder of another name and renames it at the end, so a killed run leaves nothing that looks done.
     Beside the prepared files is kept what they were made from (:mod:`jaxseg.data.origin`).
@@ -99,7 +102,18 @@ def generate(builder: LocalBuilder, source: str | os.PathLike[str] | None) -> No
 
 
 def generate_again(builder: LocalBuilder, source: str | os.PathLike[str] | None) -> None:
-    """Prepare anew what lies there already: made beside it, and put in its place only when it is complete."""
+    """Prepare a data set again, in a temporary folder that replaces the old files once it is complete.
+
+    >>> import tempfile
+    >>> from jaxseg.data.sets import scenes
+    >>> tiny = scenes.config({"size": 8, "train": 1, "val": 1})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     builder = scenes.Builder(data_dir=folder, file_format="array_record", config=tiny)
+    ...     generate(builder, None)
+    ...     generate_again(builder, None)
+    ...     is_complete(builder)
+    True
+    """
     final, root = Path(builder.data_dir), Path(builder._data_dir_root)
     origin = None if source is None else source_of(builder, Path(source))
     with tempfile.TemporaryDirectory(prefix=f".{builder.name}-again-", dir=root) as folder:
@@ -111,7 +125,14 @@ def generate_again(builder: LocalBuilder, source: str | os.PathLike[str] | None)
 
 
 def source_of(builder: LocalBuilder, source: Path) -> Origin:
-    """Return what the source folder holds now, prepared data inside it apart."""
+    """Return the current state of a source folder, ignoring prepared data inside it.
+
+    >>> import tempfile
+    >>> from jaxseg.data.sets import camvid
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     source_of(camvid.Builder(data_dir=folder), Path(folder)).files
+    0
+    """
     root, source = Path(builder._data_dir_root).resolve(), source.resolve()
     apart = [root / builder.name]
     if root.is_relative_to(source):

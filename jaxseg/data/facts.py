@@ -1,4 +1,4 @@
-"""The facts table of a data set: what a reader, a recipe and the catalogue need to know of it without opening it."""
+"""Facts about a data set that readers, recipes and the catalogue use without opening it: classes, palette, licence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a data set.
+    """Describe a data set.
 
     Attributes:
       name: the registry's name, also the file's and the folder's.

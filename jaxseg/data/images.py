@@ -1,8 +1,8 @@
-"""The reader of image files, for data sets and for prediction alike: what is shown, what is stored, what is refused.
+"""Read image files, for data sets and for prediction alike.
 
-:func:`read_image` gives a picture as it is meant to be seen or its bands as they are stored, :func:`read_label` the
-numbers of a mask. A file that could only be read by guessing is refused with its name, never read wrongly: values that
-do not fill the range which their type stands for, animations and stacks, colour at 16 bits in a PNG.
+:func:`read_image` returns a picture as it is meant to be seen, or its bands as they are stored; :func:`read_label` the
+numbers of a mask. A file that could only be read by guessing is refused by name, never read wrongly: values that do not
+fill the range of their type, animations and stacks, dark 16-bit colour in a PNG.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ into more than memory holds."""
 
 @dataclass(frozen=True, eq=False)
 class Bands:
-    """Values as a file stores them, upright.
+    """Values as a file stores them, turned upright.
 
     Attributes:
       values: [h w c].
@@ -152,7 +152,7 @@ def orientation_of(path: str | os.PathLike[str]) -> int:
 
 
 def _bands(path: Path) -> Bands | None:
-    """What the file stores, where that is more than Pillow shows in 8 bits; None where Pillow is the better reader."""
+    """Return the stored values if they exceed 8 bits or RGB; None if Pillow should read the file."""
     with open(path, "rb") as file:
         head = file.read(32)
     if not head:
@@ -202,7 +202,7 @@ def _seen(path: Path, bands: Bands | None, value_range: Range | None) -> np.ndar
 
 
 def _span(path: Path, bands: Bands) -> Range:
-    """The range of the values: the file's own, or that of their type if they fill it."""
+    """Return the range of the values: the one in the tags, or that of their type if they fill it."""
     values = bands.values
     low, high = float(values.min()), float(values.max())
     if bands.span is not None:
@@ -237,7 +237,7 @@ def _words(span: Range) -> str:
 
 
 def _scaled(values: np.ndarray, span: Range) -> np.ndarray:
-    """uint8 of the same shape: ``span`` is 0..255, what lies outside is cut. Integers keep their upper 8 bits."""
+    """Map ``span`` to 0..255 and clip; integers keep their upper 8 bits."""
     low, high = span
     if values.dtype.kind != "f" and low == int(low) and high == int(high):
         spread = (values.astype(np.int64) - int(low)) * 256 // (int(high) - int(low) + 1)
@@ -253,7 +253,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 def _stored(path: Path, channels: int | None) -> np.ndarray:
-    """The bands of a picture of 8 bits, upright: grey, RGB, or RGBA where four channels are asked for."""
+    """Return the bands of an 8-bit picture, upright: grey, RGB, or RGBA if four channels are requested."""
     if _png_depth(path) == (16, True):
         raise BadInput(f"{path} is a colour PNG of 16 bits, of which only 8 can be read; save it as TIFF or npy")
     with _opened(path) as image:
@@ -268,7 +268,7 @@ def _stored(path: Path, channels: int | None) -> np.ndarray:
 
 
 def _narrowed(path: Path, values: np.ndarray) -> np.ndarray:
-    """The same numbers as uint8, uint16 or float32."""
+    """Convert to uint8, uint16 or float32 without changing a value."""
     if values.dtype.name in ("uint8", "uint16", "float32"):
         return np.ascontiguousarray(values)
     small = values.dtype.kind in "bui" and values.min() >= 0 and values.max() < 2**16
@@ -280,7 +280,7 @@ def _narrowed(path: Path, values: np.ndarray) -> np.ndarray:
 
 
 def _grey_bits(path: Path, image: Image.Image) -> tuple[int, bool]:
-    """Bits of a grey picture's numbers, and whether Pillow has turned white into black."""
+    """Return the bits per sample of a grey picture, and True if Pillow inverted it (0 is white)."""
     depth, _ = _png_depth(path)
     if depth:
         return depth, False
@@ -290,7 +290,7 @@ def _grey_bits(path: Path, image: Image.Image) -> tuple[int, bool]:
 
 
 def _png_depth(path: Path) -> tuple[int, bool]:
-    """Bits per sample of a PNG and whether it is more than grey; 0 of other files."""
+    """Return the bits per sample of a PNG and True if it has colour or alpha; 0 for other files."""
     with open(path, "rb") as file:
         head = file.read(26)
     return (
@@ -299,7 +299,7 @@ def _png_depth(path: Path) -> tuple[int, bool]:
 
 
 def _check_deep_png(path: Path, rgb: np.ndarray, value_range: Range | None) -> None:
-    """Of colour PNGs of 16 bits only the upper 8 can be had, which is enough where the values fill their range."""
+    """Raise if the upper 8 bits, all that Pillow reads of a 16-bit colour PNG, do not represent it."""
     if value_range is not None:
         raise BadInput(f"{path} is a colour PNG of 16 bits, to which no range can be applied; save it as TIFF or npy")
     if rgb.max() < 64:
@@ -318,7 +318,7 @@ _OPENING = threading.Lock()
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The picture in the file; the first one of a telephone's Multi-Picture file."""
+    """Open the picture in a file, or the first one of a Multi-Picture JPEG (telephones, drones)."""
     with _OPENING:  # Pillow's guard is one number for the whole process; ours names the way around it
         guard, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -351,7 +351,7 @@ def _check_pixels(path: Path, width: int, height: int) -> None:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Refuse what cannot be read, by name."""
+    """Turn errors of the decoders into BadInput that names the file."""
     try:
         yield
     except BadInput:

@@ -1,4 +1,4 @@
-"""An image and its label map as two files: reading and checking them, the example that a data set's builder writes."""
+"""Read and check an image and its label map in two files, and make the example that a builder writes."""
 
 import io
 from collections.abc import Mapping
@@ -168,7 +168,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def _fitting(path: Path, height: int, width: int, *, rgb_only: bool) -> bytes:
-    """The image, encoded, turned so that it lies on a label of that size."""
+    """Return the image, encoded, in the orientation that fits a label of that size."""
     data, orientation = _as_it_is(path, rgb_only=rgb_only), orientation_of(path)
     upright = read_image(path)
     turned = upright.shape[:2]
@@ -187,7 +187,7 @@ def _fitting(path: Path, height: int, width: int, *, rgb_only: bool) -> bytes:
 
 
 def _as_it_is(path: Path, *, rgb_only: bool) -> bytes:
-    """The file, if it is an RGB image of 8 bits in a PNG or a JPEG; else nothing."""
+    """Return the bytes of an 8-bit RGB PNG or JPEG; none for any other image."""
     if not path.is_file():
         raise BadInput(f"there is no file {path}")
     data = path.read_bytes()

@@ -1,18 +1,18 @@
-"""Notes on what was decided for the user while a data set was prepared, shown at its end."""
+"""Notes on choices made while preparing a data set, shown when it is done."""
 
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
 Notes = dict[str, list[str]]
-"""What was decided -> the files that it was decided of."""
+"""Choice -> the files that it was made for."""
 
 _current: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
 
 @contextlib.contextmanager
 def gather() -> Iterator[Notes]:
-    """Collect the notes that are taken inside.
+    """Collect the notes made inside the context.
 
     >>> with gather() as notes:
     ...     note("turned", "a.jpg")
@@ -28,7 +28,7 @@ def gather() -> Iterator[Notes]:
 
 
 def note(decision: str, file: str) -> None:
-    """Take a note; outside of :func:`gather` it goes nowhere.
+    """Add a note; outside of :func:`gather` it is dropped.
 
     >>> note("turned", "a.jpg")
     """
@@ -38,7 +38,7 @@ def note(decision: str, file: str) -> None:
 
 
 def report(notes: Notes) -> list[str]:
-    """Return a line for each decision, with the first files and the number of the others.
+    """Return one line per choice, with the first files and the number of others.
 
     >>> report({"turned": ["a", "b", "c", "d", "e"]})
     ['turned: a, b, c and 2 more']

@@ -1,4 +1,4 @@
-"""What a data set was prepared from: kept beside the prepared files, compared when it is prepared again."""
+"""Record what a data set was prepared from, to detect changes of the source."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ FILE = "prepared_from.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """A source folder at the time of a preparation.
+    """State of a source folder when it was prepared.
 
     Attributes:
       source: the folder.
@@ -24,7 +24,7 @@ class Origin:
       newest: when the last of them was changed, local time.
       digest: SHA-256 of their names, sizes and times.
       prepared: when the preparation began, local time.
-      notes: what was decided for the user meanwhile.
+      notes: choices made during the preparation.
 
     >>> str(Origin("cells", 3, 2_000_000, "2026-01-01 10:00:00", ""))
     'cells (3 files, 2.0 MB, last changed 2026-01-01 10:00:00)'
@@ -43,11 +43,11 @@ class Origin:
 
 
 def look(source: Path, *, apart: Collection[Path] = ()) -> Origin:
-    """Return what a source folder holds now; names, sizes and times are read, no contents.
+    """Return the state of a source folder, from names, sizes and times; no file is opened.
 
     Args:
       source: the folder.
-      apart: folders inside it that do not belong to it: prepared data.
+      apart: folders inside it to ignore, such as prepared data.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +73,7 @@ def look(source: Path, *, apart: Collection[Path] = ()) -> Origin:
 
 
 def keep(folder: Path, origin: Origin, notes: tuple[str, ...]) -> None:
-    """Write down what the prepared files in ``folder`` were made from.
+    """Save what the prepared files in ``folder`` were made from.
 
     >>> import tempfile
     >>> origin = Origin("cells", 3, 2_000_000, "2026-01-01 10:00:00", "")
@@ -87,7 +87,7 @@ def keep(folder: Path, origin: Origin, notes: tuple[str, ...]) -> None:
 
 
 def recall(folder: Path) -> Origin | None:
-    """Return what the prepared files in ``folder`` were made from; None where that was not written down.
+    """Load what the prepared files in ``folder`` were made from; None if it was not saved.
 
     >>> recall(Path("nowhere")) is None
     True
@@ -113,7 +113,7 @@ def _time(seconds: float) -> str:
 
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
-    """False for a folder that was gone through already: links may lead in circles."""
+    """Return False for a folder that was visited already (symbolic links may form cycles)."""
     status = folder.stat()
     place = (status.st_dev, status.st_ino)
     if place in seen:

@@ -1,4 +1,4 @@
-"""From a data set to batches: ``Data`` is what a recipe holds, ``Batches`` the endless training stream.
+"""Turn data sets into batches: ``Data`` describes them in a recipe, ``Batches`` is the training stream.
 
 The order of examples is one global stream, a fresh shuffle per epoch, of which process ``i`` of ``n`` takes every n-th
 element: the examples of a step do not depend on the number of processes. Every example's randomness is seeded by its
@@ -38,7 +38,7 @@ DataDir = str | os.PathLike[str] | None
 
 @dataclass(frozen=True)
 class Source:
-    """A split of a data set and what is done to its records, in order. ``options`` go to the data set's builder.
+    """A split of a data set and the transforms applied to it, in order. ``options`` go to the data set's builder.
 
     >>> Source("camvid", "train[:20]").transforms
     ()
@@ -87,7 +87,7 @@ class Data:
     def train_batches(
         self, *, batch_size: int, seed: int, data_dir: DataDir = None, shard: tuple[int, int] = (0, 1)
     ) -> "Batches":
-        """The endless stream of this process's training batches.
+        """Return the infinite stream of this process's training batches.
 
         Args:
           batch_size: rows per batch of this process.
@@ -112,7 +112,7 @@ class Data:
         shard: tuple[int, int] = (0, 1),
         limit: int | None = None,
     ) -> "EvalBatches":
-        """One pass over a split in its own order; the last batch is filled up with repeated rows, ``real`` false.
+        """Return one pass over a split in order; the last batch is filled up with repeated rows, ``real`` false.
 
         Args:
           batch_size: rows per batch of this process.
@@ -129,7 +129,7 @@ class Data:
         return EvalBatches(examples, total, batch_size, shard, self.workers, self.prefetch)
 
     def facts(self) -> Facts:
-        """What is known of the data set that is evaluated on."""
+        """Return the facts of the data set that is evaluated on."""
         return sets.find(self.val.dataset).FACTS
 
     def _eval_source(self, split: str | None) -> Source:
@@ -150,7 +150,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of a source: opens its files when first read, in whichever process that happens."""
+    """Examples of a source; files are opened on first access, in the process that reads them.
+
+    >>> import tempfile
+    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(Examples(Source("scenes", "train", (), tiny), ("image",), 16, 16, folder, 0))
+    3
+    """
 
     source: Source
     keys: tuple[str, ...]
@@ -166,7 +173,7 @@ class Examples:
         return int(index), self._records[index]
 
     def transformed(self, position: int, numbered: tuple[int, Record]) -> Record:
-        """The example as it goes into a batch; ``position`` in the stream seeds what is random about it."""
+        """Transform an example for a batch; its ``position`` in the stream seeds everything random."""
         index, record = numbered
         rng = np.random.default_rng((self.seed, position))
         where = f"{self.source.dataset}/{self.source.split}[{index}]"
@@ -185,7 +192,7 @@ class Examples:
         return done
 
     def _placed(self, index: int, record: Record) -> Record:
-        """The record with what the pipeline knows of it, as far as it is asked for."""
+        """Add the requested keys that the pipeline itself fills: index, original size, extent."""
         wanted = {bare_key(name) for name in closure(self.keys)}
         height, width = records.size(record)
         known = {
@@ -208,7 +215,7 @@ class Examples:
 
 
 class Batches(Iterator[Batch]):
-    """An endless stream of batches that can be left and taken up again at the very place, mid-epoch or not.
+    """Infinite, resumable stream of batches; its state can be saved at any step.
 
     >>> import tempfile
     >>> tiny = (("size", 8), ("train", 3), ("val", 2))
@@ -246,23 +253,31 @@ class Batches(Iterator[Batch]):
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """Where the stream stands: what was made ahead but not yet taken does not count. JSON-able."""
+        """Return the position as JSON: batches prefetched but not yet taken do not count."""
         return {"batches": self._taken}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Go on from there: the next batch is the one that would have come next when the state was got."""
+        """Continue from a state: the next batch is the one that would have come next when it was saved."""
         self.close()
         self._taken = int(state["batches"])
 
     def close(self) -> None:
-        """Stop the workers. The stream starts them again if more is asked of it."""
+        """Stop the workers; the next batch restarts them."""
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
 
 
 class EvalBatches(Iterable[Batch]):
-    """One pass over a split; may be gone through again. ``len`` is the number of batches, equal on every process."""
+    """One pass over a split, iterable repeatedly. ``len`` is the number of batches, equal on every process.
+
+    >>> import tempfile
+    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+    >>> data = Data(train=Source("scenes", "train", (), tiny), val=Source("scenes", "val", (), tiny))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(data.eval_batches(batch_size=2, split="train", data_dir=folder))
+    2
+    """
 
     def __init__(
         self, examples: Examples, total: int, batch_size: int, shard: tuple[int, int], workers: int, ahead: int
@@ -290,7 +305,7 @@ class EvalBatches(Iterable[Batch]):
 
 
 def _prefetched(dataset: Any, workers: int, ahead: int) -> Any:
-    """Batches made ahead: by threads of this process, or by worker processes, in the same order."""
+    """Prefetch batches in order, by threads of this process or by worker processes."""
     import grain
 
     if workers == 0:
@@ -303,7 +318,7 @@ def _prefetched(dataset: Any, workers: int, ahead: int) -> Any:
 
 
 class _Parcels(Iterator[Batch]):
-    """Batches made by worker processes, in the same order.
+    """Iterate in order over batches made by worker processes.
 
     A worker leaves each batch in a file and sends only its name. Through Grain's pipe a large batch that nobody takes
     any more would keep its worker from ending, until Grain kills it after 25 seconds; shared memory is often limited to
@@ -329,7 +344,7 @@ class _Parcels(Iterator[Batch]):
         return batch
 
     def close(self) -> None:
-        """Stop the workers and drop what they have made ahead."""
+        """Stop the workers and drop prefetched batches."""
         self._names.close()
         self._drop()
 
@@ -342,7 +357,7 @@ def _packed(folder: str, batch: Batch) -> str:
 
 
 def _end_with_parent(folder: str, worker: int, workers: int) -> None:
-    """A worker ends when its run does, even where that was killed and could tell nobody."""
+    """Exit the worker when its parent dies, even if the parent was killed."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

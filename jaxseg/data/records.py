@@ -1,7 +1,7 @@
 """Records: one example as a dict of NumPy arrays under the keys of :data:`jaxseg.types.BATCH`, without the axis ``b``.
 
-Inside the pipeline integer maps may be narrower than in a batch (a label is uint8 until it leaves), which is faster;
-:func:`to_batch_row` gives them their final types and :func:`validate` holds every record to the vocabulary.
+Inside the pipeline integer maps may be narrower than in a batch (a label is uint8), which is faster;
+:func:`to_batch_row` converts them to their final dtypes and :func:`validate` checks every record.
 """
 
 import io
@@ -116,7 +116,7 @@ def to_batch_row(
 
 
 def _value(record: Record, name: str) -> np.ndarray | None:
-    """The record's array of that name, or what stands for it: first of the same task, then of none."""
+    """Return the array of that name or its default: of the same task first, then the shared one."""
     for candidate in dict.fromkeys((name, bare_key(name))):
         if candidate in record:
             return record[candidate]
@@ -145,7 +145,7 @@ def _default(record: Record, name: str) -> np.ndarray | None:
 
 
 def _cast(name: str, array: np.ndarray, row: Key, where: str) -> np.ndarray:
-    """The array in the row's type; one of several types is kept as it is, and left to ``validate`` where it is none."""
+    """Convert to the row's dtype; where it allows several, leave the check to ``validate``."""
     if len(row.dtypes) > 1:
         return np.asarray(array, order="C")
     done = np.asarray(array, np.dtype(row.dtype), order="C")
@@ -155,7 +155,7 @@ def _cast(name: str, array: np.ndarray, row: Key, where: str) -> np.ndarray:
 
 
 def validate(record: Record, *, where: str, limits: Mapping[str, int] | None = None) -> None:
-    """Hold a record to the vocabulary: known keys, dtypes, axes that agree, values in range.
+    """Raise if a record breaks the vocabulary: known keys, dtypes, axes that agree, values in range.
 
     Args:
       record: one example, as it goes into a batch.

@@ -1,4 +1,4 @@
-"""TIFF beyond 8 bits and 4 bands, through tifffile: camera data, microscopy, satellites."""
+"""Read TIFF beyond 8 bits and 4 bands, through tifffile: camera data, microscopy, satellites."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ Range = tuple[float | int, float | int]
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """The one picture of a file, upright: values [h w c], the range that its tags state, and whether 0 is white.
+    """The picture of a file, upright: values [h w c], the range that its tags state, and whether 0 is white.
 
     >>> Page(np.zeros((2, 3, 13), np.uint16), None, False).values.shape
     (2, 3, 13)
@@ -97,19 +97,19 @@ def _only(path: Path, file: Any) -> Any:
 
 
 def _is_picture(page: Any, samples: int) -> bool:
-    """Grey, perhaps with alpha, or what is stored as colours; not bands that only happen to be few."""
+    """Return True for grey (with alpha or not) and colour, False for other bands."""
     alpha = samples == 2 and tuple(page.extrasamples)[:1] in ((1,), (2,))
     return samples == 1 or alpha or page.photometric in (2, 5, 6, 8)
 
 
 def _is_scrambled(page: Any) -> bool:
-    """Where Pillow (13.0) reads rows of the wrong length: uncompressed and turned by 90 degrees."""
+    """Return True where Pillow 13.0 reads rows of the wrong length: uncompressed, turned by 90 degrees."""
     tag = page.tags.get(274)
     return page.compression == 1 and tag is not None and tag.value in (5, 6, 7, 8)
 
 
 def _decoded(path: Path, page: Any) -> np.ndarray | None:
-    """[h w c] as stored; None where Pillow may know the compression."""
+    """Decode to [h w c]; None if Pillow may know the compression."""
     try:
         values = page.asarray()
     except (ValueError, NotImplementedError) as error:
@@ -127,7 +127,7 @@ def _decoded(path: Path, page: Any) -> np.ndarray | None:
 
 
 def _span(page: Any) -> Range | None:
-    """SMinSampleValue and SMaxSampleValue, or what an odd number of bits can hold."""
+    """Return SMinSampleValue and SMaxSampleValue, or the range of an odd number of bits."""
     low, high = (page.tags.get(code) for code in (340, 341))
     if high is not None:
         return (0.0 if low is None else float(np.min(low.value)), float(np.max(high.value)))
@@ -136,7 +136,7 @@ def _span(page: Any) -> Range | None:
 
 
 def _turned(values: np.ndarray, page: Any) -> np.ndarray:
-    """Upright, as the tag Orientation says."""
+    """Turn upright by the tag Orientation."""
     tag = page.tags.get(274)
     orientation = 1 if tag is None else int(tag.value)
     if orientation in (5, 6, 7, 8):

@@ -7,7 +7,6 @@ from tests.laws.tree import PACKAGE, modules, name_of, parse
 WITHOUT_EXAMPLES = {
     "backbones": 200,
     "conversion": 200,
-    "data": 200,
     "errors": 200,
     "export": 200,
     "inference": 10,

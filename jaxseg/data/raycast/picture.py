@@ -72,8 +72,8 @@ def _rays(room: Room, height: int, width: int, per_side: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What a grid of rays met.
+class _Seen:
+    """Surfaces hit by a grid of rays.
 
     Attributes:
       size: rows and columns of the grid.
@@ -96,7 +96,7 @@ class Seen:
     face: np.ndarray
 
 
-def _look(room: Room, size: tuple[int, int], per_side: int) -> Seen:
+def _look(room: Room, size: tuple[int, int], per_side: int) -> _Seen:
     rows, columns = size[0] * per_side, size[1] * per_side
     direction = _rays(room, *size, per_side)
     camera = np.zeros((3, 1), np.float32)
@@ -130,7 +130,7 @@ def _look(room: Room, size: tuple[int, int], per_side: int) -> Seen:
         normal[:, here], face[here] = on.normal, 6 * number + on.face
         colour[:, here] = paint(texture, on.u, on.v)
         label[here] = CLASSES.index(solid.shape)
-    return Seen((rows, columns), direction, depth, points, owner, label, normal, colour, face)
+    return _Seen((rows, columns), direction, depth, points, owner, label, normal, colour, face)
 
 
 def _window(room: Room, solid: Solid, height: int, width: int) -> tuple[slice, slice]:

@@ -81,8 +81,17 @@ def hit(solid: Solid, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Skin:
-    """Of n points on a solid: outward unit normals f32[3 n] in the world, two surface coordinates f32[n] in metres, and
-    the number of the flat or curved face that each lies on, i32[n]."""
+    """Surface at n points of a solid.
+
+    Attributes:
+      normal: f32[3 n], outward unit normals in the world.
+      u: f32[n], surface coordinate, metres.
+      v: f32[n], the other one.
+      face: i32[n], number of the flat or curved face that each point lies on.
+
+    >>> Skin(np.zeros((3, 2)), np.zeros(2), np.zeros(2), np.zeros(2, np.int32)).face.tolist()
+    [0, 0]
+    """
 
     normal: np.ndarray
     u: np.ndarray

@@ -1,4 +1,4 @@
-"""Which data sets exist, where they lie, and how they are prepared and opened: one file per data set beside this one.
+"""List, prepare and open data sets: one file per data set beside this one.
 
 A data set's file offers
 
@@ -74,8 +74,8 @@ def prepare(
 ) -> Path:
     """Prepare a data set: write it as array_record files, once. Does nothing when that is already done.
 
-    The files are written into a folder beside the final one, which is renamed at the end: a preparation that is
-    killed is never taken for a finished one. In a terminal it shows a progress bar. Beside the files is kept what they
+    The files are written into a folder beside the final one, which is renamed at the end: an interrupted
+    preparation never counts as complete. In a terminal it shows a progress bar. Beside the files is kept what they
     were made from, see :func:`prepared_from`.
 
     Args:
@@ -187,7 +187,15 @@ def open_split(
 
 
 class Records(Sequence[Record]):
-    """The records of one split, read and decoded when asked for."""
+    """Records of one split, read and decoded on access.
+
+    >>> import tempfile
+    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     records = open_split("scenes", "train", keys=("label",), data_dir=folder, options=tiny)
+    ...     records[2]["label"].shape
+    (8, 8)
+    """
 
     def __init__(self, builder: Any, split: str, module: ModuleType, keys: tuple[str, ...] | None = None):
         import tensorflow_datasets as tfds

@@ -64,7 +64,7 @@ _FOLDERS = {"train": "training", "val": "validation"}
 
 
 class Ade20k(LocalBuilder):
-    """Writes the splits that the source folder holds, by name.
+    """Write the splits that the source folder holds, by name.
 
     >>> Ade20k.FACTS.num_classes
     150
@@ -73,11 +73,11 @@ class Ade20k(LocalBuilder):
     FACTS = FACTS
 
     def features(self) -> dict[str, Any]:
-        """Image, label as PNG, and the image's name."""
+        """Return image, label as PNG, and the image's name."""
         return label_files.features()
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
-        """Train and val, those that are there.
+        """Return train and val, those that are there.
 
         Raises:
           BadInput: none is.

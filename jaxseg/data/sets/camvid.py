@@ -59,7 +59,7 @@ FACTS = Facts(
 
 
 class Camvid(LocalBuilder):
-    """Writes the splits that the source folder holds, in the order of its lists.
+    """Write the splits that the source folder holds, in the order of its lists.
 
     >>> Camvid.FACTS.num_classes
     11
@@ -68,11 +68,11 @@ class Camvid(LocalBuilder):
     FACTS = FACTS
 
     def features(self) -> dict[str, Any]:
-        """Image as it was published, label as PNG, and the frame's id."""
+        """Return image as published, label as PNG, and the frame's id."""
         return label_files.features()
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
-        """Those of train, val and test that are there.
+        """Return those of train, val and test that are there.
 
         Raises:
           BadInput: a split is there in part, or none is there at all.

@@ -50,7 +50,7 @@ LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 
 
 class Cityscapes(LocalBuilder):
-    """Writes the splits that the source folder holds, by city and name.
+    """Write the splits that the source folder holds, by city and name.
 
     >>> Cityscapes.FACTS.num_classes
     19
@@ -59,11 +59,11 @@ class Cityscapes(LocalBuilder):
     FACTS = FACTS
 
     def features(self) -> dict[str, Any]:
-        """Image as it was published, label as PNG, and the frame's id."""
+        """Return image as published, label as PNG, and the frame's id."""
         return label_files.features()
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
-        """Train and val, those that are there.
+        """Return train and val, those that are there.
 
         Raises:
           BadInput: none is.

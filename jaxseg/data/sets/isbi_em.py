@@ -42,7 +42,7 @@ FACTS = Facts(
 
 
 class IsbiEm(LocalBuilder):
-    """Writes train and val out of the labelled slices, and test if it is there, in the order of their numbers.
+    """Write train and val out of the labelled slices, and test if it is there, in the order of their numbers.
 
     >>> IsbiEm.FACTS.classes
     ('membrane', 'cell')
@@ -51,12 +51,12 @@ class IsbiEm(LocalBuilder):
     FACTS = FACTS
 
     def features(self) -> dict[str, Any]:
-        """Image and label as grey PNG, and the slice's number."""
+        """Return image and label as grey PNG, and the slice's number."""
         grey = tfds.features.Image(shape=(None, None, 1))
         return {"image": grey, "label": grey, "id": tfds.features.Text()}
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
-        """Train, val, and test where its folder is there.
+        """Return train, val, and test where its folder is there.
 
         Raises:
           BadInput: there are no labelled slices, or too few.
@@ -76,7 +76,7 @@ Builder = IsbiEm
 
 
 def to_record(example: Mapping[str, Any]) -> Record:
-    """Image as RGB with equal channels, label 0 membrane and 1 cell; an unlabelled slice has a label of void only.
+    """Return the image as RGB with equal channels, label 0 membrane and 1 cell; unlabelled slices are void.
 
     >>> to_record({"image": encode_png(np.zeros((2, 3), np.uint8))})["image"].shape
     (2, 3, 3)

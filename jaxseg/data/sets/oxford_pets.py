@@ -36,7 +36,7 @@ _CLASSES = np.array([255, 1, 0, VOID], np.uint8)
 
 
 class OxfordPets(LocalBuilder):
-    """Writes trainval and test in the order of their lists.
+    """Write trainval and test in the order of their lists.
 
     >>> OxfordPets.FACTS.classes
     ('background', 'pet')
@@ -45,11 +45,11 @@ class OxfordPets(LocalBuilder):
     FACTS = FACTS
 
     def features(self) -> dict[str, Any]:
-        """Image, label as PNG, and the image's name."""
+        """Return image, label as PNG, and the image's name."""
         return label_files.features()
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
-        """Both splits.
+        """Return both splits.
 
         Raises:
           BadInput: a list or a file that it names is not there, or a trimap holds another number.

@@ -1,4 +1,4 @@
-"""Rooms of spheres, boxes, cylinders and cones, ray-cast here: the data set that needs no download and no folder.
+"""Ray-cast rooms of spheres, boxes, cylinders and cones: a generated data set, no download needed.
 
 Every scene is made from its split and number alone, so that anybody's scenes are the same; see
 :mod:`jaxseg.data.raycast` for what is in them. All ground truth is exact: semantic classes, instances with occlusion,
@@ -64,7 +64,7 @@ FACTS = Facts(
 
 @dataclass(eq=False)
 class ScenesConfig(tfds.core.BuilderConfig):
-    """How large the scenes are, and how many of them each split has.
+    """Size of the scenes and number per split.
 
     >>> ScenesConfig(name="small", height=8, width=8, counts=(("train", 3),)).height
     8
@@ -76,7 +76,7 @@ class ScenesConfig(tfds.core.BuilderConfig):
 
 
 def config(options: Mapping[str, Any]) -> ScenesConfig:
-    """The TFDS configuration of these options: ``size`` (a side, or height and width), ``train`` and ``val`` (numbers).
+    """Return the TFDS configuration of the options: ``size`` (a side, or both), ``train`` and ``val`` (numbers).
 
     Raises:
       BadInput: an option is not a positive whole number.
@@ -103,7 +103,7 @@ def _whole(name: str, value: Any) -> int:
 
 
 class Scenes(LocalBuilder):
-    """Makes the scenes and writes them: maps as PNG, depth and normals as compressed numbers.
+    """Render the scenes and write them: maps as PNG, depth and normals as compressed numbers.
 
     >>> Scenes.FACTS.things
     ('sphere', 'box', 'cylinder', 'cone')
@@ -114,7 +114,7 @@ class Scenes(LocalBuilder):
     builder_config: ScenesConfig
 
     def features(self) -> dict[str, Any]:
-        """Everything but ``panoptic``, which follows from label and ids."""
+        """Return everything but ``panoptic``, which follows from label and ids."""
         height, width = self.builder_config.height, self.builder_config.width
         grey = tfds.features.Image(shape=(height, width, 1))
         numbers = {"dtype": np.float32, "encoding": tfds.features.Encoding.ZLIB}
@@ -132,7 +132,7 @@ class Scenes(LocalBuilder):
         }
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
-        """Train and val, made on the spot."""
+        """Return train and val, rendered on demand."""
         return {split: _examples(self.builder_config, split, count) for split, count in self.builder_config.counts}
 
 
@@ -140,7 +140,7 @@ Builder = Scenes
 
 
 def scene(split: str, index: int, height: int, width: int) -> Record:
-    """Scene number ``index`` of a split; the same room at every size.
+    """Render scene number ``index`` of a split; the same room at every size.
 
     >>> sorted(scene("train", 0, 8, 8))[:4]
     ['boundary', 'boxes', 'classes', 'depth']
@@ -150,7 +150,7 @@ def scene(split: str, index: int, height: int, width: int) -> Record:
 
 
 def to_record(example: Mapping[str, Any]) -> Record:
-    """Whatever was read, decoded; ``panoptic`` where label and ids were.
+    """Decode a stored example; add ``panoptic`` if label and ids are there.
 
     >>> to_record({"depth": np.zeros((2, 3), np.float32)})["depth"].shape
     (2, 3)

@@ -55,7 +55,7 @@ FACTS = Facts(
 
 
 class Voc(LocalBuilder):
-    """Writes train and val, and what SBD adds where it is there, in the order of their lists.
+    """Write train and val, and what SBD adds where it is there, in the order of their lists.
 
     >>> Voc.FACTS.num_classes
     21
@@ -64,11 +64,11 @@ class Voc(LocalBuilder):
     FACTS = FACTS
 
     def features(self) -> dict[str, Any]:
-        """Image as it was published, label and objects as PNG, and its name."""
+        """Return image as published, label and objects as PNG, and its name."""
         return {**label_files.features(), "instance_ids": tfds.features.Image(shape=(None, None, 1))}
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
-        """Train and val; with SBD train_aug and sbd_train; with VOC 2011 too seg11valid.
+        """Return train and val; with SBD train_aug and sbd_train; with VOC 2011 too seg11valid.
 
         Raises:
           BadInput: VOC2012 is not there, or a list names what is not there.
@@ -143,7 +143,7 @@ def _checked(voc: Path, name: str, path: Path, label: np.ndarray, objects: np.nd
 
 
 def _from_matlab(path: Path, struct: str) -> np.ndarray:
-    """``Segmentation`` of SBD's ``GTcls`` or ``GTinst``; it has no void."""
+    """Read ``Segmentation`` of SBD's ``GTcls`` or ``GTinst``; it has no void."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 

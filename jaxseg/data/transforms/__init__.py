@@ -1,4 +1,4 @@
-"""The door to every transform: ``transforms.RandomFlip()``, ``transforms.RandomCrop(360, 480)`` and so on.
+"""Transforms of records: ``transforms.RandomFlip()``, ``transforms.RandomCrop(360, 480)`` and so on.
 
 A transform is a frozen dataclass with ``__call__(record, rng) -> record``: it never changes the record it is given, and
 draws everything random from ``rng``, so that an example depends on nothing but the seed and its index. Geometry moves
@@ -32,10 +32,10 @@ from jaxseg.data.transforms.warp import Elastic, RandomRotate
 
 @runtime_checkable
 class Transform(Protocol):
-    """What the pipeline asks of a transform."""
+    """Protocol of transforms."""
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        """The record moved; the argument stays as it was."""
+        """Return the transformed record; do not change the argument."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Where deterministic geometry takes a pixel: what predictions are mapped back by."""
+"""Coordinates under deterministic geometry, by which predictions are mapped back."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Frame:
 
 @runtime_checkable
 class Geometric(Protocol):
-    """A transform that does the same to every image of a size, and nothing but move it."""
+    """Protocol of deterministic geometry: the same for every image of a size, colours unchanged."""
 
     def frame(self, height: int, width: int) -> Frame:
         """Return where an image of that size goes."""

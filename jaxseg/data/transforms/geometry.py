@@ -252,5 +252,5 @@ def _scaled(height: int, width: int, new_height: int, new_width: int) -> Frame:
 
 
 def _centred(length: int, wanted: int) -> float:
-    """Where the old border lies after the middle was cut out, or the missing part put around."""
+    """Return the position of the old border after a centred crop or pad."""
     return float((wanted - length) // 2) if wanted > length else -float((length - wanted) // 2)

@@ -1,4 +1,4 @@
-"""Moves of a whole record on the pixel grid: flip, quarter turns, resize, crop, pad. Transforms are made of them.
+"""Move a whole record on the pixel grid: flip, quarter turns, resize, crop, pad.
 
 How a key moves follows from its row of the vocabulary (:class:`jaxseg.types.Key`): maps with the pixels, boxes and
 points by their coordinates, unit vectors turn, everything else stays. Depth is metres and a zoom does not change it:
@@ -104,7 +104,7 @@ def crop(record: Record, top: int, left: int, height: int, width: int) -> Record
 
 
 def pad(record: Record, top: int, bottom: int, left: int, right: int) -> Record:
-    """Put room around the record: black image, void label, false masks (:attr:`jaxseg.types.Key.fill`).
+    """Pad the record: black image, void label, false masks (:attr:`jaxseg.types.Key.fill`).
 
     >>> pad({"label": np.asarray([[1, 2]])}, 0, 0, 1, 0)["label"].tolist()
     [[255, 1, 2]]
@@ -134,7 +134,7 @@ def move(
     points: Callable[[np.ndarray], np.ndarray],
     directions: Callable[[np.ndarray], np.ndarray] = lambda array: array,
 ) -> Record:
-    """Move every key of a record by what its axes say; keys without geometry stay.
+    """Move every key of a record according to its axes; keys without geometry stay.
 
     Args:
       record: any record.
@@ -177,7 +177,7 @@ def with_masks(record: Record, inside: np.ndarray) -> Record:
 
 
 def refit_boxes(record: Record) -> Record:
-    """Draw boxes anew around the visible pixels of each object, where the record has ``instance_ids``.
+    """Refit boxes to the visible pixels of each object, where the record has ``instance_ids``.
 
     Objects without a visible pixel become invalid; crowds keep their box.
 
@@ -214,7 +214,7 @@ def hide_empty(record: Record) -> Record:
 
 
 def clip(record: Record) -> Record:
-    """Cut boxes at the edge of the image, and let keypoints outside become absent.
+    """Clip boxes to the image and mark keypoints outside as absent.
 
     >>> clip({"label": np.zeros((4, 6)), "boxes": np.asarray([[-2, 1, 9, 3]])})["boxes"].tolist()
     [[0.0, 1.0, 6.0, 3.0]]

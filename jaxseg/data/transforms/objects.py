@@ -1,4 +1,4 @@
-"""Cutting single objects and proposals out of an image. Reached through ``transforms``."""
+"""Crops around single objects and proposals. Reached through ``transforms``."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class CropObject:
-    """One object of the image, drawn evenly, in its box: DeconvNet's first stage (Noh et al. 2015, section 4.1).
+    """Crop to a random object's box: DeconvNet's first stage (Noh et al. 2015, section 4.1).
 
     Reads ``instance_ids``. The box around the object's pixels is widened about its centre by ``margin`` on both sides
     and cut at the image's edge. An image without objects stays whole.
@@ -33,7 +33,7 @@ class CropObject:
     alone: bool = True
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        """The record around that object."""
+        """Return the record around a random object."""
         ids = record["instance_ids"]
         found = _objects(ids)
         if not len(found):
@@ -50,7 +50,7 @@ class CropObject:
 
 @dataclass(frozen=True)
 class CropProposal:
-    """One proposal of the image that overlaps an object, with all its labels: DeconvNet's second stage (section 4.1).
+    """Crop to a random proposal that overlaps an object, keeping all labels: DeconvNet's second stage (section 4.1).
 
     Reads ``instance_ids``, and ``proposals`` where the record has them: one is drawn evenly from those whose
     intersection over union with some object's box is at least ``overlap``. A record without such a proposal stands in
@@ -72,7 +72,7 @@ class CropProposal:
     shake: float | int = 0.4
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        """The record inside that proposal."""
+        """Return the record inside a random proposal."""
         ids = record["instance_ids"]
         boxes = np.asarray([box_of(ids == one) for one in _objects(ids)], np.float64)
         if not len(boxes):
@@ -90,7 +90,7 @@ class CropProposal:
 
 
 def crop_box(record: Record, box: Box) -> Record:
-    """The record inside a box x0 y0 x1 y1, widened to whole pixels and cut at the image's edge; at least one pixel.
+    """Crop the record to a box x0 y0 x1 y1, widened to whole pixels and cut at the image's edge; at least one pixel.
 
     >>> size(crop_box({"label": np.zeros((9, 9))}, (1.5, 2.0, 4.5, 6.0)))
     (4, 4)
@@ -103,7 +103,7 @@ def crop_box(record: Record, box: Box) -> Record:
 
 
 def box_of(mask: np.ndarray) -> Box:
-    """x0 y0 x1 y1 around the pixels of a mask bool[h w] that has some.
+    """Return x0 y0 x1 y1 around the pixels of a non-empty mask bool[h w].
 
     >>> box_of(np.pad(np.ones((1, 2), bool), 1))
     (1.0, 1.0, 3.0, 2.0)
@@ -113,7 +113,7 @@ def box_of(mask: np.ndarray) -> Box:
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of every box of ``a`` [p 4] with every box of ``b`` [n 4], as [p n].
+    """Return the intersection over union of every box of ``a`` [p 4] with every box of ``b`` [n 4], as [p n].
 
     >>> overlaps(np.asarray([[0.0, 0, 2, 2]]), np.asarray([[0.0, 0, 2, 4]])).tolist()
     [[0.5]]
@@ -126,6 +126,6 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _objects(ids: np.ndarray) -> np.ndarray:
-    """The numbers of the objects that have a pixel."""
+    """Return the ids of objects with at least one pixel."""
     found = np.unique(ids)
     return found[found > 0]

@@ -1,4 +1,4 @@
-"""Changes of light and colour; only the image changes. Reached through ``transforms``."""
+"""Random changes of light and colour of the image. Reached through ``transforms``."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ GREY = np.asarray([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class Photometric:
-    """Brightness, contrast, saturation and hue, each by a random amount around no change.
+    """Jitter brightness, contrast, saturation and hue, each by a random amount around no change.
 
     Factors of brightness, contrast and saturation are uniform in [1 - amount, 1 + amount], as in torchvision's
     ColorJitter; the hue turns by an angle uniform in +- ``hue`` * 360 degrees around the grey axis. All of it is one
@@ -54,7 +54,7 @@ class Photometric:
 
 @dataclass(frozen=True)
 class ToGrey:
-    """The image in shades of grey (luma), still with three equal channels.
+    """Convert the image to grey (luma), as three equal channels.
 
     >>> rng = np.random.default_rng(0)
     >>> ToGrey()({"image": np.asarray([[[255, 0, 0]]], np.uint8)}, rng)["image"].tolist()

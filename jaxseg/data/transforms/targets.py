@@ -12,7 +12,7 @@ from jaxseg.types import VOID
 
 @dataclass(frozen=True)
 class SeparationWeights:
-    """U-Net's weight of each pixel in the loss (Ronneberger et al. 2015, equation 2), put under ``weight``.
+    """Add U-Net's weight of each pixel in the loss (Ronneberger et al. 2015, equation 2), under ``weight``.
 
     w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2)), where d1 and d2 are the distances, in pixels, to the
     nearest and the second nearest cell, and w_c balances the classes. Cells are the connected components

@@ -34,7 +34,7 @@ class RandomRotate:
 
 @dataclass(frozen=True)
 class Elastic:
-    """U-Net's elastic deformation (Ronneberger et al. 2015, section 3.1).
+    """Deform elastically, as U-Net does (Ronneberger et al. 2015, section 3.1).
 
     Displacements, Gaussian with ``std`` pixels in each axis, stand on a coarse ``grid`` x ``grid`` that spans the image
     from border to border; bicubic (natural cubic spline) interpolation gives every pixel's. Normals and depth keep
@@ -169,7 +169,7 @@ def _reflect(position: np.ndarray, length: int) -> np.ndarray:
 
 
 def _inverse_by_search(y: np.ndarray, x: np.ndarray) -> Points:
-    """Where source points appear in the result of a warp known by its inverse: fixed-point iteration."""
+    """Return the forward map of a warp that is known by its inverse, by fixed-point iteration."""
     height, width = y.shape
 
     def forward(px: np.ndarray, py: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +184,7 @@ def _inverse_by_search(y: np.ndarray, x: np.ndarray) -> Points:
 
 
 def _moved_boxes(boxes: np.ndarray, forward: Points, height: int, width: int) -> np.ndarray:
-    """Tightest upright boxes around the moved outlines, clipped to the image."""
+    """Return the tightest upright boxes around the moved outlines, clipped to the image."""
     if not boxes.size:
         return boxes
     t = np.linspace(0, 1, 9)
