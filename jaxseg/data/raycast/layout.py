@@ -14,7 +14,7 @@ MATERIALS = {
     "cylinder": {"plain": 2, "noise": 5, "checker": 1},
     "cone": {"plain": 2, "stripes": 5, "dots": 1},
 }
-"""Proportions of materials by shape: a hint at the class, as in real pictures; a quarter is plain."""
+"""In what proportions each shape is made of what: a hint at the class, as in real pictures; a quarter is plain."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,13 @@ def illuminate(
 
     Returns:
       f32[3 n] to multiply colours by, f32[3 n] to add.
+
+    >>> from jaxseg.data.raycast.layout import random_room
+    >>> room = random_room(np.random.default_rng(0))
+    >>> below, up = np.asarray([[0], [1], [2]], np.float32), np.asarray([[0], [-1], [0]], np.float32)
+    >>> light, shine = illuminate(room, below, up, below, np.zeros(1, np.int32), np.zeros((1, 1), np.int32))
+    >>> light.shape, shine.ravel().tolist()
+    ((3, 1), [0.0, 0.0, 0.0])
     """
     view = direction / np.sqrt((direction * direction).sum(0))
     light = room.ambient[:, None] * _openness(room, points)

@@ -73,7 +73,7 @@ def _rays(room: Room, height: int, width: int, per_side: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """Surfaces hit by a grid of rays.
+    """What a grid of rays met.
 
     Attributes:
       size: rows and columns of the grid.
@@ -150,7 +150,7 @@ def _window(room: Room, solid: Solid, height: int, width: int) -> tuple[slice, s
     return span(y, height), span(x, width)
 
 
-def _photograph(room: Room, centres: Seen, rng: np.random.Generator) -> np.ndarray:
+def _photograph(room: Room, centres: _Seen, rng: np.random.Generator) -> np.ndarray:
     """Return the image: 2 x 2 rays per pixel, in the light of the ray through the centre, or in their own where one of
     the four hits another face.
     """

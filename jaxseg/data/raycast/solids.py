@@ -26,10 +26,6 @@ class Solid:
       centre: f32[3].
       rotation: f32[3 3], own frame -> world.
       half: f32[3], half extents along its own axes (cylinder and cone: radius, half height, radius).
-
-    >>> ball = Solid("sphere", np.asarray([0, 0, 3], np.float32), np.eye(3, dtype=np.float32), np.ones(3, np.float32))
-    >>> ball.shape
-    'sphere'
     """
 
     shape: str
@@ -67,10 +63,6 @@ def hit(solid: Solid, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
 
     Returns:
       f32[n], positive.
-
-    >>> ball = Solid("sphere", np.asarray([0, 0, 3], np.float32), np.eye(3, dtype=np.float32), np.ones(3, np.float32))
-    >>> hit(ball, np.zeros((3, 1), np.float32), np.asarray([[0], [0], [1]], np.float32)).tolist()
-    [2.0]
     """
     o = solid.rotation.T @ (origin - solid.centre[:, None])
     d = solid.rotation.T @ direction
@@ -81,13 +73,8 @@ def hit(solid: Solid, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Skin:
-    """Surface at n points of a solid.
-
-    Attributes:
-      normal: f32[3 n], outward unit normals in the world.
-      u: f32[n], surface coordinate, metres.
-      v: f32[n], the other one.
-      face: i32[n], number of the flat or curved face that each point lies on.
+    """Of n points on a solid: outward unit normals f32[3 n] in the world, two surface coordinates f32[n] in metres, and
+    the number of the flat or curved face that each lies on, i32[n].
 
     >>> Skin(np.zeros((3, 2)), np.zeros(2), np.zeros(2), np.zeros(2, np.int32)).face.tolist()
     [0, 0]
@@ -100,7 +87,12 @@ class Skin:
 
 
 def skin(solid: Solid, points: np.ndarray) -> Skin:
-    """Return normals, surface coordinates and faces at points f32[3 n] on the solid."""
+    """Return normals, surface coordinates and faces at points f32[3 n] on the solid.
+
+    >>> ball = Solid("sphere", np.asarray([0, 0, 3], np.float32), np.eye(3, dtype=np.float32), np.ones(3, np.float32))
+    >>> skin(ball, np.asarray([[0], [0], [2]], np.float32)).normal.ravel().tolist()
+    [0.0, 0.0, -1.0]
+    """
     p = solid.rotation.T @ (points - solid.centre[:, None])
     x, y, z = p
     if solid.shape == "box":
@@ -131,7 +123,12 @@ ROOM_NORMALS = np.asarray([[1, -1, 0, 0, 0, 0], [0, 0, 1, -1, 0, 0], [0, 0, 0, 0
 def hit_room(
     low: np.ndarray, high: np.ndarray, origin: np.ndarray, direction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return where rays leave the box ``low..high`` from inside: f32[n] distance, i32[n] face (``ROOM_NORMALS``)."""
+    """Return where rays leave the box ``low..high`` from inside: f32[n] distance, i32[n] face (``ROOM_NORMALS``).
+
+    >>> low, high, direction = -np.ones(3), np.ones(3), np.asarray([[0.1], [0.1], [0.5]])
+    >>> hit_room(low, high, np.zeros((3, 1)), direction)[0].tolist()
+    [2.0]
+    """
     distance = np.full(direction.shape[1], FAR)
     face = np.zeros(direction.shape[1], np.int32)
     for axis in range(3):
