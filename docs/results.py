@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import catalogue
 
 KEPT = catalogue.ROOT / "docs" / "benchmarks" / "results.json"
 TABLE = KEPT.with_suffix(".md")
-FIGURES = ("miou", "miou_void_counted", "mean_accuracy", "pixel_accuracy", "boundary_f1")
 HABITS = (
     "log_every",
     "eval_every",
@@ -50,6 +49,7 @@ def measured(workdir: Path, data_dir: Path | None = None) -> dict[str, Any]:
     """
     from jaxseg.errors import BadInput
     from jaxseg.recipe import load_file
+    from jaxseg.tasks.protocol import task_figures
     from jaxseg.train.log import read_rows
 
     recipe = load_file(workdir / "recipe.json")
@@ -62,6 +62,7 @@ def measured(workdir: Path, data_dir: Path | None = None) -> dict[str, Any]:
     at = labels.index(last["stage"])
     made = [stage.steps for stage in recipe.stages[:at]] + [last["step"]]
     stage = recipe.stages[at]
+    described = task_figures(stage.task)
     passed = stage.data.facts().splits[stage.data.train.split]
     machines = read_rows(workdir / "machines.jsonl")
     return {
@@ -76,7 +77,8 @@ def measured(workdir: Path, data_dir: Path | None = None) -> dict[str, Any]:
         "seconds": round(seconds(rows[: rows.index(last)])),
         "hardware": sorted({row["hardware"] for row in machines}),
         "began": min((row["began"] for row in machines), default=None),
-        "figures": {name: round(last[name], 5) for name in FIGURES if name in last},
+        "figures": {name: round(last[name], 5) for name in described if name in last},
+        "described": [asdict(figure) for name, figure in described.items() if name in last],
     }
 
 
@@ -135,9 +137,13 @@ def spent(seconds: float) -> str:
 
 def render(runs: Mapping[str, Mapping[str, Any]]) -> str:
     """The page's tables from what was kept: runs alone, and pairs that differ in their beginning only."""
-    pairs = list(paired(runs))
-    alone = {name: run for name, run in runs.items() if not any(name in pair for pair in pairs)}
+    semantic = {name: run for name, run in runs.items() if "miou" in run["figures"]}
+    pairs = list(paired(semantic))
+    alone = {name: run for name, run in semantic.items() if not any(name in pair for pair in pairs)}
+    others = {name: run for name, run in runs.items() if name not in semantic}
     lines = [*table_of_runs(alone), ""] if alone else []
+    if others:
+        lines += [*table_of_others(others), ""]
     if pairs:
         lines += ["What pretrained weights gain: the same updates from two beginnings.", "", PAIRS, ""]
         lines += [*table_of_pairs([(runs[first], runs[second]) for first, second in pairs]), ""]
@@ -153,6 +159,21 @@ def table_of_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for _, run in sorted(runs.items(), key=lambda item: (item[1]["recipe"], item[0])):
         cells = [f"`{run['recipe']}`", theirs(published[run["recipe"]]), three(run)]
         cells += [percent(run, "miou_void_counted"), percent(run, "boundary_f1")]
+        lines.append(row([*cells, *how(run), footnote(run["changes"], notes)]))
+    return [*lines, "", *notes]
+
+
+def table_of_others(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lines of markdown, a run each, of tasks that are not measured by mIoU: figures by the titles of their metrics."""
+    from jaxseg.types import Figure
+
+    notes: list[str] = []
+    published = {recipe.name: recipe.fields["Published"] for recipe in catalogue.recipes()}
+    lines = [row(["recipe", "published", "ours", *HOW]), "|---|---|---|---|---|---|---|"]
+    for _, run in sorted(runs.items(), key=lambda item: (item[1]["recipe"], item[0])):
+        known = [Figure(**described) for described in run["described"]]
+        ours = [f"{f.title} {f.format(run['figures'][f.name])} {f.unit}".rstrip() for f in known]
+        cells = [f"`{run['recipe']}`", published[run["recipe"]], ", ".join(ours)]
         lines.append(row([*cells, *how(run), footnote(run["changes"], notes)]))
     return [*lines, "", *notes]
 

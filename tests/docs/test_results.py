@@ -99,6 +99,20 @@ def test_two_beginnings_make_a_pair(results, workdir):
     assert "| 25.0, 50.0, 75.0 | 10.0, 50.0, 75.0 | +15.0 |" in line
 
 
+def test_a_run_of_another_kind_has_its_own_figures_and_units(results, workdir):
+    run = results.measured(workdir)
+    assert {"name": "miou", "title": "mean IoU, void ignored", "unit": "%", "higher_is_better": True} in run[
+        "described"
+    ]
+    error = {"name": "rmse", "title": "error", "unit": "m", "higher_is_better": False}
+    share = {"name": "near", "title": "within 25 %", "unit": "%", "higher_is_better": True}
+    other = {**run, "figures": {"rmse": 0.51234, "near": 0.875}, "described": [error, share]}
+    table = results.render({"a": run, "b": other})
+    (line,) = [line for line in table.splitlines() if "error 0.5123 m, within 25 % 87.50 %" in line]
+    assert "1 core of ACME, 20 s" in line
+    assert "25.0, 50.0, 75.0 | 12.5 | 37.5" in table
+
+
 def test_what_was_not_evaluated_is_refused(results, workdir):
     (workdir / "metrics.jsonl").write_text("")
     with pytest.raises(BadInput, match="nothing was evaluated"):
