@@ -5,13 +5,13 @@ from typing import Any
 
 from jax import Array
 
-from jaxseg.tasks.protocol import Batch, Task
+from jaxseg.tasks.protocol import Batch, Model, Task
 
 Forward = Callable[[Any, Batch], dict[str, Array]]
 """``(variables, batch) -> predictions``: pure, not compiled; keys as in :data:`jaxseg.types.PREDICTIONS`."""
 
 
-def forward(model: Any, task: Task) -> Forward:
+def forward(model: Model, task: Task) -> Forward:
     """Return the function that predicts a batch: the model in evaluation mode, and what the task makes of its outputs.
 
     Args:

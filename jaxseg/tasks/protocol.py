@@ -5,7 +5,7 @@ outputs with the truth, and turns them into predictions. Everything that runs on
 static shapes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jax import Array
@@ -21,6 +21,28 @@ Outputs = Mapping[str, Any]
 
 Predictions = Mapping[str, Any]
 """Arrays under the keys of :data:`jaxseg.types.PREDICTIONS`: what a task makes of outputs."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A network as tasks use it: a linen module, or anything with its ``init`` and ``apply``.
+
+    ``apply(variables, **task.inputs(batch, train=train), train=train)`` returns outputs. A network may also have
+
+    * ``in_channels``: the number of bands of ``image``; without it 3;
+    * ``input_size(height, width)`` and ``valid_size(height, width)``, where not every size fits or the outputs are
+      smaller than the image: the smallest input for outputs of that size, and the outputs' size for that input.
+    """
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """``init(key, image) -> variables``."""
+        ...
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """``apply(variables, image, train=False) -> outputs``."""
+        ...
 
 
 class Term(NamedTuple):

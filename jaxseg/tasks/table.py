@@ -32,7 +32,7 @@ def for_models(name: str) -> Callable[[Kind], Kind]:
     ...     @classmethod
     ...     def for_model(cls, model, classes):
     ...         return cls()
-    >>> type(task_for("example", None, ())).__name__
+    >>> type(tasks()["example"].for_model(None, ())).__name__
     'Example'
     """
 
