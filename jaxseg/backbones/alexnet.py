@@ -78,7 +78,11 @@ def torchvision_alexnet(
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> AlexNet:
-    """Return the layout whose weights torchvision has: no groups, no normalisation, pools that round down."""
+    """Return the layout whose weights torchvision has: no groups, no normalisation, pools that round down.
+
+    >>> torchvision_alexnet().groups
+    (1, 1, 1, 1, 1)
+    """
     return AlexNet(
         widths=widths,
         groups=(1, 1, 1, 1, 1),

@@ -193,6 +193,9 @@ def mit(
 ) -> MiT:
     """Return the mix transformer "b0" to "b5".
 
+    >>> mit("b0").depths
+    (2, 2, 2, 2)
+
     Raises:
       BadInput: another variant.
     """

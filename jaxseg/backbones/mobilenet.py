@@ -36,7 +36,11 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True)
 class Separable:
-    """A block of version 1: depthwise 3x3 and pointwise convolution, each normalised and activated."""
+    """A block of version 1: depthwise 3x3 and pointwise convolution, each normalised and activated.
+
+    >>> Separable(64).activation
+    'relu6'
+    """
 
     features: int
     stride: int = 1
@@ -45,7 +49,11 @@ class Separable:
 
 @dataclass(frozen=True)
 class Inverted:
-    """An inverted residual: channels out and in between, window, stride, channels of the squeeze (0 for none)."""
+    """An inverted residual: channels out and in between, window, stride, channels of the squeeze (0 for none).
+
+    >>> Inverted(16, expanded=32).kernel_size
+    3
+    """
 
     features: int
     expanded: int
@@ -57,6 +65,11 @@ class Inverted:
 
 class MobileNet(nn.Module):
     """The convolutional part.
+
+    >>> net, image = MobileNet((Separable(8, stride=2),), stem=8), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> maps = jax.eval_shape(lambda key: net.init_with_output(key, image, train=False)[0], jax.random.key(0))
+    >>> {name: leaf.shape for name, leaf in maps.items()}["c2"]
+    (1, 8, 8, 8)
 
     Attributes:
       blocks: what follows the stem.
@@ -158,7 +171,12 @@ Layer = Callable[..., nn.Module]
 
 
 class SeparableBlock(nn.Module):
-    """Depthwise 3x3, pointwise, each with its normalisation and activation (MobileNet, figure 3, right)."""
+    """Depthwise 3x3, pointwise, each with its normalisation and activation (MobileNet, figure 3, right).
+
+    >>> block, x = SeparableBlock(Separable(16), stride=2, dilation=1), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 8, 8, 16)
+    """
 
     row: Separable
     stride: int
@@ -178,6 +196,10 @@ class InvertedResidual(nn.Module):
     """1x1 expansion, depthwise, squeeze-and-excitation, 1x1 projection; the sum with the input where both are alike.
 
     Figure 3 of MobileNetV2, figure 4 of MobileNetV3. No expansion where it would not change the channels.
+
+    >>> block, x = InvertedResidual(Inverted(16, 32), stride=2, dilation=1), jnp.ones((1, 16, 16, 8))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
+    (1, 8, 8, 16)
     """
 
     row: Inverted
@@ -221,7 +243,11 @@ class SqueezeExcite(nn.Module):
 
 
 def divisible(channels: int | float, divisor: int = 8) -> int:
-    """Return the nearest multiple of ``divisor``, and the next one where that would lose more than a tenth."""
+    """Round to a multiple of ``divisor``, upwards if rounding down would lose more than a tenth.
+
+    >>> divisible(33), divisible(11)
+    (32, 16)
+    """
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * channels else nearest
 
@@ -237,7 +263,11 @@ def mobilenet_v1(
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> MobileNet:
-    """Version 1 (its Table 1) times ``width``."""
+    """Version 1 (its Table 1) times ``width``.
+
+    >>> mobilenet_v1(width=0.25).stem
+    8
+    """
     rows = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
     return MobileNet(
         blocks=tuple(Separable(int(c * width), stride, activation) for c, stride in rows),
@@ -269,7 +299,11 @@ def mobilenet_v2(
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> MobileNet:
-    """Version 2 times ``width``; ``last`` is 1280 channels of the convolution before the classifier, 0 for none."""
+    """Version 2 times ``width``; ``last`` is 1280 channels of the convolution before the classifier, 0 for none.
+
+    >>> mobilenet_v2(last=0).last
+    0
+    """
     blocks, c = [], divisible(32 * width)
     for expansion, features, repeats, stride in V2:
         for i in range(repeats):
@@ -296,7 +330,11 @@ def mobilenet_v2_tensorflow(
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> MobileNet:
-    """Version 2 as TensorFlow has it: RGB from -1 to 1, its padding, BatchNorm folded into the convolutions."""
+    """Version 2 as TensorFlow has it: RGB from -1 to 1, its padding, BatchNorm folded into the convolutions.
+
+    >>> mobilenet_v2_tensorflow().padding
+    'SAME'
+    """
     options = {"in_channels": in_channels, "standardize": statistics(standardize, CENTRED, in_channels), "dtype": dtype}
     return mobilenet_v2(output_stride=output_stride, padding="SAME", norm="none", **options)
 
@@ -336,6 +374,9 @@ def mobilenet_v3(
     """Version 3, "large" or "small", times ``width``; ``output_stride=16`` is what torchvision calls dilated.
 
     ``epsilon`` is torchvision's and TensorFlow's; timm's own networks have 1e-5.
+
+    >>> mobilenet_v3("small").last
+    576
 
     Raises:
       BadInput: another size.

@@ -59,6 +59,9 @@ def v3_names(size: str) -> Rules:
 
     At other widths timm rounds channels differently.
 
+    >>> v3_names("large")[0][1]
+    'stem/conv/kernel'
+
     Raises:
       BadInput: another size.
     """

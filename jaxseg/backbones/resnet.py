@@ -250,6 +250,9 @@ def resnet(
 ) -> ResNet:
     """The residual network of 18, 34, 50, 101 or 152 layers; with ``groups=32, width_per_group=4`` ResNeXt 32x4d.
 
+    >>> resnet(50).depths
+    (3, 4, 6, 3)
+
     Raises:
       BadInput: another number of layers.
     """

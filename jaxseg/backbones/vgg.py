@@ -193,6 +193,9 @@ def torchvision_names(blocks: tuple[int, ...], norm: str, *, features: str = r"f
 
     torchvision numbers layers, activations and pools in one sequence, so that the numbers depend on the variant.
     ``features`` is what stands before the number: ``features_`` where timm made a network of features alone.
+
+    >>> torchvision_names((1, 1), norm="none")[0][1]
+    'conv1_1/kernel'
     """
     rules: list[tuple[str, str | None]] = []
     index = 0

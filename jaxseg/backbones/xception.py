@@ -27,6 +27,9 @@ class Flow:
     """A block: channels of its three separable convolutions, stride of the last, whether the input is added.
 
     Where it is, each convolution is preceded by ReLU; where it is not, in the last block, ReLU is inside of them.
+
+    >>> Flow((128, 128, 128), stride=2).skip
+    True
     """
 
     features: tuple[int, int, int]
@@ -36,6 +39,9 @@ class Flow:
 
 class Xception(nn.Module):
     """The convolutional part.
+
+    >>> xception().blocks[0]
+    Flow(features=(128, 128, 128), stride=2, skip=True)
 
     Attributes:
       blocks: what follows the two convolutions of the stem.
@@ -80,7 +86,13 @@ class Xception(nn.Module):
 
 
 class XceptionBlock(nn.Module):
-    """Three separable convolutions and the sum with the input, or with its 1x1 projection."""
+    """Three separable convolutions and the sum with the input, or with its 1x1 projection.
+
+    >>> block, x = XceptionBlock(Flow((16, 16, 16), stride=2), stride=2), jnp.ones((1, 16, 16, 8))
+    >>> result = jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0))
+    >>> jax.tree.leaves(result)[0].shape[0]
+    1
+    """
 
     flow: Flow
     stride: int = 1
@@ -146,7 +158,11 @@ def xception(
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> Xception:
-    """Xception-65 times ``width``, with ``middle`` blocks in the middle flow."""
+    """Xception-65 times ``width``, with ``middle`` blocks in the middle flow.
+
+    >>> xception(output_stride=16).output_stride
+    16
+    """
 
     def flow(*features: int, stride: int = 1, skip: bool = True) -> Flow:
         first, second, third = (int(c * width) for c in features)

@@ -131,7 +131,11 @@ def proposal_scores(
 
 
 def crop_box(image: Float[Array, "h w c"], box: Float[Array, "4"], *, side: int) -> Float[Array, "side side c"]:
-    """Return the box's pixels, widened to whole ones, resized bilinearly to ``side`` (half-pixel centres)."""
+    """Return the box's pixels, widened to whole ones, resized bilinearly to ``side`` (half-pixel centres).
+
+    >>> crop_box(jnp.ones((8, 8, 3)), jnp.array([2.0, 2.0, 6.0, 6.0]), side=4).shape
+    (4, 4, 3)
+    """
     out = image
     for axis, (start, stop) in enumerate(_spans(box, (image.shape[0], image.shape[1]))):
         length = stop - start
@@ -143,7 +147,11 @@ def crop_box(image: Float[Array, "h w c"], box: Float[Array, "4"], *, side: int)
 def paste_box(
     scores: Float[Array, "side side k"], box: Float[Array, "4"], *, size: tuple[int, int]
 ) -> Float[Array, "h w k"]:
-    """Scores resized bilinearly to the box that they belong to, on an image of that size which is 0 elsewhere."""
+    """Resize scores bilinearly to their box on an image of that size.
+
+    >>> paste_box(jnp.ones((4, 4, 2)), jnp.array([2.0, 2.0, 6.0, 6.0]), size=(8, 8)).shape
+    (8, 8, 2)
+    """
     out = scores
     for axis, (start, stop) in enumerate(_spans(box, size)):
         pixel = jnp.arange(size[axis], dtype=jnp.float32)
@@ -158,12 +166,22 @@ def paste_box(
 
 
 def ensemble_mean(deconvnet: Float[Array, "h w k"], fcn: Float[Array, "h w k"]) -> Float[Array, "h w k"]:
-    """EDeconvNet as the paper has it (section 4.3): the mean of the two networks' class probabilities, from scores."""
+    """EDeconvNet as the paper has it (section 4.3): the mean of the two networks' class probabilities, from scores.
+
+    >>> scores = jnp.zeros((2, 2, 3))
+    >>> ensemble_mean(scores, scores).shape
+    (2, 2, 3)
+    """
     return (jax.nn.softmax(deconvnet, axis=-1) + jax.nn.softmax(fcn, axis=-1)) / 2.0
 
 
 def ensemble_product(deconvnet: Float[Array, "h w k"], fcn: Float[Array, "h w k"]) -> Float[Array, "h w k"]:
-    """EDeconvNet as the authors' released code has it: the softmax of the scores' product, FCN's from 0 upwards."""
+    """EDeconvNet as the authors' released code has it: the softmax of the scores' product, FCN's from 0 upwards.
+
+    >>> scores = jnp.zeros((2, 2, 3))
+    >>> ensemble_product(scores, scores).shape
+    (2, 2, 3)
+    """
     return jax.nn.softmax(deconvnet * jnp.maximum(fcn, 0.0), axis=-1)
 
 

@@ -203,7 +203,10 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
 
 
 def conv_of(kind: str) -> Callable[..., nn.Module]:
-    """Return the 3x3 convolution of that name.
+    """Return the 3x3 convolution of a kind, see :data:`KINDS`.
+
+    >>> conv_of("full").__name__
+    'ConvNormRelu'
 
     Raises:
       BadInput: another name.
@@ -214,7 +217,11 @@ def conv_of(kind: str) -> Callable[..., nn.Module]:
 
 
 def rules_of_norm(source: str, path: str) -> Rules:
-    """Return rename rules of a BatchNorm."""
+    """Return rename rules of a BatchNorm.
+
+    >>> rules_of_norm("bn", "norm")[0][1]
+    'norm/scale'
+    """
     return (
         (rf"{source}\.weight", f"{path}/scale"),
         (rf"{source}\.bias", f"{path}/bias"),
@@ -224,12 +231,20 @@ def rules_of_norm(source: str, path: str) -> Rules:
 
 
 def conv_norm(source: str, path: str, conv: str = "0", norm: str = "1") -> Rules:
-    """Return rename rules of a convolution and its BatchNorm, by their numbers in a Sequential."""
+    """Return rename rules of a convolution and its BatchNorm, by their numbers in a Sequential.
+
+    >>> conv_norm("stem", "stem")[0][1]
+    'stem/conv/kernel'
+    """
     return ((rf"{source}\.{conv}\.weight", f"{path}/conv/kernel"), *rules_of_norm(rf"{source}\.{norm}", f"{path}/norm"))
 
 
 def inside(prefix: str, rules: Rules) -> Rules:
-    """Return a backbone's rules where it is part of a network that calls it ``prefix``."""
+    """Return a backbone's rules where it is part of a network that calls it ``prefix``.
+
+    >>> inside("backbone", (("conv1", "conv1"),))[0][1]
+    'backbone/conv1'
+    """
     return tuple((rf"{prefix}\.{name}", path and f"backbone/{path}") for name, path in rules)
 
 

@@ -74,6 +74,9 @@ def identity(classes: int, noise: float = 0.0) -> Callable[..., Array]:
     The centre tap from input channel a to output channel b is ``classes / outputs`` where both belong to one class,
     ``floor(a classes / inputs) == floor(b classes / outputs)``; everything else is normal with deviation
     ``noise * classes / outputs``. With as many channels as classes and no noise this is the unit matrix.
+
+    >>> identity(2)(jax.random.key(0), (1, 1, 2, 2), jnp.float32)[0, 0, 0].tolist()
+    [1.0, 0.0]
     """
 
     def initialize(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -99,6 +102,9 @@ KINDS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 def context(kind: str, num_classes: int, *, dtype: jnp.dtype | type = jnp.float32) -> Context:
     """Return the context module "basic", "large", "basic7" (Dilation7) or "basic10" (Dilation10).
+
+    >>> context("basic", 21).num_classes
+    21
 
     Raises:
       BadInput: another kind.
@@ -145,6 +151,10 @@ class WithContext(nn.Module):
 
 def with_context(model: Any, kind: str = "basic", *, stride: int = 8) -> WithContext:
     """Return a network of the zoo followed by a context module; its variables are those of ``network`` and ``context``.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> with_context(unet(num_classes=3), "basic").context.num_classes
+    3
 
     Raises:
       BadInput: no such kind of module.

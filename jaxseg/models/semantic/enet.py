@@ -36,6 +36,9 @@ Switches = Int8[Array, "b _ _ _"]
 class Details:
     """What the paper leaves open. The defaults are the authors' Lua code.
 
+    >>> Details().inner
+    (16, 32, 16, 4)
+
     Attributes:
       normed: channels of the initial block under its BatchNorm: all 16, or the convolution's 13 alone.
       inner: channels inside the four blocks that change the resolution, in order.

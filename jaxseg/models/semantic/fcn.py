@@ -110,6 +110,9 @@ def upsample_bilinear(
     The kernel is the outer product of a line with itself and sees one class at a time, so that the whole is one small
     matrix for rows and one for columns.
 
+    >>> upsample_bilinear(jnp.ones((1, 2, 2, 1)), 2, offset=1, size=(4, 4)).shape
+    (1, 4, 4, 1)
+
     Args:
       x: maps.
       factor: of enlargement.

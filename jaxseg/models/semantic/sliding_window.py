@@ -97,7 +97,12 @@ class PatchClassifier(nn.Module):
 
 
 def mirrored(model: PatchClassifier, image: Shaped[Array, "b h w c"]) -> Map:
-    """Return the standardised image with its borders mirrored, so that every pixel is the middle of a window."""
+    """Return the standardised image with its borders mirrored, so that every pixel is the middle of a window.
+
+    >>> from jaxseg.registry import create_small
+    >>> jax.eval_shape(lambda x: mirrored(create_small("patch_classifier"), x), jnp.zeros((1, 8, 8, 3), jnp.uint8)).ndim
+    4
+    """
     before = (model.window - 1) // 2
     side = (before, model.window - 1 - before)
     return jnp.pad(model.standardize(image, model.in_channels), ((0, 0), side, side, (0, 0)), mode="reflect")
