@@ -5,7 +5,6 @@ import ast
 from tests.laws.tree import PACKAGE, modules, name_of, parse
 
 WITHOUT_EXAMPLES = {
-    "backbones": 200,
     "conversion": 200,
     "errors": 200,
     "export": 200,
