@@ -6,61 +6,25 @@ A 3x3 stem at stride 2, then a row of blocks: a depthwise and a pointwise convol
 numbered as in torchvision: ``block1`` follows the stem.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Shaped
 
+from jaxseg.backbones.mobilenet_blocks import (
+    ACTIVATIONS,
+    ConvBN,
+    Inverted,
+    InvertedResidual,
+    Map,
+    Separable,
+    SeparableBlock,
+)
 from jaxseg.errors import BadInput
-from jaxseg.layers.conv import Conv
-from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import CENTRED, IMAGENET, Standardize, statistics
 from jaxseg.types import Rules
-
-Map = Float[Array, "b _ _ _"]
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": jax.nn.relu,
-    "relu6": jax.nn.relu6,
-    "hard_swish": jax.nn.hard_swish,
-    "leaky_relu": partial(jax.nn.leaky_relu, negative_slope=0.1),
-    "none": lambda x: x,
-}
-"""By the name that a block has it under; the leak is a tenth."""
-
-
-@dataclass(frozen=True)
-class Separable:
-    """A block of version 1: depthwise 3x3 and pointwise convolution, each normalised and activated.
-
-    >>> Separable(64).activation
-    'relu6'
-    """
-
-    features: int
-    stride: int = 1
-    activation: str = "relu6"
-
-
-@dataclass(frozen=True)
-class Inverted:
-    """An inverted residual: channels out and in between, window, stride, channels of the squeeze (0 for none).
-
-    >>> Inverted(16, expanded=32).kernel_size
-    3
-    """
-
-    features: int
-    expanded: int
-    kernel_size: int = 3
-    stride: int = 1
-    squeezed: int = 0
-    activation: str = "relu6"
 
 
 class MobileNet(nn.Module):
@@ -114,7 +78,7 @@ class MobileNet(nn.Module):
             raise BadInput(f"out_maps {self.out_maps!r} of MobileNet; there are 'first' and 'last'")
         if self.padding not in ("torch", "SAME"):
             raise BadInput(f"padding {self.padding!r} of MobileNet; there are 'torch' and 'SAME'")
-        layer = partial(_ConvNorm, padding=self.padding, norm=self.norm, epsilon=self.epsilon, dtype=self.dtype)
+        layer = partial(ConvBN, padding=self.padding, norm=self.norm, epsilon=self.epsilon, dtype=self.dtype)
         act = ACTIVATIONS[self.activation]
         x = self.standardize(image, self.in_channels).astype(self.dtype)
         x = act(layer(self.stem, 3, stride=2, name="stem")(x, train=train))
@@ -133,113 +97,6 @@ class MobileNet(nn.Module):
         if self.last:
             x = act(layer(self.last, 1, name="last")(x, train=train))
         return {**maps, "c5": x}
-
-
-class _ConvNorm(nn.Module):
-    """Convolution and normalisation; a bias where there is no normalisation."""
-
-    features: int
-    kernel_size: int
-    stride: int = 1
-    dilation: int = 1
-    groups: int = 1
-    padding: str = "torch"
-    norm: str = "batch"
-    epsilon: float = 1e-5
-    dtype: jnp.dtype | type = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
-        plain = self.norm == "none"
-        x = Conv(
-            self.features,
-            self.kernel_size,
-            stride=self.stride,
-            padding="SAME" if self.padding == "SAME" else self.dilation * (self.kernel_size // 2),
-            dilation=self.dilation,
-            groups=self.groups,
-            use_bias=plain,
-            dtype=self.dtype,
-            name="conv",
-        )(x)
-        if plain:
-            return x
-        return make_norm(self.norm)(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x, train=train)
-
-
-Layer = Callable[..., nn.Module]
-
-
-class SeparableBlock(nn.Module):
-    """Depthwise 3x3, pointwise, each with its normalisation and activation (MobileNet, figure 3, right).
-
-    >>> block, x = SeparableBlock(Separable(16), stride=2, dilation=1), jnp.ones((1, 16, 16, 8))
-    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
-    (1, 8, 8, 16)
-    """
-
-    row: Separable
-    stride: int
-    dilation: int
-    layer: Layer = _ConvNorm
-
-    @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
-        """Return the map after the block."""
-        c, act = x.shape[-1], ACTIVATIONS[self.row.activation]
-        spread = {"stride": self.stride, "dilation": self.dilation, "groups": c}
-        x = act(self.layer(c, 3, **spread, name="depthwise")(x, train=train))
-        return act(self.layer(self.row.features, 1, name="pointwise")(x, train=train))
-
-
-class InvertedResidual(nn.Module):
-    """1x1 expansion, depthwise, squeeze-and-excitation, 1x1 projection; the sum with the input where both are alike.
-
-    Figure 3 of MobileNetV2, figure 4 of MobileNetV3. No expansion where it would not change the channels.
-
-    >>> block, x = InvertedResidual(Inverted(16, 32), stride=2, dilation=1), jnp.ones((1, 16, 16, 8))
-    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0)).shape
-    (1, 8, 8, 16)
-    """
-
-    row: Inverted
-    stride: int
-    dilation: int
-    layer: Layer = _ConvNorm
-
-    @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
-        """Return the map after the block."""
-        row, act = self.row, ACTIVATIONS[self.row.activation]
-        y = x
-        if row.expanded != x.shape[-1]:
-            y = act(self.layer(row.expanded, 1, name="expand")(y, train=train))
-        spread = {"stride": self.stride, "dilation": self.dilation, "groups": row.expanded}
-        y = act(self.layer(row.expanded, row.kernel_size, **spread, name="depthwise")(y, train=train))
-        if row.squeezed:
-            y = SqueezeExcite(row.squeezed, dtype=y.dtype, name="squeeze")(y)
-        y = self.layer(row.features, 1, name="project")(y, train=train)
-        return x + y if row.stride == 1 and x.shape == y.shape else y
-
-
-class SqueezeExcite(nn.Module):
-    """A gain between 0 and 1 for each channel, from the means of all (Hu et al. 2018, arXiv:1709.01507).
-
-    >>> block, x = SqueezeExcite(8), jnp.ones((1, 16, 16, 8))
-    >>> jax.eval_shape(lambda key: block.init_with_output(key, x)[0], jax.random.key(0)).shape
-    (1, 16, 16, 8)
-    """
-
-    features: int
-    dtype: jnp.dtype | type = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Map) -> Map:
-        """Return the map times its gains."""
-        y = jnp.mean(x, axis=(1, 2), keepdims=True)
-        y = jax.nn.relu(Conv(self.features, 1, dtype=self.dtype, name="reduce")(y))
-        y = Conv(x.shape[-1], 1, dtype=self.dtype, name="expand")(y)
-        return x * jax.nn.hard_sigmoid(y)
 
 
 def divisible(channels: int | float, divisor: int = 8) -> int:
