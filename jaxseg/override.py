@@ -35,7 +35,7 @@ def override(recipe: Any, path: str, value: Any) -> Any:
 
 
 def override_text(recipe: Any, assignment: str) -> Any:
-    """``override`` from the command line's ``path=value``, the value written as a Python literal.
+    """Return ``override`` from the command line's ``path=value``, the value written as a Python literal.
 
     Transforms, losses, optimizers and schedules may stand in it by name: ``OneCycle(0.1)``, ``(Resize(180, 240),)``. A
     text field takes the value as it stands, quoted or not, and a field for a dtype its name: ``bfloat16``.
@@ -98,7 +98,7 @@ def fields(value: Any) -> list[dataclasses.Field]:
 
 
 def _replace(node: Any, steps: list[str], path: str, choose: Callable[[Any, Any], Any]) -> Any:
-    """``node`` with the leaf at ``steps`` replaced by ``choose(annotation, present value)``."""
+    """Return ``node`` with the leaf at ``steps`` replaced by ``choose(annotation, present value)``."""
     done = ".".join(path.split(".")[: -len(steps)])
     where = done or type(node).__name__
     step, rest = steps[0], steps[1:]
@@ -144,7 +144,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _parse(text: str, kind: Any, present: Any, path: str) -> Any:
-    """The value that ``text`` spells, or ``text`` itself where a string is due."""
+    """Return the value that ``text`` spells, or ``text`` itself where a string is due."""
     fault = None
     try:
         value = parse_literal(text)
@@ -184,7 +184,7 @@ def _is_spelled(kind: type) -> typing.TypeGuard[type[Spelled]]:
 
 
 def _conform(value: Any, kind: Any, present: Any, path: str) -> Any:
-    """``value`` as the annotation wants it, or BadInput naming path, value and expected type."""
+    """Return ``value`` as the annotation wants it, or BadInput naming path, value and expected type."""
     if kind in (Any, None, object):  # no annotation to hold on to: stay with the type of what is there
         kind = Any if present is None or _of_one_module(value, present) else _kind_of(present)
     spelled = [option for option in (kind, *typing.get_args(kind)) if isinstance(option, type) and _is_spelled(option)]
@@ -216,7 +216,7 @@ def _kind_of(present: Any) -> Any:
 
 
 def _fit(value: Any, kind: Any) -> Any:
-    """``value`` converted to ``kind`` where that loses nothing, else ``_MISFIT``."""
+    """Return ``value`` converted to ``kind`` where that loses nothing, else ``_MISFIT``."""
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return tuple(value) if isinstance(value, list) else value

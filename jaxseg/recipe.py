@@ -233,7 +233,7 @@ def _dtype_name(value: Any) -> str | None:
 
 
 def _address(value: Any) -> str:
-    """The public name of a class of jaxseg's, or ``module:name`` of anything else."""
+    """Return the public name of a class of jaxseg's, or ``module:name`` of anything else."""
     name = public_name(value) if isinstance(value, type) else None
     if name is not None:
         return name
@@ -253,7 +253,7 @@ def _attribute(module: Any, qualname: str) -> Any:
 
 
 def _find(address: str) -> Any:
-    """The class of a public name, or what ``module:name`` stands for."""
+    """Return the class of a public name, or what ``module:name`` stands for."""
     name, colon, qualname = address.partition(":")
     if not colon:
         try:
@@ -342,7 +342,7 @@ def _place(path: Path, error: Exception) -> str:
 
 
 def _explain(error: Exception, module: Any) -> str:
-    """The error in one line, with the nearest name where a name is misspelt."""
+    """Return the error in one line, with the nearest name where a name is misspelt."""
     text = f"{type(error).__name__}: {one_line(error)}"
     typo = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     if typo and "did you mean" not in text.lower():

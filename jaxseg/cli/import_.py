@@ -83,4 +83,4 @@ def command(
 
 
 def _named_by_file(num_classes: int = 0, standardize: Any = "") -> None:
-    """The fields that remain where the file states which network it is."""
+    """Return the fields that remain where the file states which network it is."""

@@ -155,7 +155,7 @@ def digest(path: Path) -> str:
 def _two_classes(
     source: Mapping[str, np.ndarray], heads: set[str], rules: Mapping[str, Rules], model: Any
 ) -> dict[str, np.ndarray]:
-    """A classifier of one output z as one of two, 0 and z: the sigmoid of z is their softmax."""
+    """Return a classifier of one output z as one of two, 0 and z: the sigmoid of z is their softmax."""
     heads = heads if getattr(model, "num_classes", 0) == 2 else set()
     single = {}
     for name, value in source.items():
@@ -172,7 +172,7 @@ def _shapes(model: Any) -> dict[str, tuple[str, Any]]:
 
 
 def _heads(model: Any, shapes: Mapping[str, Any]) -> set[str]:
-    """The leaves whose shape depends on the number of classes."""
+    """Return the leaves whose shape depends on the number of classes."""
     if not hasattr(model, "num_classes"):
         return set()
     other = _shapes(model.clone(num_classes=model.num_classes + 1))

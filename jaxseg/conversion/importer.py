@@ -183,7 +183,7 @@ def _third_party(
 def _own(
     before: TrainedModel, found: Located, name: str | None, fields: Mapping[str, Any]
 ) -> tuple[str, str, Imported]:
-    """The same for a model of jaxseg's: its weights in another registered model, or in one of other classes."""
+    """Return the same for a model of jaxseg's: its weights in another registered model, or in one of other classes."""
     if name is not None:
         given = _conformed(name, fields)
         model = registry.create_model(name, **{"num_classes": before.model.num_classes, **given})
@@ -215,7 +215,7 @@ def _stated(path: Path) -> dict[str, Any]:
 
 
 def _with_statistics(path: Path, model: Any, fields: Mapping[str, Any]) -> tuple[Any, str]:
-    """The model with the statistics of pixels that it should have, and where they come from."""
+    """Return the model with the statistics of pixels that it should have, and where they come from."""
     given = fields.get("standardize")
     own = pixels.statistics_of(model)
     if own is None:
@@ -231,7 +231,7 @@ def _with_statistics(path: Path, model: Any, fields: Mapping[str, Any]) -> tuple
 
 
 def _classes(facts: Facts | None, named: tuple[str, ...], count: int) -> tuple[tuple[str, ...], Any]:
-    """Names and palette."""
+    """Return names and palette."""
     if facts is not None:
         return facts.classes, facts.palette
     classes = named if len(named) == count else tuple(f"class {k}" for k in range(count))

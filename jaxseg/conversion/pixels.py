@@ -115,7 +115,9 @@ def _inside(model: Any) -> list[tuple[str, Any]]:
 
 
 def _transformers(form: Mapping[str, Any]) -> Standardize:
-    """An image processor of transformers: ``(x * rescale_factor - image_mean) / image_std``, either part optional."""
+    """Return an image processor of transformers: ``(x * rescale_factor - image_mean) / image_std``, either part
+    optional.
+    """
     scale = float(form.get("rescale_factor", 1 / 255)) if form.get("do_rescale", True) else 1.0
     if not form.get("do_normalize", True):
         return Standardize(scale=scale)
@@ -123,7 +125,7 @@ def _transformers(form: Mapping[str, Any]) -> Standardize:
 
 
 def _albumentations(form: Mapping[str, Any]) -> Standardize | None:
-    """``Normalize`` of albumentations: ``(x - mean * most) / (std * most)``, most being ``max_pixel_value``."""
+    """Return ``Normalize`` of albumentations: ``(x - mean * most) / (std * most)``, most being ``max_pixel_value``."""
     inside = form.get("transform", form)
     name = str(inside.get("__class_fullname__", "")).rpartition(".")[2]
     if name == "Normalize":
@@ -136,7 +138,7 @@ def _albumentations(form: Mapping[str, Any]) -> Standardize | None:
 
 
 def _config(form: Mapping[str, Any]) -> Standardize | None:
-    """The parameters of an encoder of segmentation-models-pytorch, or ``pretrained_cfg`` of timm."""
+    """Return the parameters of an encoder of segmentation-models-pytorch, or ``pretrained_cfg`` of timm."""
     form = form.get("pretrained_cfg", form)
     if not isinstance(form, Mapping) or form.get("mean") is None or form.get("std") is None:
         return None

@@ -61,6 +61,6 @@ def backbone_rules(model: Any) -> dict[str, Rules]:
 
 
 def _classes_in(model: Any) -> tuple[type, ...]:
-    """The class of a module and of those that it is given, such as a backbone and a decoder."""
+    """Return the class of a module and of those that it is given, such as a backbone and a decoder."""
     given = (getattr(model, field.name, None) for field in fields_of(model))
     return (type(model), *(type(value) for value in given if isinstance(value, nn.Module)))

@@ -144,7 +144,7 @@ class Options:
         self.demand("activation", None, "identity", *outputs)
 
     def get(self, name: str, default: Any) -> Any:
-        """An option of the type of its default."""
+        """Return an option of the type of its default."""
         self.used.add(name)
         value = self.config.get(name, default)
         value = tuple(value) if isinstance(value, list) else value
@@ -169,7 +169,7 @@ class Options:
                 raise BadInput(f"config.json: {name}={value!r} of {self.kind} is not known here")
 
     def encoder(self, output_stride: int = 32) -> tuple[nn.Module, Rules]:
-        """The backbone, and the rules of its weights."""
+        """Return the backbone, and the rules of its weights."""
         name = self.get("encoder_name", "resnet34")
         known = smp_encoders.find(name)
         if output_stride not in (8, 16, 32):
@@ -186,7 +186,9 @@ def _is_size(value: Any) -> bool:
 
 
 def _both(rules: Rules, encoder: Rules) -> Rules:
-    """Rules of an architecture on a ResNet, for another encoder and a file with a classification head too."""
+    """Return rename rules of an architecture on a ResNet, for another encoder and a file with a classification head
+    too.
+    """
     inside = tuple((rf"encoder\.{name}", path and f"backbone/{path}") for name, path in encoder)
     return (*inside, *rules, (r"classification_head\..*", None))
 
@@ -211,7 +213,7 @@ def _unetplusplus(options: Options, classes: int) -> tuple[nn.Module, Rules]:
 
 
 def _stairs(options: Options) -> tuple[int, ...]:
-    """Channels of the steps of U-Net and UNet++, whose other options are the same."""
+    """Return channels of the steps of U-Net and UNet++, whose other options are the same."""
     options.demand("decoder_use_norm", "batchnorm", True)
     options.demand("decoder_use_batchnorm", True)
     options.demand("decoder_attention_type", None)

@@ -84,7 +84,7 @@ TAGS = {"ra4": CENTRED, "miil": UNIT}
 
 
 def _resnet(layers: int, groups: int = 1, width: int = 64) -> Encoder:
-    """The library dilates every convolution of a stage."""
+    """Dilate every convolution of a stage, as the library does."""
 
     def build(output_stride: int = 32, **options: Any) -> nn.Module:
         grid = (1,) * resnet.DEPTHS[layers][0][-1] if output_stride < 32 else ()
@@ -103,7 +103,7 @@ def _timm_resnet(layers: int, groups: int = 1, width: int = 64) -> Encoder:
 
 
 def _fixed(build: Callable[..., nn.Module], rules: Rules, **options: Any) -> Encoder:
-    """An encoder that does not dilate, or not as ours does: of one output stride, whatever is asked."""
+    """Return an encoder of one output stride, which does not dilate, or not as the backbone here does."""
     return Encoder(lambda output_stride=32, **more: build(**{**options, **more}), rules, dilates=False)
 
 

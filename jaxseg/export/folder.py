@@ -166,7 +166,7 @@ def verify(path: Path, variables: Any) -> float:
 
 
 def _inside(path: Path) -> str | None:
-    """The card in a file of safetensors; None if there is none."""
+    """Return the card in a file of safetensors; None if there is none."""
     from safetensors import SafetensorError, safe_open
 
     try:

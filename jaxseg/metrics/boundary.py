@@ -141,7 +141,7 @@ def near(bits: UInt32[Array, "b h w"], radius: float) -> UInt32[Array, "b h w"]:
 
 
 def _shift(x: Array, by: int, axis: int) -> Array:
-    """The map moved along an axis, zeros moving in."""
+    """Return the map moved along an axis, zeros moving in."""
     n = x.shape[axis]
     by = max(-n, min(n, by))
     pad = [(0, 0)] * x.ndim
@@ -151,19 +151,19 @@ def _shift(x: Array, by: int, axis: int) -> Array:
 
 
 def _bits(label: Array, chosen: Array, word: int) -> Array:
-    """The bit of the class at the chosen pixels whose class lies in this word."""
+    """Return the bit of the class at the chosen pixels whose class lies in this word."""
     bit = jnp.uint32(1) << (label % WORD).astype(jnp.uint32)
     return jnp.where(chosen & (label // WORD == word), bit, jnp.uint32(0))
 
 
 def _has_bit(bits: Array, label: Array, word: int) -> Array:
-    """Whether the pixel's word holds the bit of its class."""
+    """Return True if the pixel's word holds the bit of its class."""
     bit = (bits >> (label % WORD).astype(jnp.uint32)) & jnp.uint32(1)
     return (bit > 0) & (label // WORD == word)
 
 
 def _by_class(label: Array, chosen: Array, num_classes: int) -> Array:
-    """How many of the chosen pixels of each image belong to each class, int32 [b k]."""
+    """Return how many of the chosen pixels of each image belong to each class, int32 [b k]."""
     b = label.shape[0]
     row = jnp.arange(b, dtype=jnp.int32)[:, None, None]
     cell = jnp.where(chosen, row * num_classes + label, b * num_classes)

@@ -113,11 +113,11 @@ def confusion_matrix(
 
 
 def _ratio(a: Any, b: Any) -> Any:
-    """``a / b``, NaN where b is 0."""
+    """Return ``a / b``, NaN where b is 0."""
     return np.divide(a, b, out=np.full_like(np.asarray(a, np.float64), np.nan), where=np.asarray(b) > 0)
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean of what is defined."""
+    """Return the mean of what is defined."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

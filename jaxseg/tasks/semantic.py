@@ -159,6 +159,6 @@ class Semantic:
 
 
 def _sum(values: Array, batch: Batch) -> Array:
-    """The sum over pixels and real rows."""
+    """Return the sum over pixels and real rows."""
     of_row = values.reshape(values.shape[0], -1).sum(-1)
     return jnp.sum(jnp.where(batch["real"], of_row, 0.0) if "real" in batch else of_row)

@@ -283,7 +283,9 @@ class Replicated:
 
 
 def fill(batch: Mapping[str, Any], multiple: int) -> dict[str, Any]:
-    """The batch with its first row repeated, marked ``real=False``, until its rows are a multiple of ``multiple``."""
+    """Return the batch with its first row repeated, marked ``real=False``, until its rows are a multiple of
+    ``multiple``.
+    """
     rows = _rows(batch)
     missing = -rows % multiple
     real = np.asarray(batch.get("real", np.ones(rows, bool)))
@@ -333,7 +335,9 @@ def join_cluster() -> bool:
 
 
 def _cluster_size() -> int:
-    """How many processes the job has by the variables of the launchers that JAX recognises, 1 if there is none."""
+    """Return how many processes the job has by the variables of the launchers that JAX recognises, 1 if there is
+    none.
+    """
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
     counts = [os.environ.get(name, "") for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")]
     inside = "SLURM_STEP_NODELIST" in os.environ or "SLURM_NTASKS" not in os.environ
@@ -343,13 +347,13 @@ def _cluster_size() -> int:
 
 @lru_cache(maxsize=8)
 def eval_step(placement: Placement, model: Any, task: Any) -> Callable[[Any, Any], Any]:
-    """``placement.eval_step``, compiled once for each model and task."""
+    """Return ``placement.eval_step``, compiled once for each model and task."""
     return placement.eval_step(model, task)
 
 
 @lru_cache(maxsize=8)
 def statistics_step(placement: Placement, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
-    """``placement.statistics_step``, compiled once for each model and task."""
+    """Return ``placement.statistics_step``, compiled once for each model and task."""
     return placement.statistics_step(model, task)
 
 

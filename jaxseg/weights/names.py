@@ -167,7 +167,7 @@ def rename(name: str, rules: Rules) -> str | None:
 
 
 def _parts(path: str, value: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """The leaves that a path names, each with its part of the value; with the whole if it cannot be cut."""
+    """Return the leaves that a path names, each with its part of the value; with the whole if it cannot be cut."""
     paths = leads(path)
     if len(paths) < 2 or not value.ndim or len(value) % len(paths):
         return [(each, value) for each in paths]
@@ -175,7 +175,7 @@ def _parts(path: str, value: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 
 def _match(name: str, rules: Rules) -> tuple[str | None, str]:
-    """The path without its layout, and the layout."""
+    """Return the path without its layout, and the layout."""
     for pattern, path in rules:
         match = _compiled(pattern).fullmatch(name)
         if match:
@@ -189,7 +189,7 @@ def _match(name: str, rules: Rules) -> tuple[str | None, str]:
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Every rule meets every name, and networks have more rules than ``re`` remembers."""
+    """Compile a rule, cached: every rule meets every name, and networks have more rules than ``re`` caches."""
     return re.compile(pattern)
 
 
@@ -205,7 +205,7 @@ def _leaves(target: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], Any]]
 
 
 def _table(faults: list[tuple[str, str]], unused: list[str], unfilled: list[str]) -> str:
-    """The faults, one a line, with the nearest name on the other side where something may have been meant."""
+    """Return the faults, one a line, with the nearest name on the other side where something may have been meant."""
     import difflib
 
     lines = [f"{len(faults)} weights do not fit the model:"]
