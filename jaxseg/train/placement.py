@@ -17,10 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.errors import BadInput, suggest
 from jaxseg.train.step import make_eval_step, make_statistics_step, make_train_step
-from jaxseg.types import DATA_AXIS
-
-ROWS_AXIS = "h"
-"""The mesh axis over which ``sharded`` may also spread the images' rows."""
+from jaxseg.types import DATA_AXIS, mesh_axes
 
 
 @runtime_checkable
@@ -198,7 +195,7 @@ class Sharded:
     def batch(self, batch: Mapping[str, Any]) -> Any:
         """Shard the rows over the data axis."""
         check_divides(batch, self.local_devices)
-        return {name: self._place(value, self._sharding(value)) for name, value in batch.items()}
+        return {name: self._place(value, self._sharding(name, value)) for name, value in batch.items()}
 
     def train_step(self, model: Any, task: Any, tx: Any, **options: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
         """Return the compiled step; the input state is donated."""
@@ -222,10 +219,12 @@ class Sharded:
             return jax.make_array_from_process_local_data(sharding, np.asarray(value))
         return jax.device_put(value, sharding)
 
-    def _sharding(self, value: Any) -> NamedSharding:
-        rows = self.mesh.shape.get(ROWS_AXIS, 1)
-        spread = rows > 1 and np.ndim(value) >= 3 and np.shape(value)[1] % rows == 0
-        return NamedSharding(self.mesh, PartitionSpec(DATA_AXIS, ROWS_AXIS) if spread else PartitionSpec(DATA_AXIS))
+    def _sharding(self, name: str, value: Any) -> NamedSharding:
+        """Return how a key is spread, by the letters of its axes; an axis that does not divide stays whole."""
+        shape = np.shape(value)
+        names = [axis if axis in self.mesh.axis_names else None for axis in mesh_axes(name)]
+        spec = [axis if axis and shape[i] % self.mesh.shape[axis] == 0 else None for i, axis in enumerate(names)]
+        return NamedSharding(self.mesh, PartitionSpec(DATA_AXIS, *spec[1:]))
 
 
 @dataclass(frozen=True)

@@ -115,3 +115,25 @@ def test_mistakes_are_told():
         by_name("shard")
     with pytest.raises(BadInput, match="needs one called 'data'"):
         sharded(Mesh(np.array(jax.devices()[:2]), ("model",)))
+
+
+def test_arrays_are_spread_by_the_letters_of_their_axes():
+    """Rows of maps over "h", slots of objects never, whatever their number of axes."""
+    batch = {
+        "image": np.zeros((4, 8, 6, 3), np.uint8),
+        "boxes": np.zeros((4, 2, 4), np.float32),
+        "keypoints": np.zeros((4, 2, 5, 3), np.float32),
+        "parts/label": np.zeros((4, 8, 6), np.int32),
+        "depth": np.zeros((4, 7, 6), np.float32),
+        "own": np.zeros((4, 8), np.float32),
+    }
+    placed = grid().batch(batch)
+    specs = {name: tuple(value.sharding.spec) for name, value in placed.items()}
+    assert specs == {
+        "image": ("data", "h", None, None),
+        "boxes": ("data", None, None),
+        "keypoints": ("data", None, None, None),
+        "parts/label": ("data", "h", None),
+        "depth": ("data", None, None),
+        "own": ("data",),
+    }
