@@ -296,7 +296,7 @@ def _follow(program: Any, given: list[Rows | None], constants: list[Any]) -> lis
 def _through(equation: Any, operands: list[Rows | None], values: list[Any]) -> Rows:
     """Return the rows that reach an equation's result."""
     name, p = equation.primitive.name, equation.params
-    x = next(rows for rows in operands if rows is not None)
+    x = max((rows for rows in operands if rows is not None), key=lambda rows: len(rows.first))
     shape, axis = equation.outvars[0].aval.shape, x.axis
     if name == "conv_general_dilated":
         k = equation.invars[1].aval.shape[p["dimension_numbers"].rhs_spec[2]]
@@ -326,9 +326,16 @@ def _through(equation: Any, operands: list[Rows | None], values: list[Any]) -> R
     if name == "transpose":
         return x._replace(axis=p["permutation"].index(axis))
     if name == "broadcast_in_dim":
-        axis = p["broadcast_dimensions"][axis]
+        kept = p["broadcast_dimensions"]
+        # An operand whose rows were reduced away has no such axis; its result has them at the first one that is new.
+        new = [a for a in range(len(shape)) if a not in kept]
+        axis = kept[axis] if axis < len(kept) and (len(x.first) > 1 or not new) else (new or [0])[0]
     elif name == "squeeze":
         axis -= sum(a < axis for a in p["dimensions"])
+    elif name == "reshape":
+        before = math.prod(equation.invars[0].aval.shape[:axis])
+        moved = [a for a, n in enumerate(shape) if n == len(x.first) and math.prod(shape[:a]) == before]
+        axis = moved[-1] if moved and len(x.first) != 1 else axis
     length = shape[axis] if len(shape) > axis else 1
     seen = [rows for rows in operands if rows is not None]
     places = slice(*INDEX_OPERANDS.get(name.split("-")[0], (0, 0)))
