@@ -104,7 +104,17 @@ WITHOUT = {
     "segnet_variants": "SegNet-Basic and FCN-Basic with other decoders",
     "sliding_window": "see the table of what windows save by sharing",
 }
-"""Families without a row, and why."""
+"""Reasons why a family has no row."""
+
+
+def without() -> dict[str, str]:
+    """Return the families of semantic networks that have no row, each with the reason."""
+    from jaxseg.registry import entries
+
+    homes = {name: entry.module.rpartition(".")[2] for name, entry in entries().items() if entry.task == "semantic"}
+    missing = sorted(set(homes.values()) - {homes[row.model] for row in ROWS})
+    return {family: WITHOUT.get(family, "no counterpart in PyTorch is written here") for family in missing}
+
 
 MODES = {"inference": 1, "train step": 2}
 """What is timed, and for how many images, where the row has one."""
