@@ -28,6 +28,10 @@ def override(recipe: Any, path: str, value: Any) -> Any:
     ``override(recipe, "stages.0.optimizer.learning_rate.value", 0.1)``. Works on any frozen dataclass or linen module.
     An int is accepted (and converted) where a float is due, a list where a tuple is due.
 
+    >>> from jaxseg.losses import Focal
+    >>> override(Focal(), "gamma", 1).gamma
+    1.0
+
     Raises:
       BadInput: no such path (the nearest field is offered), or the value's type is not the field's.
     """
@@ -39,6 +43,10 @@ def override_text(recipe: Any, assignment: str) -> Any:
 
     Transforms, losses, optimizers and schedules may stand in it by name: ``OneCycle(0.1)``, ``(Resize(180, 240),)``. A
     text field takes the value as it stands, quoted or not, and a field for a dtype its name: ``bfloat16``.
+
+    >>> from jaxseg.losses import Focal
+    >>> override_text(Focal(), "gamma=1.5").gamma
+    1.5
 
     Raises:
       BadInput: as ``override``, or there is no ``=``.

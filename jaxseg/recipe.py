@@ -52,6 +52,10 @@ class WeightSource(Protocol):
 class Stage:
     """One training of one model.
 
+    >>> from jaxseg.recipe_files import find_file
+    >>> load_file(find_file("unet_scenes")).stages[0].name
+    'main'
+
     Attributes:
       model: a linen module (``image -> outputs``).
       task: joins the batch's keys to the outputs' (``jaxseg.tasks``).
@@ -112,7 +116,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stages that run one after the other from one seed. ``name`` names the default work directory."""
+    """Stages that run one after the other from one seed. ``name`` names the default work directory.
+
+    >>> from jaxseg.recipe_files import find_file
+    >>> load_file(find_file("unet_scenes")).name
+    'unet_scenes'
+    """
 
     stages: tuple[Stage, ...]
     seed: int = 0
@@ -174,6 +183,10 @@ def load(form: Any) -> Any:
     Only classes with a public name and those of modules that are already imported are built, and nothing of Python's
     own library.
 
+    >>> from jaxseg.losses import Dice
+    >>> load(dump(Dice(0.5)))
+    Dice(weight=0.5)
+
     Raises:
       BadInput: the form is none of ``dump``'s, is of another version, or names a class or field that does not exist.
     """
@@ -206,6 +219,8 @@ def load(form: Any) -> Any:
 
 def check_format(form: Any, what: str) -> None:
     """Refuse a saved form of another version than :data:`FORMAT`.
+
+    >>> check_format({"format": FORMAT}, "recipe.json")
 
     Args:
       form: the top of a recipe, a card or a checkpoint's notes, as JSON holds it.
@@ -279,6 +294,10 @@ def load_file(path: str | Path) -> Recipe:
 
     ``segformer_ade20k.py:b3`` is what ``recipe("b3")`` of that file returns: one of its ``VARIANTS``. A recipe without
     a name is given the file's.
+
+    >>> from jaxseg.recipe_files import find_file
+    >>> load_file(find_file("unet_scenes")).stages[0].name
+    'main'
 
     Raises:
       BadInput: the file is missing, fails, has no such variant, or gives no Recipe; the message names the line.

@@ -34,6 +34,9 @@ TASKS = (
 class Overfit:
     """How the small variant of a model is trained on four images until it knows them by heart: a check of gradients.
 
+    >>> Overfit(steps=100).learning_rate > 0
+    True
+
     Attributes:
       steps: updates of Adam.
       learning_rate: constant.
@@ -55,6 +58,9 @@ class Overfit:
 @dataclass(frozen=True)
 class Entry:
     """A registered model.
+
+    >>> find("enet").published
+    '363,791'
 
     Attributes:
       name: of the model.
@@ -146,7 +152,11 @@ def register(
 
 
 def entries() -> dict[str, Entry]:
-    """Return every registered model by name, after importing all of ``jaxseg.models``."""
+    """Return every registered model by name, after importing all of ``jaxseg.models``.
+
+    >>> entries()["enet"].paper
+    'arXiv:1606.02147'
+    """
     global _discovered
     if not _discovered:
         import jaxseg.models
@@ -172,6 +182,9 @@ def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
 
 def find(name: str) -> Entry:
     """Return the entry of that name.
+
+    >>> find("enet").task
+    'semantic'
 
     Raises:
       BadInput: there is none; the nearest names are offered.
@@ -222,6 +235,9 @@ def create_small(name: str, **fields: Any) -> Any:
 
 def create_overfit(name: str) -> Any:
     """Build the variant that is trained as :class:`Overfit` describes: the small one with the fields that it names.
+
+    >>> create_overfit("enet").num_classes
+    3
 
     Raises:
       BadInput: unknown name, or a model without :class:`Overfit`.

@@ -63,6 +63,9 @@ class Saved:
 def config_of(path: Path) -> dict[str, Any] | None:
     """Return the configuration in a folder that segmentation-models-pytorch wrote; None if it is no such folder.
 
+    >>> config_of(Path("no such folder")) is None
+    True
+
     Raises:
       BadInput: there is one that cannot be read.
     """

@@ -126,6 +126,8 @@ def write(path: Path, card: Card, variables: Any) -> None:
 def check_free(path: Path) -> None:
     """Raise if a path is taken by anything but a model of jaxseg's.
 
+    >>> check_free(Path("no such folder"))
+
     Raises:
       BadInput: it is.
     """

@@ -141,7 +141,11 @@ def _count(channels: int) -> str:
 
 
 def statistics(given: Standardize | None, default: Standardize, in_channels: int) -> Standardize:
-    """Return the statistics of a network: those given, else its own where they fit its channels, else UNIT_RANGE."""
+    """Return the statistics of a network: those given, else its own where they fit its channels, else UNIT_RANGE.
+
+    >>> statistics(None, IMAGENET, 3) == IMAGENET, statistics(None, IMAGENET, 4) == UNIT_RANGE
+    (True, True)
+    """
     if given is not None:
         return given
     return default if default.fits(in_channels) else UNIT_RANGE

@@ -43,7 +43,11 @@ def source_name(path: str, rules: Rules, rename: Callable[[str], str | None]) ->
 
 
 def leads(path: str | None) -> tuple[str, ...]:
-    """Return the leaves that a rule's path names: itself, or one for each name in its braces."""
+    """Return the leaves that a rule's path names: itself, or one for each name in its braces.
+
+    >>> leads("attention/{key,value}/kernel")
+    ('attention/key/kernel', 'attention/value/kernel')
+    """
     if not path:
         return ()
     braces = re.search(BRACES, path)

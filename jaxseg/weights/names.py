@@ -26,9 +26,14 @@ MAX_SUGGESTIONS = 24
 
 
 def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
-    """Return variables in the structure, shapes and dtypes of ``target``, with the numbers of ``source``.
+    r"""Return variables in the structure, shapes and dtypes of ``target``, with the numbers of ``source``.
 
     A kernel for RGB fills one for another number of channels, see :func:`jaxseg.weights.layouts.inflate`.
+
+    >>> target = {"params": {"conv": {"kernel": np.zeros((3, 3, 2, 4))}}}
+    >>> made = convert({"0.weight": np.ones((4, 2, 3, 3))}, target, ((r"0\.weight", "conv/kernel"),))
+    >>> made["params"]["conv"]["kernel"].shape
+    (3, 3, 2, 4)
 
     Args:
       source: arrays by name, in the layouts that the rules say.
@@ -123,10 +128,14 @@ def convert_keeping(
 
 
 def restore(variables: Mapping[str, Any], rules: Rules) -> dict[str, np.ndarray]:
-    """Return a state dict under the names and in the layouts of the framework that the rules are for.
+    r"""Return a state dict under the names and in the layouts of the framework that the rules are for.
 
     ``convert`` of it gives ``variables`` again, bit for bit. Counters of batches, which torch keeps beside a running
     variance and the rules leave out, are zero.
+
+    >>> variables = {"params": {"conv": {"kernel": np.ones((3, 3, 2, 4))}}}
+    >>> restore(variables, ((r"0\.weight", "conv/kernel"),))["0.weight"].shape
+    (4, 2, 3, 3)
 
     Args:
       variables: of the model.

@@ -5,18 +5,14 @@ import ast
 from tests.laws.tree import PACKAGE, modules, name_of, parse
 
 WITHOUT_EXAMPLES = {
-    "conversion": 200,
-    "errors": 200,
-    "export": 200,
+    "conversion": 10,
+    "export": 19,
     "inference": 10,
-    "layers": 200,
-    "models": 200,
+    "models": 49,
     "ops": 2,
-    "override": 200,
-    "recipe": 200,
-    "registry": 200,
-    "train": 200,
-    "weights": 200,
+    "registry": 1,
+    "train": 18,
+    "weights": 25,
 }
 """How many public functions and classes of a package have no example yet; the number only falls."""
 
@@ -103,7 +99,7 @@ def without_example(path):
     for node in parse(path).body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
             continue
-        if called(node) & {"Protocol", "Exception", "ValueError", "register", "painter", "overload"}:
+        if called(node) & {"Protocol", "Exception", "ValueError", "RuntimeError", "register", "painter", "overload"}:
             continue
         inside = [n for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
         if not any(">>>" in (ast.get_docstring(n) or "") for n in inside):
