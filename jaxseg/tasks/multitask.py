@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxseg.errors import BadInput
-from jaxseg.tasks.protocol import Batch, Metric, Outputs, Predictions, Task, Term
+from jaxseg.tasks.protocol import Batch, Metric, Outputs, Predictions, Task, Term, check_facts
 from jaxseg.types import Figure
 
 
@@ -57,6 +57,19 @@ class MultiTask:
         for name, task in self.pairs:
             merged.update(task.inputs(view(name, batch), train=train))
         return merged
+
+    def check_facts(self, facts: Any) -> None:
+        """Raise if the data set has other classes than a task; ``Facts.tables`` gives those of a task's own.
+
+        Raises:
+          BadInput: the task is named.
+        """
+        for name, task in self.pairs:
+            own = replace(facts, classes=facts.tables[name]) if name in facts.tables else facts
+            try:
+                check_facts(task, own)
+            except BadInput as error:
+                raise BadInput(f"{name}: {error}") from error
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
         """Return all terms, as ``name/term``."""

@@ -33,6 +33,10 @@ class Refined:
         """Return the inputs of the task."""
         return self.task.inputs(batch, train=train)
 
+    def check_facts(self, facts: Any) -> None:
+        """Raise if the data set has other classes than the task."""
+        self.task.check_facts(facts)
+
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
         """Return the losses of the task."""
         return self.task.loss(outputs, batch)

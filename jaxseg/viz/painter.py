@@ -35,7 +35,8 @@ class Painter(abc.ABC):
 
     Each method sees only keys of one task, without its prefix: those of ``needs``, and those of ``uses`` that there
     are. ``image`` is uint8 RGB ``[h w 3]``, arrays have no axis ``b``, and ``facts`` is a
-    :class:`jaxseg.data.facts.Facts` or anything with its ``classes`` and ``palette``. See :func:`painter`.
+    :class:`jaxseg.data.facts.Facts` or anything with its ``classes`` and ``palette`` (where ``Facts.tables`` has the
+    task, its own). See :func:`painter`.
 
     >>> sorted(registered_painters()["boxes"].uses)
     ['classes', 'scores', 'valid']
@@ -243,14 +244,16 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Unnamed:
-    """Facts of a task that has classes of its own: numbers stand for names."""
+class _OwnFacts:
+    """Facts of a task that has classes of its own, which label maps and objects index."""
 
-    classes: tuple[str, ...] = ()
-    palette: tuple[tuple[int, int, int], ...] = ()
-    things: tuple[str, ...] = ()
-    thing_palette: tuple[tuple[int, int, int], ...] = ()
+    classes: tuple[str, ...]
     joints: tuple[str, ...] = ()
+    palette: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        return self.classes
 
 
 def _parts(predictions: Mapping[str, Any], facts: Any) -> list[_Part]:
@@ -261,12 +264,17 @@ def _parts(predictions: Mapping[str, Any], facts: Any) -> list[_Part]:
         tasks.setdefault(task + slash, {})[key] = np.asarray(value)
     found = []
     for prefix, values in tasks.items():
-        known = _Unnamed() if prefix else facts
+        known = _OwnFacts(facts.tables[prefix[:-1]], facts.joints) if _has_table(facts, prefix) else facts
         for each in registered_painters().values():
             if all(key in values for key in each.needs):
                 keys = (*each.needs, *(key for key in each.uses if key in values))
                 found.append(_Part(each, prefix, {key: values[key] for key in keys}, known))
     return found
+
+
+def _has_table(facts: Any, prefix: str) -> bool:
+    """True if the data set gives the task classes of its own; without, its keys are those that all tasks share."""
+    return bool(prefix) and facts is not None and prefix[:-1] in facts.tables
 
 
 def _of_task(prefix: str, batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,24 @@
+import dataclasses
+import json
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.data import Data, Facts, Source
 from jaxseg.errors import BadInput
+from jaxseg.layers.conv import Conv
 from jaxseg.losses import CrossEntropy, Dice
+from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.multitask import MultiTask
 from jaxseg.tasks.protocol import Task
 from jaxseg.tasks.semantic import Semantic
+from jaxseg.train import checkpoint
+from jaxseg.train.log import Console
+from jaxseg.train.loop import evaluate, fit
+from jaxseg.train.optim import SGD
 
 THINGS, PARTS = Semantic(4), Semantic(3, losses=(Dice(),))
 BOTH = MultiTask({"things": THINGS, "parts": PARTS}, weights=(1.0, 0.5))
@@ -80,7 +91,58 @@ def test_wrong_settings_are_refused():
         MultiTask({"a": THINGS, "b": PARTS}, weights=(1.0,))
 
 
+def test_each_task_is_held_to_its_own_classes():
+    four, three = tuple("abcd"), tuple("xyz")
+    facts = Facts("set", "", four, ((0, 0, 0),) * 4, {}, tables={"parts": three})
+    BOTH.check_facts(facts)
+    with pytest.raises(BadInput, match="parts: the task has 3 classes, but data set 'set' has 4"):
+        BOTH.check_facts(dataclasses.replace(facts, tables={}))
+    with pytest.raises(BadInput, match="things: "):
+        BOTH.check_facts(dataclasses.replace(facts, classes=three))
+
+
 def test_losses_of_one_kind_in_two_tasks_keep_apart():
     outputs, batch = example()
     both = MultiTask({"things": THINGS, "parts": Semantic(3, losses=(CrossEntropy(),))})
     assert set(both.loss(outputs, batch)) == {"things/cross_entropy", "parts/cross_entropy"}
+
+
+class TwoHeads(nn.Module):
+    """Logits of two tasks from one convolution."""
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        x = Conv(14, 1, name="both")(image.astype(jnp.float32) / 255)
+        return {"one/logits": x[..., :7], "two/logits": x[..., 7:]}
+
+
+def test_two_tasks_train_from_batches_with_keys_of_their_own(tmp_path):
+    options = (("size", 32), ("train", 4), ("val", 3))
+    train, val = (Source("scenes", split, options=options) for split in ("train", "val"))
+    data = Data(train=train, val=val, keys=("image", "one/label", "two/label"))
+    both = MultiTask({"one": Semantic(7), "two": Semantic(7)})
+    options = {"steps": 2, "batch_size": 2, "eval_every": 1, "save_every": 1, "log_every": 1, "pictures": 2}
+    stage = Stage(model=TwoHeads(), task=both, data=data, optimizer=SGD(0.1), keep_best="two/miou", **options)
+    figures = fit(Recipe(stages=(stage,), name="two"), tmp_path / "run", log=Console(quiet=True))
+    assert {"one/miou", "two/miou", "one/boundary_f1"} <= set(figures)
+    best = checkpoint.read(tmp_path / "run/stages/0-main/best")
+    assert best.notes["metrics"]["two/miou"] >= figures["two/miou"]
+    titles = {row["name"]: row["title"] for row in json.loads((tmp_path / "run/figures.json").read_text())}
+    assert titles["two/miou"] == "two: mean IoU, void ignored"
+    assert len(list((tmp_path / "run/samples").iterdir())) == 2
+
+    alone = dataclasses.replace(data, keys=("image", "label"))
+    last = checkpoint.read(tmp_path / "run/stages/0-main/checkpoints").variables
+    found = evaluate(SecondHead(), last, Semantic(7), alone.eval_batches(batch_size=2))
+    assert {f"two/{name}": value for name, value in found.items()} == {
+        name: value for name, value in figures.items() if name.startswith("two/")
+    }
+
+
+class SecondHead(nn.Module):
+    """The second task of :class:`TwoHeads` alone."""
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        x = Conv(14, 1, name="both")(image.astype(jnp.float32) / 255)
+        return {"logits": x[..., 7:]}

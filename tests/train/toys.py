@@ -1,8 +1,8 @@
 """A network, a task and a data set that are small enough to train whole runs in seconds."""
 
 import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
@@ -68,6 +68,7 @@ class Facts:
     name: str = "toy"
     classes: tuple[str, ...] = ("red", "green", "blue")
     palette: tuple[tuple[int, int, int], ...] = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    tables: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"b": ("v", "w", "x", "y", "z")})
 
 
 @dataclass(frozen=True)

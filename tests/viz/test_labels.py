@@ -32,7 +32,7 @@ def test_distinct_colours_are_distinct_and_the_same_for_any_number():
 def test_colorize_looks_colours_up_and_paints_the_unknown_black():
     table = {**dict(enumerate(PALETTE)), VOID: (0, 0, 0)}
     for y, x in np.ndindex(LABEL.shape):
-        assert tuple(colorize(LABEL, PALETTE)[y, x]) == table[LABEL[y, x]]
+        assert tuple(colorize(LABEL, PALETTE)[y, x]) == table[int(LABEL[y, x])]
     assert not colorize(np.asarray([[-1, 3, 300]]), PALETTE).any()
 
 

@@ -18,6 +18,7 @@ FACTS = SimpleNamespace(
     palette=((10, 20, 30), (200, 100, 0), (0, 0, 255)),
     things=("cat", "dog"),
     joints=("top", "bottom"),
+    tables={"parts": ("arm", "leg", "head")},
 )
 SIZE = (40, 60)
 
@@ -137,7 +138,13 @@ def test_each_task_has_files_of_its_own(tmp_path):
     assert (np.asarray(Image.open(tmp_path / "photo_parts-label.png")) == 1).all()
     told = viz.describe({"label": label, "parts/label": label + 1}, FACTS)
     assert told["classes"][0]["name"] == "sky"
-    assert told["parts"]["classes"] == [{"class": 1, "name": "1", "pixels": 2400, "fraction": 1.0}]
+    assert [(row["name"], row["pixels"]) for row in told["parts"]["classes"]] == [
+        ("arm", 0),
+        ("leg", 2400),
+        ("head", 0),
+    ]
+    shared = viz.describe({"other/label": label + 1}, FACTS)["other"]["classes"]
+    assert [(row["name"], row["pixels"]) for row in shared] == [("sky", 0), ("road", 2400), ("car", 0)]
 
 
 def test_sheets_have_a_row_per_real_example_and_the_truth_where_it_is_known():
