@@ -41,6 +41,9 @@ class Card:
         the name of the encoder in segmentation-models-pytorch.
       version: of the jaxseg that wrote it.
       geometry: transforms that an image goes through before the network, at test time.
+      things: names of the classes of objects.
+      joints: names of the keypoints of an object.
+      tables: names of the classes of a task of its own, by the task's name.
     """
 
     model: Any
@@ -57,6 +60,9 @@ class Card:
     origin: dict[str, Any] = field(default_factory=dict)
     version: str = ""
     geometry: tuple[Any, ...] = ()
+    things: tuple[str, ...] = ()
+    joints: tuple[str, ...] = ()
+    tables: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def card_text(card: Card) -> str:
@@ -80,6 +86,8 @@ def card_from_text(text: str, *, where: str) -> Card:
         del form["format"]
         form["geometry"] = load(form.get("geometry", []))
         form |= {"model": load(form["model"]), "task": load(form["task"]), "classes": tuple(form["classes"])}
+        form |= {name: tuple(form.get(name, ())) for name in ("things", "joints")}
+        form["tables"] = {task: tuple(names) for task, names in form.get("tables", {}).items()}
         return Card(**{**form, "palette": tuple(tuple(color) for color in form["palette"])})
     except BadInput:
         raise

@@ -79,7 +79,9 @@ class TrainedModel:
         """Class names and palette, and what else is known of the data set."""
         if self.card is None:
             return self.data.facts()
-        return Facts(self.card.name, "", self.card.classes, self.card.palette, {}, licence=self.card.licence)
+        card = self.card
+        named = {"things": card.things, "joints": card.joints, "tables": card.tables}
+        return Facts(card.name, "", card.classes, card.palette, {}, licence=card.licence, **named)
 
     @property
     def _trained(self) -> Recipe:
@@ -177,6 +179,9 @@ def card_of(run: TrainedModel, *, licence: str = "", metrics: Mapping[str, float
         name=run.name,
         classes=run.facts.classes,
         palette=run.facts.palette,
+        things=run.facts.things,
+        joints=run.facts.joints,
+        tables=dict(run.facts.tables),
         licence=licence,
         step=run.step,
         averaged=run.averaged,

@@ -10,6 +10,7 @@ import pytest
 
 from jaxseg.errors import BadInput
 from jaxseg.export import folder
+from jaxseg.export.folder import Card
 from jaxseg.inference.load import load, save
 from jaxseg.inference.predict import predict
 from jaxseg.models.semantic.unet import unet
@@ -35,6 +36,19 @@ def test_what_is_saved_is_loaded(run, tmp_path, name):
     save(again, tmp_path / name)  # over itself
     assert load(tmp_path / name).card.licence == "CC0"
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_names_of_objects_joints_and_tasks_travel_with_the_weights(run, tmp_path):
+    card = Card(
+        run.model, run.task, "x", tuple("abcdefg"), (), things=("cat",), joints=("top",), tables={"a": ("arm",)}
+    )
+    again = folder.card_from_text(folder.card_text(card), where="here")
+    assert again == card
+    save(run, tmp_path / "model")
+    assert load(tmp_path / "model").facts.things == run.facts.things != ()
+    folder.write(tmp_path / "other", card, run.variables)
+    facts = load(tmp_path / "other").facts
+    assert (facts.things, facts.joints, facts.tables) == (("cat",), ("top",), {"a": ("arm",)})
 
 
 def test_it_loads_without_the_recipe_s_code(run, tmp_path):

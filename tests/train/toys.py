@@ -68,6 +68,8 @@ class Facts:
     name: str = "toy"
     classes: tuple[str, ...] = ("red", "green", "blue")
     palette: tuple[tuple[int, int, int], ...] = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    things: tuple[str, ...] = ()
+    joints: tuple[str, ...] = ()
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"b": ("v", "w", "x", "y", "z")})
 
 
