@@ -177,7 +177,6 @@ def sample(
     luck = jax.random.uniform(key, positive.shape)
     first, positives = _luckiest(luck, positive, most)
     second, negatives = _luckiest(luck, negative, count)
-    negatives = jnp.minimum(negatives, count - positives)
     slot = jnp.arange(count, dtype=jnp.int32)
     is_positive, valid = slot < positives, slot < positives + negatives
     # Each list is as long as the slots, and a slot looks up its own place in the one that it belongs to.

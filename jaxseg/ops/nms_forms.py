@@ -6,6 +6,7 @@ are kept. All keep the same, but for what comes after the last that was asked fo
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -136,8 +137,8 @@ def _by_row(boxes: Columns, classes: Array | None, alive: Array, threshold: Arra
     return alive & (place < i)
 
 
-SPAN = 64
-"""So many later boxes of its class a box meets at once."""
+WIDTHS = (64, 256, 1024)
+"""How many later boxes a box meets at once, one loop for each: a loop inside the loop would cost three times as much."""
 
 
 @_one_by_one
@@ -146,26 +147,29 @@ def _by_class(boxes: Columns, classes: Array, alive: Array, threshold: Array, co
     order = jnp.argsort(classes, stable=True)
     groups = classes[order]
     ends = jnp.searchsorted(groups, groups, side="right").astype(jnp.int32)
-    boxes = Columns(*(jnp.pad(c[order], (0, -n % SPAN)) for c in boxes))
-    lane = jnp.arange(SPAN, dtype=jnp.int32)
+    longest = jnp.max(ends - jnp.arange(n, dtype=jnp.int32))
+    widths = [width for width in WIDTHS if width < n]
+    loops = [partial(_within, width) for width in (*widths, n)]
+    fits = jnp.sum(longest > jnp.asarray(widths, jnp.int32), dtype=jnp.int32)
+    kept = lax.switch(fits, loops, Columns(*(c[order] for c in boxes)), ends, alive[order], threshold)
+    return jnp.zeros(n, bool).at[order].set(kept, unique_indices=True)
+
+
+def _within(width: int, boxes: Columns, ends: Array, alive: Array, threshold: Array) -> Array:
+    """Let each box suppress the next ``width`` boxes, as far as the end of its class."""
+    n = len(alive)
+    boxes, lane = Columns(*(jnp.pad(c, (0, width)) for c in boxes)), jnp.arange(1, width + 1, dtype=jnp.int32)
 
     def step(i: Array, alive: Array) -> Array:
         def drop(alive: Array) -> Array:
-            one, end = _take(boxes, i), _item(ends, i)
-
-            def span(k: Array, alive: Array) -> Array:
-                start = k * SPAN
-                part = Columns(*(lax.dynamic_slice_in_dim(c, start, SPAN) for c in boxes))
-                worse = _overlap(one, part, threshold) & (start + lane > i) & (start + lane < end)
-                left = lax.dynamic_slice_in_dim(alive, start, SPAN) & ~worse
-                return lax.dynamic_update_slice_in_dim(alive, left, start, 0)
-
-            return lax.fori_loop((i + 1) // SPAN, (end + SPAN - 1) // SPAN, span, alive)
+            later = Columns(*(lax.dynamic_slice_in_dim(c, i + 1, width) for c in boxes))
+            worse = _overlap(_take(boxes, i), later, threshold) & (i + lane < _item(ends, i))
+            left = lax.dynamic_slice_in_dim(alive, i + 1, width) & ~worse
+            return lax.dynamic_update_slice_in_dim(alive, left, i + 1, 0)
 
         return lax.cond(_item(alive, i), drop, lambda alive: alive, alive)
 
-    alive = lax.fori_loop(0, n, step, jnp.pad(alive[order], (0, -n % SPAN)))
-    return jnp.zeros(n, bool).at[order].set(alive[:n], unique_indices=True)
+    return lax.fori_loop(0, n, step, jnp.pad(alive, (0, width)))[:n]
 
 
 def _item(x: Array, i: Array) -> Array:
