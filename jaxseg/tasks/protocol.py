@@ -25,7 +25,7 @@ Predictions = Mapping[str, Any]
 
 @runtime_checkable
 class Model(Protocol):
-    """A network as tasks use it: a linen module, or anything with its ``init`` and ``apply``.
+    """A network as tasks use it: a linen module, or anything with its ``apply``.
 
     ``apply(variables, **task.inputs(batch, train=train), train=train)`` returns outputs. A network may also have
 
@@ -33,11 +33,6 @@ class Model(Protocol):
     * ``input_size(height, width)`` and ``valid_size(height, width)``, where not every size fits or the outputs are
       smaller than the image: the smallest input for outputs of that size, and the outputs' size for that input.
     """
-
-    @property
-    def init(self) -> Callable[..., Any]:
-        """``init(key, image) -> variables``."""
-        ...
 
     @property
     def apply(self) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -121,8 +122,15 @@ def test_two_tasks_train_from_batches_with_keys_of_their_own(tmp_path):
     train, val = (Source("scenes", split, options=options) for split in ("train", "val"))
     data = Data(train=train, val=val, keys=("image", "one/label", "two/label"))
     both = MultiTask({"one": Semantic(7), "two": Semantic(7)})
-    options = {"steps": 2, "batch_size": 2, "eval_every": 1, "save_every": 1, "log_every": 1, "pictures": 2}
-    stage = Stage(model=TwoHeads(), task=both, data=data, optimizer=SGD(0.1), keep_best="two/miou", **options)
+    often: dict[str, Any] = {
+        "steps": 2,
+        "batch_size": 2,
+        "eval_every": 1,
+        "save_every": 1,
+        "log_every": 1,
+        "pictures": 2,
+    }
+    stage = Stage(model=TwoHeads(), task=both, data=data, optimizer=SGD(0.1), keep_best="two/miou", **often)
     figures = fit(Recipe(stages=(stage,), name="two"), tmp_path / "run", log=Console(quiet=True))
     assert {"one/miou", "two/miou", "one/boundary_f1"} <= set(figures)
     best = checkpoint.read(tmp_path / "run/stages/0-main/best")
