@@ -138,7 +138,7 @@ def _by_row(boxes: Columns, classes: Array | None, alive: Array, threshold: Arra
 
 
 WIDTHS = (64, 256, 1024)
-"""How many later boxes a box meets at once, one loop for each: a loop inside the loop would cost three times as much."""
+"""How many later boxes a box meets at once, one loop for each: a loop inside the loop costs three times as much."""
 
 
 @_one_by_one
