@@ -41,7 +41,11 @@ napoleon_use_rtype = False
 # Links within jaxseg must resolve. Annotations name classes of libraries whose own reference is not consulted here.
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!jaxseg\.).*")]
-nitpick_ignore = [("py:class", "jaxseg.registry.Builder"), ("py:class", "jaxseg.viz.painter.P")]  # type variables
+nitpick_ignore = [
+    ("py:class", "jaxseg.registry.Builder"),
+    ("py:class", "jaxseg.viz.painter.P"),
+    ("py:class", "jaxseg.tasks.table.Kind"),
+]
 
 log = logging.getLogger("jaxseg.docs")
 

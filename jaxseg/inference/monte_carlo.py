@@ -29,7 +29,7 @@ def predict_samples(
 ) -> dict[str, np.ndarray]:
     """Predict an image by the mean of ``samples`` passes with dropout.
 
-    Args and errors as :func:`jaxseg.predict`, and:
+    Args and errors as ``jaxseg.predict``, and:
       samples: passes; see :func:`jaxseg.models.semantic.bayesian_segnet.monte_carlo`.
       seed: of dropout's masks.
 

@@ -34,7 +34,7 @@ def predict(
     (:mod:`jaxseg.inference.geometry`). Each size is compiled once, and exact, unless ``shapes`` are given.
 
     Args:
-      run: see :func:`jaxseg.load`.
+      run: from ``jaxseg.load``.
       image: uint8 RGB [h w 3], or several of one size [b h w 3]; other bands where the model takes others.
       tile: an image of more rows or columns is cut into tiles of at most so many (see :mod:`jaxseg.inference.tiling`).
       margin: pixels around a tile's own that it sees but does not decide, rounded up to a multiple of 32; None

@@ -21,7 +21,7 @@ class MultiTask:
     The task called ``name`` reads a batch or outputs with every key ``name/key`` standing for ``key``, so that two
     tasks of one kind have labels and logits of their own; keys without a prefix are everybody's. Where the batch holds
     ``name/present``, bool ``[b]``, a row without it is for this task as if it were not real: it adds nothing to its
-    losses nor to its metrics. Terms and results are called ``name/...``. Batches come from :class:`jaxseg.data.Data`
+    losses nor to its metrics. Terms and results are called ``name/...``. Batches come from ``Data`` of ``jaxseg.data``
     with such keys, ``Data(..., keys=("image", "label", "parts/label"))``.
 
     Attributes:

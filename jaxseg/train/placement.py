@@ -113,7 +113,11 @@ def replicated() -> "Replicated":
 
 @dataclass(frozen=True)
 class Single:
-    """See :func:`single`."""
+    """Placement on one device, see :func:`single`.
+
+    >>> Single(jax.local_devices()[0]).local_devices
+    1
+    """
 
     device: Any
 
@@ -162,7 +166,11 @@ class Single:
 
 @dataclass(frozen=True)
 class Sharded:
-    """See :func:`sharded`."""
+    """Placement on a mesh, see :func:`sharded`.
+
+    >>> Sharded(Mesh(np.array(jax.devices()[:1]), (DATA_AXIS,))).devices
+    1
+    """
 
     mesh: Mesh
 
@@ -229,7 +237,11 @@ class Sharded:
 
 @dataclass(frozen=True)
 class Replicated:
-    """See :func:`replicated`."""
+    """Placement of replicas, see :func:`replicated`.
+
+    >>> Replicated(tuple(jax.local_devices()[:1])).local_devices
+    1
+    """
 
     local: tuple[Any, ...] = field(repr=False)
 
@@ -284,6 +296,9 @@ class Replicated:
 def fill(batch: Mapping[str, Any], multiple: int) -> dict[str, Any]:
     """Return the batch with its first row repeated, marked ``real=False``, until its rows are a multiple of
     ``multiple``.
+
+    >>> fill({"image": np.zeros((3, 8, 8, 3), np.uint8)}, 4)["real"].tolist()
+    [True, True, True, False]
     """
     rows = _rows(batch)
     missing = -rows % multiple
@@ -293,7 +308,9 @@ def fill(batch: Mapping[str, Any], multiple: int) -> dict[str, Any]:
 
 
 def check_divides(batch: Mapping[str, Any], parts: int) -> None:
-    """Refuse a batch that ``parts`` devices cannot share evenly.
+    """Raise if a batch does not divide evenly among ``parts`` devices.
+
+    >>> check_divides({"image": np.zeros((4, 8, 8, 3), np.uint8)}, 2)
 
     Raises:
       BadInput: the message names the nearest sizes that would do.
@@ -346,13 +363,25 @@ def _cluster_size() -> int:
 
 @lru_cache(maxsize=8)
 def eval_step(placement: Placement, model: Any, task: Any) -> Callable[[Any, Any], Any]:
-    """Return ``placement.eval_step``, compiled once for each model and task."""
+    """Return ``placement.eval_step``, compiled once for each model and task.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> eval_step(single(), unet(num_classes=2), Semantic(2)) is eval_step(single(), unet(num_classes=2), Semantic(2))
+    True
+    """
     return placement.eval_step(model, task)
 
 
 @lru_cache(maxsize=8)
 def statistics_step(placement: Placement, model: Any, task: Any) -> Callable[[Any, Any, Any], Any]:
-    """Return ``placement.statistics_step``, compiled once for each model and task."""
+    """Return ``placement.statistics_step``, compiled once for each model and task.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> callable(statistics_step(single(), unet(num_classes=2), Semantic(2)))
+    True
+    """
     return placement.statistics_step(model, task)
 
 

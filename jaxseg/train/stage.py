@@ -24,7 +24,7 @@ from jaxseg.types import figure_of
 
 @dataclass(frozen=True)
 class Site:
-    """Where a stage is trained: its recipe and number, the work directory, the devices, the data and the console."""
+    """The place of a stage: its recipe and number, work directory, devices, data and console."""
 
     recipe: Any
     index: int
@@ -78,7 +78,11 @@ class Site:
 
 @dataclass(frozen=True)
 class FinishedStage:
-    """A stage that was trained and evaluated to its end before."""
+    """A stage that was already trained and evaluated to its end.
+
+    >>> FinishedStage(step=100, metrics={"miou": 0.5}).step
+    100
+    """
 
     step: int
     metrics: dict[str, float]
@@ -88,19 +92,19 @@ class FinishedStage:
 def open_stage(
     recipe: Any, index: int, workdir: Path, placement: Placement, data_dir: Any, console: Console
 ) -> "Iterator[tuple[StageTrainer | FinishedStage, Any]]":
-    """Open a stage where it was left, or at its beginning; yield it with its training state on the devices.
+    """Open a stage, new or resumed; yield it with its training state on the devices.
 
     In this order:
 
-    1. Yield the final metrics if the stage was trained and evaluated to its end.
-    2. Refuse what can be seen to be wrong: batch size against devices, task against data set, and, at the very
-       beginning, a validation split that cannot be read.
+    1. Yield the final metrics if the stage is finished.
+    2. Check what can be checked: batch size against devices, task against data set, and, at the very beginning, that
+       the validation split can be read.
     3. Find the last checkpoint, set the data stream to its position, and take the first batch.
     4. Compile the step. Fit the checkpoint's arrays into the state's shapes; without a checkpoint create a state, and
-       initialise it as ``stage.init`` says.
+       initialise it from ``stage.init``.
     5. Open the log as if the run had never gone beyond the checkpoint: later rows, events and samples are cut.
     6. Put the state on the devices.
-    7. Evaluate once more if the run died between the checkpoint and the evaluation of the same step.
+    7. Evaluate again if the run died between the checkpoint and the evaluation of the same step.
     """
     site = Site(recipe, index, workdir, placement, data_dir, console)
     stage = site.stage

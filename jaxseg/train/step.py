@@ -148,6 +148,14 @@ def make_statistics_step(model: Any, task: Any) -> Callable[[Any, Any, Any], Any
     Every BatchNorm layer updates to ``momentum * old + (1 - momentum) * new`` without exposing its momentum, which is
     recovered as the slope in ``old``; ``new`` is the value at ``old = 0`` divided by one minus the slope. ``number`` is
     the batch's, for the dropout masks.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model, batch = unet(num_classes=2, depth=1, width=2), {"image": jnp.zeros((1, 8, 8, 3), jnp.uint8)}
+    >>> variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
+    >>> step = make_statistics_step(model, Semantic(2))
+    >>> sorted(jax.eval_shape(step, variables, batch, jnp.int32(0)))[0]
+    'bottom_norm1'
     """
 
     def statistics(variables: Any, batch: Any, number: Any) -> Any:

@@ -19,6 +19,13 @@ def claim(workdir: Path, recipe: Any) -> None:
 
     A directory without a checkpoint counts as new.
 
+    >>> import tempfile
+    >>> from jaxseg.losses import Dice
+    >>> workdir = Path(tempfile.mkdtemp())
+    >>> claim(workdir, Dice(0.5))
+    >>> (workdir / "recipe.json").exists()
+    True
+
     Raises:
       BadInput: it holds another recipe; the first different field is named.
     """
@@ -65,7 +72,11 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, 
 
 @contextlib.contextmanager
 def guarded(workdir: Path, console: Console) -> Iterator[None]:
-    """Turn a full disk into one line, and close the progress bars in any case."""
+    """Turn a full disk into one line, and close the progress bars in any case.
+
+    >>> with guarded(Path("runs"), Console(quiet=True)):
+    ...     pass
+    """
     try:
         yield
     except OSError as error:
