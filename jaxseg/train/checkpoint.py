@@ -7,7 +7,6 @@ state and writes it in the background.
 
 import base64
 import contextlib
-import errno
 import json
 import logging
 import shutil
@@ -22,6 +21,7 @@ import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.errors import BadInput, FailedRun
+from jaxseg.files import disk_is_full
 from jaxseg.recipe import FORMAT, check_format
 from jaxseg.train.optim import path_of
 
@@ -248,26 +248,11 @@ def _one_line(folder: Path) -> Iterator[None]:
             _remove_torn(folder)
         last = latest_step(folder)
         intact = "there is none before it" if last is None else f"that of step {last} is intact"
-        if is_full(error):
+        if disk_is_full(error):
             reason = f"no space left on the device of {folder}: free some and give the same command again"
         else:
             reason = f"{folder}: {_first_line(error)}"
         raise FailedRun(f"a checkpoint could not be saved; {intact}; {reason}") from error
-
-
-def is_full(error: BaseException) -> bool:
-    """Return True if an error, or one of its causes, reports a full disk.
-
-    >>> is_full(OSError(errno.ENOSPC, "No space left on device"))
-    True
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        full = isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left" in str(seen) or "ENOSPC" in str(seen):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def _entries(folder: Path) -> list[Path]:

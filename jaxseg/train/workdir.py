@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from jaxseg.errors import BadInput, FailedRun
+from jaxseg.files import disk_is_full
 from jaxseg.recipe import check_format, dump, load
-from jaxseg.train import checkpoint
 from jaxseg.train.log import Console, replace_text
 
 
@@ -80,7 +80,7 @@ def guarded(workdir: Path, console: Console) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if checkpoint.is_full(error):
+        if disk_is_full(error):
             raise FailedRun(
                 f"no space left on the device of {workdir}: free some and give the same command again"
             ) from error
