@@ -299,7 +299,7 @@ def beside(name: str, key: str) -> str:
 
 
 def closure(names: Iterable[str], table: Mapping[str, Key] = BATCH) -> tuple[str, ...]:
-    """Return the keys together with their masks and everything that they need, and so on, sorted.
+    """Return the keys, their masks and everything that they need, and so on, sorted.
 
     A prefixed key may be made of the bare one, which is therefore among them.
 

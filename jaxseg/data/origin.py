@@ -20,7 +20,7 @@ class Origin:
     Attributes:
       source: the folder.
       files: how many files it held, subfolders included.
-      bytes: their size together.
+      bytes: their total size.
       newest: when the last of them was changed, local time.
       digest: SHA-256 of their names, sizes and times.
       prepared: when the preparation began, local time.

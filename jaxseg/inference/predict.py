@@ -51,7 +51,7 @@ def predict(
 
     Raises:
       BadInput: the image is none that the model takes, the tile is too small, or predictions that are no maps would
-        have to be put together from tiles.
+        have to be assembled from tiles.
 
     Example:
       >>> import jax

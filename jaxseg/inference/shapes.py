@@ -39,8 +39,8 @@ def plan_shapes(sizes: Iterable[tuple[int, int]], number: int) -> tuple[tuple[in
     count = np.asarray(list(counts.values()), np.int64)
     while len(height) > number:
         area = count * height * width
-        together = np.maximum.outer(height, height) * np.maximum.outer(width, width) * np.add.outer(count, count)
-        added = (together - np.add.outer(area, area)).astype(np.float64)
+        of_both = np.maximum.outer(height, height) * np.maximum.outer(width, width) * np.add.outer(count, count)
+        added = (of_both - np.add.outer(area, area)).astype(np.float64)
         added[np.tril_indices(len(height))] = np.inf
         i, j = np.unravel_index(int(added.argmin()), added.shape)
         height[i], width[i] = max(height[i], height[j]), max(width[i], width[j])

@@ -101,7 +101,7 @@ def bands(
                 if not is_map(name, value, cut.shape[1:3]):
                     if len(tiles) > 1:
                         raise BadInput(
-                            f"{name} of {len(tiles)} tiles cannot be put together; an image of {height}x{width} "
+                            f"{name} of {len(tiles)} tiles cannot be assembled; an image of {height}x{width} "
                             f"needs --tile {max(height, width)}"
                         )
                     band[name] = value

@@ -54,7 +54,7 @@ def area(boxes: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
 
 
 def intersection_and_union(first: Columns, second: Columns) -> tuple[Array, Array]:
-    """Return the areas that two sets of boxes share and cover together, in square pixels.
+    """Return the areas of intersection and union of two sets of boxes, in square pixels.
 
     Matching and suppression call this on columns of their own: one body, so that their overlaps are equal to the bit.
 

@@ -52,7 +52,7 @@ class MultiTask:
         return tuple(self.tasks.items()) if isinstance(self.tasks, Mapping) else self.tasks
 
     def inputs(self, batch: Batch, *, train: bool) -> dict[str, Any]:
-        """Return the inputs of all tasks together."""
+        """Return the inputs of all tasks."""
         merged: dict[str, Any] = {}
         for name, task in self.pairs:
             merged.update(task.inputs(view(name, batch), train=train))

@@ -185,7 +185,7 @@ def _draw_training(axes: Any, lines: list[dict[str, Any]]) -> None:
 
 
 def _panels(lines: list[dict[str, Any]], known: Mapping[str, Figure]) -> list[list[Figure]]:
-    """The figures to draw, those of one unit together, headlines first; at least one list."""
+    """Return the figures to draw, grouped by unit, headlines first; at least one list."""
     numbers = {k for x in lines for k, v in x.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     drawn = [known[name] for name in known if name in numbers]
     if not drawn:
