@@ -64,7 +64,7 @@ def builds(path: Path, model: str) -> bool:
 
 
 def _assigned(path: Path) -> list[tuple[str, ast.expr]]:
-    """Names and values of the assignments at the top of a file; none where it cannot be read as Python."""
+    """Return names and values of the assignments at the top of a file; none where it cannot be read as Python."""
     text = path.read_text(encoding="utf-8")
     try:
         body = ast.parse(text).body if "VARIANTS" in text else []
@@ -110,7 +110,7 @@ def find_file(name: str) -> Path:
 
 
 def _stems() -> dict[str, Path]:
-    """The files of the shipped recipes by their stems."""
+    """Return the files of the shipped recipes by their stems."""
     files = [split(path)[0] for path in shipped().values()]
     return {file.stem: file for file in files}
 

@@ -304,7 +304,7 @@ def _pairs(first: Array, second: Array) -> tuple[Columns, Columns]:
 
 
 def _ratio(part: Array, whole: Array) -> Array:
-    """``part / whole``, 0 where the whole is nothing; the inner ``where`` keeps the gradient finite there."""
+    """Return ``part / whole``, 0 where the whole is nothing; the inner ``where`` keeps the gradient finite there."""
     some = whole > 0
     return jnp.where(some, part / jnp.where(some, whole, 1), 0)
 

@@ -198,7 +198,9 @@ Taps = tuple[Array, Array, Array, Array]
 
 
 def _bilinear(at: Array, inside: ArrayLike, side: int) -> Taps:
-    """The cells around a place that is more than -1 and less than ``side``; those that the mask lacks weigh nothing."""
+    """Return the cells around a place that is more than -1 and less than ``side``; those that the mask lacks weigh
+    nothing.
+    """
     low = jnp.floor(at)
     rest, cell = at - low, low.astype(jnp.int32)
     near = jnp.where((cell >= 0) & inside, 1 - rest, 0)

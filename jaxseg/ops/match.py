@@ -185,7 +185,7 @@ def sample(
 
 
 def _luckiest(luck: Array, candidate: Array, most: int) -> tuple[Array, Array]:
-    """Indices [most] of the candidates with the largest numbers, zeros behind, and how many there are."""
+    """Return indices [most] of the candidates with the largest numbers, zeros behind, and how many there are."""
     k = min(most, luck.shape[0])
     _, index = lax.top_k(jnp.where(candidate, luck, -1), k)
     return jnp.pad(index, (0, most - k)), jnp.minimum(jnp.sum(candidate, dtype=jnp.int32), most)
@@ -237,7 +237,7 @@ def _by_object(boxes: Array, valid: Array, anchors: Array, *, low_quality: bool)
 
 
 def _by_matrix(boxes: Array, valid: Array, anchors: Array, *, low_quality: bool) -> Found:
-    """All objects by a chunk of anchors at once."""
+    """Match all objects against a chunk of anchors at once."""
     a = len(anchors)
     chunks = _chunks(anchors, MATRIX_CHUNK)
     objects = Columns(*(c[:, None] for c in columns(boxes)))

@@ -181,6 +181,6 @@ def _take(boxes: Columns, i: Array) -> Columns:
 
 
 def _overlap(first: Columns, second: Columns, threshold: Array) -> Array:
-    """Whether the IoU is above the threshold, by the division whose rounding others share; 0 / 0 is not."""
+    """Return True if the IoU is above the threshold, by the division whose rounding others share; 0 / 0 is not."""
     shared, union = intersection_and_union(first, second)
     return shared / union > threshold

@@ -290,7 +290,7 @@ def _runs(rle: Rle) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _pixels_before(rle: Rle, at: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many pixels of the mask come before each place in column-major order."""
+    """Return how many pixels of the mask come before each place in column-major order."""
     starts, ends = _runs(rle)
     before = np.append(0, np.cumsum(ends - starts))
     begun = np.searchsorted(starts, at, side="right")
@@ -299,7 +299,7 @@ def _pixels_before(rle: Rle, at: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _from_changes(at: NDArray[np.intp], height: int, width: int) -> Rle:
-    """The mask whose pixels change, from zero, at these places."""
+    """Return the mask whose pixels change, from zero, at these places."""
     edges = np.concatenate([[0], at, [height * width]]).astype(np.int64)
     counts = np.diff(edges)
     return Rle(height, width, counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts)
@@ -336,7 +336,9 @@ def _points(polygon: Any, index: int) -> NDArray[np.float64]:
 
 
 def _polygon(points: NDArray[np.float64], height: int, width: int) -> Rle:
-    """One polygon: its boundary is traced on the finer grid, and a column changes where the boundary crosses it."""
+    """Rasterise one polygon: its boundary is traced on the finer grid, and a column changes where the boundary crosses
+    it.
+    """
     u, v = _trace(np.trunc(UPSAMPLING * points + 0.5).astype(np.int64))
     moved = np.flatnonzero(np.diff(u)) + 1
     ahead, behind = u[moved], u[moved - 1]

@@ -156,7 +156,7 @@ _align.defvjp(_align_forward, _align_backward)
 
 
 def _axes(how: _How, boxes: Array, level: Array) -> tuple[Axis, Axis]:
-    """Where every bin reads along rows and along columns, in cells of its box's level."""
+    """Return the positions that every bin reads along rows and along columns, in cells of its box's level."""
     own = jnp.minimum(level, len(how.shapes) - 1)
     scale = jnp.asarray([1 / stride for stride in how.strides], jnp.float32)[own]
     axes = []

@@ -153,7 +153,7 @@ def _no_bins(maps: tuple[Array, ...], rows: Axis, columns: Axis) -> Array:
 def _unrolled(
     out: Array, maps: tuple[Array, ...], pairs: tuple[Array, Array], order: Array, bounds: list[tuple[Array, Array]]
 ) -> Array:
-    """``out`` with the bins of those boxes of each level that ``bounds`` cut from ``order``, one bin a step."""
+    """Return ``out`` with the bins of those boxes of each level that ``bounds`` cut from ``order``, one bin a step."""
     cells, weights = pairs
     bins, taps, c = cells.shape[2], cells.shape[3], out.shape[-1]
     image = jnp.arange(cells.shape[0], dtype=jnp.int32)[:, None, None, None]
@@ -174,7 +174,7 @@ def _unrolled(
 
 
 def _window(axis: Axis, count: int) -> Axis:
-    """The first ``count`` cells of each run, one by one; those after its end weigh nothing."""
+    """Return the first ``count`` cells of each run, one by one; those after its end weigh nothing."""
     first, end = axis.cells[..., :1], axis.cells[..., 1:]
     cells = first + np.arange(count, dtype=np.int32)[None, None, None, :]
     inside = cells < end
@@ -192,14 +192,14 @@ def _add_row(table: Array, place: Array, row: Array) -> Array:
 
 
 def _by_level(level: Array, count: int) -> tuple[Array, list[Array]]:
-    """The boxes of the whole batch in the order of their levels, and where each level begins in it."""
+    """Return the boxes of the whole batch in the order of their levels, and where each level begins in it."""
     flat = level.reshape(-1)
     order = jnp.argsort(flat, stable=True).astype(jnp.int32)
     return order, [jnp.sum(flat < k, dtype=jnp.int32) for k in range(count + 1)]
 
 
 def _pairs(rows: Axis, columns: Axis) -> tuple[Array, Array]:
-    """Every cell that each bin reads, ``[b p bins t]``, counted within the map of its level, and its weight."""
+    """Return every cell that each bin reads, ``[b p bins t]``, counted within the map of its level, and its weight."""
     (*lead, m, t), (n, u) = rows.cells.shape, columns.cells.shape[2:]
     y = rows.cells[:, :, :, None, :, None] * columns.length[:, :, None, None, None, None]
     cells = y + columns.cells[:, :, None, :, None, :]
@@ -235,7 +235,7 @@ def _over_cells(
 def _nth_cell(
     rows: Axis, columns: Axis, level: Array, shapes: Shapes
 ) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
-    """How many cells each bin has, and its n-th one, row by row: the place on the table and the weight."""
+    """Return how many cells each bin has, and its n-th one, row by row: the place on the table and the weight."""
     m, n = rows.bins, columns.bins
     spread = lambda a: jnp.broadcast_to(a[:, :, :, None], (*a.shape[:2], m, n))  # noqa: E731
     across = lambda a: jnp.broadcast_to(a[:, :, None, :], (*a.shape[:2], m, n))  # noqa: E731
@@ -285,10 +285,10 @@ def _split(table: Array, shapes: Shapes) -> tuple[Array, ...]:
 
 
 def _take(table: Array, cells: Array) -> Array:
-    """Rows of each image's table, ``[b p bins c]``."""
+    """Return rows of each image's table, ``[b p bins c]``."""
     return jax.vmap(lambda rows, at: rows.at[at].get(mode="clip"))(table, cells).astype(jnp.float32)
 
 
 def _put(table: Array, cells: Array, rows: Array) -> Array:
-    """Rows added to each image's table."""
+    """Return rows added to each image's table."""
     return jax.vmap(lambda to, at, add: to.at[at].add(add, mode="drop"))(table, cells, rows)

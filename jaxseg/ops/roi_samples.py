@@ -146,7 +146,7 @@ class _Samples(NamedTuple):
         return self.base + (i + 0.5) * self.size / jnp.maximum(self.grid, 1)
 
     def below(self, y: Array) -> Array:
-        """How many lie below y: an estimate, put right by looking at its neighbours."""
+        """Return how many lie below y: an estimate, put right by looking at its neighbours."""
         step = self.size / jnp.maximum(self.grid, 1)
         i = _nearly_below(y, self.base, step, self.grid)
         i = i - ((i > 0) & (self.place(i - 1) >= y)).astype(jnp.float32)
@@ -154,7 +154,7 @@ class _Samples(NamedTuple):
 
 
 def _nearly_below(y: Array, base: Array, step: Array, grid: Array) -> Array:
-    """How many samples lie below y, give or take those that rounding could move across it."""
+    """Return how many samples lie below y, give or take those that rounding could move across it."""
     some = step > _TINY
     count = jnp.where(some, jnp.ceil((y - base) * (1 / jnp.where(some, step, 1)) - 0.5), jnp.where(base < y, grid, 0))
     return jnp.clip(count, 0, grid)
@@ -178,7 +178,7 @@ def _merged_weights(samples: _Samples, before: Array, within: Array, limit: Arra
         return jnp.where(y < limit, jnp.clip(_nearly_below(y, base, step, grid), before, within), within)
 
     def passed(cell: Array) -> Array:
-        """What the samples between a cell and the next give the next; the last cell takes them whole."""
+        """Return what the samples between a cell and the next give the next; the last cell takes them whole."""
         first = below(cell)
         number = below(cell + 1) - first
         offsets = number * (base - cell + (first + 0.5) * step) + step * number * (number - 1) / 2

@@ -147,7 +147,7 @@ def _series(lines: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarr
 
 
 def _draw_training(axes: Any, lines: list[dict[str, Any]]) -> None:
-    """The loss, faint as logged and strong smoothed, with the learning rate on an axis of its own."""
+    """Draw the loss, faint as logged and strong smoothed, with the learning rate on an axis of its own."""
     axes.set_title("training loss", fontsize=11, color="#222222")
     axes.set_xlabel("step")
     low, high = math.inf, 0.0
@@ -198,7 +198,7 @@ def _panels(lines: list[dict[str, Any]], known: Mapping[str, Figure]) -> list[li
 
 
 def _draw_evaluation(axes: Any, lines: list[dict[str, Any]], figures: list[Figure]) -> None:
-    """The figures of each split; the best value of the first figure on the first split is marked."""
+    """Draw the figures of each split; the best value of the first figure on the first split is marked."""
     unit = figures[0].unit if figures else ""
     axes.set_title("evaluation" + f" ({unit})" * bool(unit), fontsize=11, color="#222222")
     axes.set_xlabel("step")
@@ -244,7 +244,7 @@ def _draw_evaluation(axes: Any, lines: list[dict[str, Any]], figures: list[Figur
 
 
 def _by_stage(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The lines of each stage, in order."""
+    """Return the lines of each stage, in order."""
     stages: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         stages.setdefault(str(line.get("stage", "")), []).append(line)
@@ -252,7 +252,7 @@ def _by_stage(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _smooth(y: np.ndarray) -> np.ndarray:
-    """A running mean over about a twentieth of the curve, one-sided at its ends."""
+    """Return a running mean over about a twentieth of the curve, one-sided at its ends."""
     half = len(y) // 40
     total = np.concatenate([[0.0], np.cumsum(y)])
     i = np.arange(len(y))

@@ -59,7 +59,7 @@ def instance_map(
 
 
 def _weights(low: float, high: float, cells: int, length: int) -> tuple[slice, np.ndarray]:
-    """The pixels of the image whose centres lie in the box along one axis, and their weights of the cells."""
+    """Return the pixels of the image whose centres lie in the box along one axis, and their weights of the cells."""
     pixels = np.arange(length) + 0.5
     inside = np.flatnonzero((pixels > low) & (pixels < high))
     if not inside.size:

@@ -88,7 +88,7 @@ def _dots(draw: Any, points: np.ndarray, color: tuple[int, int, int], zoom: int,
 
 
 def _tag(draw: Any, text: str, box: np.ndarray, color: tuple[int, int, int], size: tuple[int, int]) -> None:
-    """A label on the box's upper edge, kept inside the picture."""
+    """Draw a label on the box's upper edge, kept inside the picture."""
     font = ImageFont.load_default(max(10, min(16, min(size) // 22)))
     left, top, right, bottom = font.getbbox(text)
     w, h = right - left + 6, bottom - top + 4

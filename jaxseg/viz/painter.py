@@ -257,7 +257,7 @@ class _OwnFacts:
 
 
 def _parts(predictions: Mapping[str, Any], facts: Any) -> list[_Part]:
-    """Every painter that has what it needs, task by task in the order of the predictions."""
+    """Return every painter that has what it needs, task by task in the order of the predictions."""
     tasks: dict[str, dict[str, np.ndarray]] = {}
     for name, value in predictions.items():
         task, slash, key = name.rpartition("/")
@@ -278,7 +278,7 @@ def _has_table(facts: Any, prefix: str) -> bool:
 
 
 def _of_task(prefix: str, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The batch as the task sees it: ``task/key`` as ``key``, and what belongs to every task.
+    """Return the batch as the task sees it: ``task/key`` as ``key``, and what belongs to every task.
 
     A prediction without prefix is that of the only task that makes it: where just one task's truth has the key, it
     stands for it.

@@ -127,7 +127,7 @@ def _batch(x: Any, ndim: int) -> np.ndarray:
 
 
 def _centred(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture in the middle of a neutral sheet of that size."""
+    """Return the picture in the middle of a neutral sheet of that size."""
     h, w = picture.shape[:2]
     if (h, w) == size:
         return picture
@@ -138,7 +138,9 @@ def _centred(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, palette: Palette) -> np.ndarray:
-    """A pale grey image with the wrong pixels in the colour of what was predicted; void pixels are never wrong."""
+    """Return a pale grey image with the wrong pixels in the colour of what was predicted; void pixels are never
+    wrong.
+    """
     grey = image.astype(np.float32).mean(-1, keepdims=True)
     pale = np.repeat(165 + grey * (85 / 255), 3, axis=-1).astype(np.uint8)
     h, w = prediction.shape
@@ -189,7 +191,7 @@ def _grid(rows: list[list[Image.Image]], heads: Sequence[str], title: str) -> Im
 
 
 def _legend(occurring: np.ndarray, palette: Palette, classes: Sequence[str], width: int) -> Image.Image:
-    """A swatch and a name for each class that occurs, in as many lines as it takes."""
+    """Return a swatch and a name for each class that occurs, in as many lines as it takes."""
     items: list[tuple[tuple[int, ...], str]] = [
         (tuple(palette[c]), classes[c]) for c in map(int, occurring) if 0 <= c < min(len(palette), len(classes))
     ]

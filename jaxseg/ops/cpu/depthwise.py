@@ -78,7 +78,7 @@ def _sum_pairs(pairs: Iterable[tuple[Array, Array]]) -> Array:
 
 
 def _sum_pixels(x: Array) -> Array:
-    """``[t b h w c]`` -> ``[t c]``, by halves: XLA's single long reduction is one chain of additions.
+    """Map ``[t b h w c]`` to ``[t c]``, by halves: XLA's single long reduction is one chain of additions.
 
     Examples stay apart until the end, so that a batch spread over devices needs no exchange before. All taps are
     summed at once: a loop for each of their halves took seconds to compile.

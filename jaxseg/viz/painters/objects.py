@@ -109,7 +109,7 @@ def _zoom(image: np.ndarray) -> int:
 
 
 def _ids(image: np.ndarray, predictions: Arrays) -> np.ndarray:
-    """The map of objects: predicted, or the truth's own."""
+    """Return the map of objects: predicted, or the truth's own."""
     if "instance_ids" in predictions:
         return predictions["instance_ids"]
     scores, valid = predictions.get("scores"), predictions.get("valid")

@@ -48,7 +48,7 @@ class Panoptic(Painter):
 
 
 def _segments(panoptic: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
-    """The number of each pixel's segment, from 1, 0 for void; class, instance and pixels of each segment."""
+    """Return the number of each pixel's segment, from 1, 0 for void; class, instance and pixels of each segment."""
     pairs, inverse, counts = np.unique(panoptic.reshape(-1, 2), axis=0, return_inverse=True, return_counts=True)
     held = pairs[:, 0] != VOID
     number = np.where(held, np.cumsum(held), 0)
@@ -57,7 +57,7 @@ def _segments(panoptic: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, in
 
 
 def _shade(color: np.ndarray, instance: int) -> np.ndarray:
-    """The class's colour for stuff, and lighter or darker ones for its instances in turn."""
+    """Return the class's colour for stuff, and lighter or darker ones for its instances in turn."""
     if instance == 0:
         return color
     lightness = (-0.35, 0.0, 0.35, -0.18, 0.18, 0.5)[(instance - 1) % 6]
