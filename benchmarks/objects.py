@@ -180,19 +180,27 @@ def detections_row(proposals: int, classes: int, threshold: float) -> Row:
     )
 
 
-def pyramid_and_boxes(count: int, batch: int = 1, channels: int = 256) -> tuple[list[np.ndarray], np.ndarray]:
-    """FPN's maps of an image of 800 x 1088 at strides 4 to 32, and proposals of all sizes within it."""
+def proposals(count: int, height: int, width: int) -> np.ndarray:
+    """Boxes of all sizes within an image."""
     rng = np.random.default_rng(0)
-    maps = [rng.standard_normal((batch, 800 // s, 1088 // s, channels)).astype(np.float32) for s in STRIDES]
-    side = np.exp(rng.uniform(np.log(16), np.log(600), (batch, count, 2)))
-    centre = rng.uniform(0, (1088, 800), (batch, count, 2))
+    side = np.exp(rng.uniform(np.log(height / 50), np.log(height * 0.75), (count, 2)))
+    centre = rng.uniform(0, (width, height), (count, 2))
     boxes = np.concatenate([centre - side / 2, centre + side / 2], axis=-1)
-    return maps, np.clip(boxes, 0, (1088, 800) * 2).astype(np.float32)
+    return np.clip(boxes, 0, (width, height) * 2).astype(np.float32)
 
 
-def roi_align_row(count: int, size: int, *, ratio: int = 2, gradient: bool = False) -> Row:
+def roi_align_row(
+    count: int,
+    size: int,
+    *,
+    ratio: int = 2,
+    gradient: bool = False,
+    image: tuple[int, int] = (800, 1088),
+    channels: int = 256,
+) -> Row:
     """RoIAlign of proposals, each on the level of its size; the gradient's row holds the forward pass too."""
-    maps, boxes = pyramid_and_boxes(count)
+    rng, boxes = np.random.default_rng(0), proposals(count, *image)[None]
+    maps = [rng.standard_normal((1, image[0] // s, image[1] // s, channels)).astype(np.float32) for s in STRIDES]
     tensors = {str(n): torch.tensor(m).permute(0, 3, 1, 2).contiguous() for n, m in enumerate(maps)}
     tensors = {name: t.requires_grad_(gradient) for name, t in tensors.items()}
     pool, lists = theirs.MultiScaleRoIAlign(list(tensors), size, ratio or -1), [torch.tensor(b) for b in boxes]
@@ -202,7 +210,7 @@ def roi_align_row(count: int, size: int, *, ratio: int = 2, gradient: bool = Fal
         return jax.grad(lambda maps: jnp.sum(align(maps) ** 2))(maps) if gradient else align(maps)
 
     def torchvisions() -> object:
-        y = pool(tensors, lists, [(800, 1088)])
+        y = pool(tensors, lists, [image])
         return torch.autograd.grad((y**2).sum(), list(tensors.values())) if gradient else y
 
     def same(ours: object, theirs: object) -> bool:
@@ -215,14 +223,13 @@ def roi_align_row(count: int, size: int, *, ratio: int = 2, gradient: bool = Fal
 
 def paste_row(count: int, height: int, width: int) -> Row:
     """Pasting of masks of 28 x 28 into the image, the threshold included."""
-    _, boxes = pyramid_and_boxes(count, channels=1)
+    boxes = proposals(count, height, width)
     coarse = torch.tensor(np.random.default_rng(0).standard_normal((count, 1, 6, 6)), dtype=torch.float32)
     soft = torch.sigmoid(3 * torch.nn.functional.interpolate(coarse, size=(28, 28), mode="bicubic"))
-    tensor = torch.tensor(boxes[0])
     return Row(
         f"paste, {count} masks, {height} x {width}",
-        compiled(partial(paste_masks, height=height, width=width), soft[:, 0].numpy(), boxes[0]),
-        lambda: paste_masks_in_image(soft, tensor, (height, width)) > 0.5,
+        compiled(partial(paste_masks, height=height, width=width), soft[:, 0].numpy(), boxes),
+        lambda: paste_masks_in_image(soft, torch.tensor(boxes), (height, width)) > 0.5,
         lambda ours, theirs: (np.asarray(ours) != theirs[:, 0].numpy()).mean() < 1e-6,  # type: ignore
     )
 

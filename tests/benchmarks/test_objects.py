@@ -31,12 +31,17 @@ def compiled_operators_load(objects):
 ROWS = {
     "match": lambda objects: objects.match_row(64, 96, 5),
     "top k": lambda objects: objects.top_k_row(300, 10, rows=2),
+    "paste": lambda objects: objects.paste_row(3, 48, 64),
 }
 COMPILED = {
     "nms": lambda objects: objects.nms_row("clustered", 100),
     "nms of chains": lambda objects: objects.nms_row("chain", 40, count=10),
     "nms of classes": lambda objects: objects.class_nms_row(100, 5),
     "detections": lambda objects: objects.detections_row(50, 6, 0.05),
+    "RoIAlign": lambda objects: objects.roi_align_row(20, 7, image=(64, 96), channels=3),
+    "RoIAlign's gradient": lambda objects: objects.roi_align_row(
+        20, 7, ratio=0, gradient=True, image=(64, 96), channels=3
+    ),
 }
 
 
