@@ -7,13 +7,13 @@ see :mod:`jaxseg.ops.roi_forms`; the compiler takes the one of its platform. The
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array, core, lax
 from jaxtyping import Bool, Float, Int
 
 from jaxseg.errors import BadInput
@@ -121,7 +121,7 @@ class _How(NamedTuple):
     strides: tuple[float, ...]
     sampling_ratio: int
     aligned: bool
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[Any, ...], ...]
     dtype: np.dtype
     backend: str = "auto"
 
@@ -168,6 +168,6 @@ def _axes(how: _How, boxes: Array, level: Array) -> tuple[Axis, Axis]:
             start, bin_size = cut(lo, hi, how.size[axis], aligned=how.aligned)
             axes.append(sample_axis(start, bin_size, length, how.size[axis], how.sampling_ratio))
         else:
-            ratio, longest = how.sampling_ratio, max(lengths)
+            ratio, longest = how.sampling_ratio, reduce(core.max_dim, lengths)
             axes.append(span_axis(lo, hi, length, how.size[axis], ratio, aligned=how.aligned, longest=longest))
     return axes[0], axes[1]

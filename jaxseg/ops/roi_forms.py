@@ -10,6 +10,7 @@ not count have a level that does not exist.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from jax import Array, lax
 
 from jaxseg.ops.roi_samples import Axis
 
-Shapes = Sequence[tuple[int, ...]]
+Shapes = Sequence[tuple[Any, ...]]
 
 MOST_CELLS = 28
 """A side of a box on its level of a pyramid, 448 / 16 cells, if it is not long and thin nor larger than the levels."""
@@ -57,7 +58,7 @@ def spans_by_loop(maps: tuple[Array, ...], rows: Axis, columns: Axis, level: Arr
 
     In the bins of larger boxes, loops go over the cells row by row, so that the work follows the area.
     """
-    windows = [min(-(-MOST_CELLS // axis.cells.shape[2]) + 1, axis.weights.shape[-1]) for axis in (rows, columns)]
+    windows = [-(-MOST_CELLS // axis.bins) + 1 for axis in (rows, columns)]
     spans = [axis.cells[..., 1] - axis.cells[..., 0] for axis in (rows, columns)]
     large = (spans[0].max(-1) > windows[0]) | (spans[1].max(-1) > windows[1])
     order, bounds = _by_level(level * 2 + large.astype(jnp.int32), 2 * len(maps))
@@ -86,7 +87,7 @@ def spans_gradient_by_loop(shapes: Shapes, dy: Array, rows: Axis, columns: Axis,
     gradients = []
     for shape, begin, end in zip(shapes, bounds[:-1], bounds[1:], strict=True):
 
-        def step(j: Array, gradient: Array, shape: tuple[int, ...] = shape) -> Array:
+        def step(j: Array, gradient: Array, shape: tuple[Any, ...] = shape) -> Array:
             row = order[j // bins] * bins + j % bins
             own = _row(dy, row)
             add = lambda gradient, place, weight: _add_row(gradient, place, weight * own)  # noqa: E731
@@ -211,7 +212,7 @@ def _over_cells(
     row: Array,
     rows: Axis,
     columns: Axis,
-    shape: tuple[int, ...],
+    shape: tuple[Any, ...],
     add: Callable[[Array, Array, Array], Array],
     carry: Array,
 ) -> Array:

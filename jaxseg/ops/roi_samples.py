@@ -4,7 +4,7 @@ Bilinear samples are separable: a bin's value is the sum over cells of ``weight 
 axis is either the two cells of each sample, or the run of cells that many samples touch, with their weights merged.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -100,7 +100,7 @@ def sample_axis(start: Array, bin_size: Array, length: Array, bins: int, count: 
 
 
 def span_axis(
-    lo: Array, hi: Array, length: Array, bins: int, sampling_ratio: int, *, aligned: bool, longest: int
+    lo: Array, hi: Array, length: Array, bins: int, sampling_ratio: int, *, aligned: bool, longest: Any
 ) -> Axis:
     """Return the run of cells that the samples of every bin touch, and the merged weight of every cell.
 
@@ -119,7 +119,7 @@ def span_axis(
       bins: how many.
       sampling_ratio: samples in a bin; 0 for as many as it has cells, rounded up.
       aligned: see :func:`cut`.
-      longest: cells of the axis on the longest level.
+      longest: cells of the axis on the longest level, perhaps a symbol.
     """
     start, bin_size = cut(lo, hi, bins, aligned=aligned)
     grid = jnp.full_like(start, sampling_ratio) if sampling_ratio else jnp.maximum(jnp.ceil(bin_size), 0)
@@ -163,7 +163,7 @@ def _nearly_below(y: Array, base: Array, step: Array, grid: Array) -> Array:
 _TINY = 1e-12
 
 
-def _merged_weights(samples: _Samples, before: Array, within: Array, limit: Array, longest: int) -> Array:
+def _merged_weights(samples: _Samples, before: Array, within: Array, limit: Array, longest: Any) -> Array:
     """Weights of every cell, ``[b p o longest]``: nothing but element-wise arithmetic, which compiles to one loop.
 
     A sample between two cells gives each its distance from the other. On which side of a cell a sample lies that is on

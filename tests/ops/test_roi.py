@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.errors import BadInput
@@ -209,6 +210,18 @@ def test_each_platform_has_its_form():
     for text in (cuda, tpu):
         assert "stablehlo.while" not in text
         assert "scatter" in text
+
+
+def test_a_program_is_exported_for_any_batch_and_size():
+    b, h, w = export.symbolic_shape("b, h, w")
+    maps, (boxes, levels) = pyramid(), some_boxes()
+    call = jax.jit(partial(roi.roi_align, size=2, strides=STRIDES, sampling_ratio=0))
+    shapes = [jax.ShapeDtypeStruct((b, n * h, n * w, 3), F) for n in (2, 1)]
+    boxes, levels = jnp.asarray(boxes), jnp.asarray(levels)
+    given = [jax.ShapeDtypeStruct((b, 12, *rest), dtype) for rest, dtype in (((4,), F), ((), np.int32))]
+    align = jax.jit(lambda maps, boxes, levels: call(maps, boxes, levels=levels))
+    program = export.export(align, platforms=("cpu", "cuda"))(shapes, *given)
+    np.testing.assert_allclose(program.call(maps, boxes, levels), align(maps, boxes, levels), atol=1e-5)
 
 
 def test_a_batch_spread_over_devices_exchanges_nothing_in_the_vectorised_forms():
