@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from jaxseg.errors import BadInput, suggest
@@ -65,6 +66,7 @@ class Entry:
     Attributes:
       name: of the model.
       build: builder.
+      summary: first line of the builder's docstring.
       task: one of :data:`TASKS`.
       paper: where the network is described.
       params: the parameter count that the paper or the reference states, None where it states none.
@@ -77,6 +79,7 @@ class Entry:
 
     name: str
     build: Callable[..., Any]
+    summary: str
     task: str
     paper: str
     params: int | None
@@ -96,11 +99,6 @@ class Entry:
         """The builder's options with their defaults."""
         return {k: p.default for k, p in inspect.signature(self.build).parameters.items()}
 
-    @property
-    def summary(self) -> str:
-        """First line of the builder's docstring."""
-        return (inspect.getdoc(self.build) or "").split("\n", 1)[0]
-
 
 _entries: dict[str, Entry] = {}
 _discovered = False
@@ -113,17 +111,21 @@ def register(
     *,
     task: str,
     paper: str,
+    name: str | None = None,
+    summary: str | None = None,
     params: int | None = None,
     rounded: str | None = None,
     names: Mapping[str, Rules] | None = None,
     small: Mapping[str, Any] | None = None,
     overfit: Overfit | None = None,
 ) -> Callable[[Builder], Builder]:
-    """Register a builder under its own name.
+    """Register a builder under its own name; variants of one builder by ``functools.partial`` under names given here.
 
     Args:
       task: one of :data:`TASKS`; outside of jaxseg also one of your own.
       paper: where the network is described, ``"arXiv:1411.4038"`` or a venue.
+      name: the builder's by default.
+      summary: one sentence; the first line of the builder's docstring by default.
       params: the parameter count at the builder's defaults, as the paper or the reference states it; a test holds us
         to it. None where no source gives one.
       rounded: the same where sources give millions only, ``"37.9 M"``; held to as many digits.
@@ -138,14 +140,17 @@ def register(
     """
 
     def enter(build: Builder) -> Builder:
-        name, module = build.__name__, build.__module__
+        given: Any = build
+        function = given.func if isinstance(given, partial) else given
+        known_as, module = name or function.__name__, function.__module__
         if task not in TASKS and module.startswith("jaxseg."):
             raise ValueError(f"models are registered for no task {task!r}{suggest(task, TASKS)}")
-        known = _entries.get(name)
+        known = _entries.get(known_as)
         if known is not None and known.module != module:
-            raise ValueError(f"model {name!r} is registered twice: {known.module} and {module}")
+            raise ValueError(f"model {known_as!r} is registered twice: {known.module} and {module}")
+        text = summary or (inspect.getdoc(function) or "").split("\n", 1)[0]
         rules = dict(names or {})
-        _entries[name] = Entry(name, build, task, paper, params, rounded, rules, small, overfit, module)
+        _entries[known_as] = Entry(known_as, build, text, task, paper, params, rounded, rules, small, overfit, module)
         return build
 
     return enter

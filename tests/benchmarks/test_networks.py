@@ -1,7 +1,6 @@
 """The rows of whole networks: every family has one or a reason, and both sides of a row are the same network."""
 
 import importlib
-import inspect
 import sys
 from dataclasses import replace
 
@@ -25,7 +24,7 @@ def networks(monkeypatch):
 
 def family(name):
     """The file of a semantic network."""
-    return inspect.getmodule(entries()[name].build).__name__.rpartition(".")[2]
+    return entries()[name].module.rpartition(".")[2]
 
 
 def test_every_semantic_family_has_a_row_or_a_reason(networks):

@@ -5,6 +5,8 @@ The mix transformer's four maps, each reduced or widened to the same channels by
 image, concatenated coarse to fine, fused by a second layer and classified by a third (section 3.2).
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -86,23 +88,24 @@ TRANSFORMERS_NAMES: Rules = (
 
 def _segformer(
     variant: str,
-    num_classes: int,
-    features: int,
-    drop_path: float,
-    dropout: float,
-    in_channels: int,
-    standardize: Standardize | None,
-    dtype: jnp.dtype | type,
+    num_classes: int = 150,
+    features: int = 256,
+    drop_path: float = 0.1,
+    dropout: float = 0.1,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
 ) -> SegFormer:
     backbone = mit.mit(variant, drop_path=drop_path, in_channels=in_channels, standardize=standardize, dtype=dtype)
     return SegFormer(backbone=backbone, num_classes=num_classes, features=features, dropout=dropout, dtype=dtype)
 
 
-@register(
-    task="semantic",
-    paper="arXiv:2105.15203",
+_register = partial(register, task="semantic", paper="arXiv:2105.15203", names={"transformers": TRANSFORMERS_NAMES})
+
+segformer_b0 = _register(
+    name="segformer_b0",
+    summary="SegFormer-B0: the smallest.",
     params=3_752_694,
-    names={"transformers": TRANSFORMERS_NAMES},
     small={
         "backbone.depths": (1, 1, 1, 1),
         "backbone.widths": (8, 8, 10, 16),
@@ -110,85 +113,22 @@ def _segformer(
         "features": 8,
     },
     overfit=Overfit(),
+)(partial(_segformer, "b0"))
+
+segformer_b1 = _register(name="segformer_b1", summary="SegFormer-B1.", params=13_715_798)(partial(_segformer, "b1"))
+
+segformer_b2 = _register(name="segformer_b2", summary="SegFormer-B2.", params=27_461_974)(
+    partial(_segformer, "b2", features=768)
 )
-def segformer_b0(
-    num_classes: int = 150,
-    features: int = 256,
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> SegFormer:
-    """SegFormer-B0: the smallest."""
-    return _segformer("b0", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
 
+segformer_b3 = _register(name="segformer_b3", summary="SegFormer-B3.", params=47_337_814)(
+    partial(_segformer, "b3", features=768)
+)
 
-@register(task="semantic", paper="arXiv:2105.15203", params=13_715_798, names={"transformers": TRANSFORMERS_NAMES})
-def segformer_b1(
-    num_classes: int = 150,
-    features: int = 256,
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> SegFormer:
-    """SegFormer-B1."""
-    return _segformer("b1", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
+segformer_b4 = _register(name="segformer_b4", summary="SegFormer-B4.", params=64_108_374)(
+    partial(_segformer, "b4", features=768)
+)
 
-
-@register(task="semantic", paper="arXiv:2105.15203", params=27_461_974, names={"transformers": TRANSFORMERS_NAMES})
-def segformer_b2(
-    num_classes: int = 150,
-    features: int = 768,
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> SegFormer:
-    """SegFormer-B2."""
-    return _segformer("b2", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
-
-
-@register(task="semantic", paper="arXiv:2105.15203", params=47_337_814, names={"transformers": TRANSFORMERS_NAMES})
-def segformer_b3(
-    num_classes: int = 150,
-    features: int = 768,
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> SegFormer:
-    """SegFormer-B3."""
-    return _segformer("b3", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
-
-
-@register(task="semantic", paper="arXiv:2105.15203", params=64_108_374, names={"transformers": TRANSFORMERS_NAMES})
-def segformer_b4(
-    num_classes: int = 150,
-    features: int = 768,
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> SegFormer:
-    """SegFormer-B4."""
-    return _segformer("b4", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
-
-
-@register(task="semantic", paper="arXiv:2105.15203", params=84_708_694, names={"transformers": TRANSFORMERS_NAMES})
-def segformer_b5(
-    num_classes: int = 150,
-    features: int = 768,
-    drop_path: float = 0.1,
-    dropout: float = 0.1,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> SegFormer:
-    """SegFormer-B5: the largest."""
-    return _segformer("b5", num_classes, features, drop_path, dropout, in_channels, standardize, dtype)
+segformer_b5 = _register(name="segformer_b5", summary="SegFormer-B5: the largest.", params=84_708_694)(
+    partial(_segformer, "b5", features=768)
+)

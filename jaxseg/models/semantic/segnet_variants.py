@@ -5,6 +5,8 @@ encoder. The two that the table calls SegNet-Basic and FCN-Basic are in ``segnet
 rounded millions, at times off by a few per cent; no released network fixes the details of these variants.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -166,17 +168,16 @@ def _norm(name: str, dtype: jnp.dtype | type) -> BatchNorm:
     return BatchNorm(bias_init=nn.initializers.constant(0.001), dtype=dtype, name=name)
 
 
-@register(task="semantic", paper="arXiv:1511.00561")
-def bilinear_interpolation(
+def _variant(
+    decoder: Callable[..., Decoder],
     num_classes: int = 11,
     width: int = 64,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> BasicVariant:
-    """SegNet-Basic's encoder under fixed bilinear upsampling of its scores; 0.61 M parameters."""
     return BasicVariant(
-        BilinearInterpolation(num_classes, dtype=dtype),
+        decoder(num_classes, dtype=dtype),
         width=width,
         in_channels=in_channels,
         standardize=statistics(standardize, RAW_BGR, in_channels),
@@ -184,96 +185,33 @@ def bilinear_interpolation(
     )
 
 
-@register(
-    task="semantic",
-    paper="arXiv:1511.00561",
+_register = partial(register, task="semantic", paper="arXiv:1511.00561")
+
+bilinear_interpolation = _register(
+    name="bilinear_interpolation",
+    summary="SegNet-Basic's encoder under fixed bilinear upsampling of its scores; 0.61 M parameters.",
+)(partial(_variant, BilinearInterpolation))
+
+encoder_addition = _register(
+    name="encoder_addition",
+    summary="SegNet-Basic with the encoder's maps added in the decoder; 1.42 M parameters.",
     small={"width": 4},
     overfit=Overfit(),
+)(partial(_variant, EncoderAddition))
+
+single_channel_decoder = _register(
+    name="single_channel_decoder", summary="SegNet-Basic with depthwise convolutions in the decoder; 0.63 M parameters."
+)(partial(_variant, SingleChannelDecoder))
+
+fcn_basic_noaddition = _register(name="fcn_basic_noaddition", summary="FCN-Basic without the sums; 0.64 M parameters.")(
+    partial(_variant, NoAddition)
 )
-def encoder_addition(
-    num_classes: int = 11,
-    width: int = 64,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> BasicVariant:
-    """SegNet-Basic with the encoder's maps added in the decoder; 1.42 M parameters."""
-    return BasicVariant(
-        EncoderAddition(num_classes, dtype=dtype),
-        width=width,
-        in_channels=in_channels,
-        standardize=statistics(standardize, RAW_BGR, in_channels),
-        dtype=dtype,
-    )
 
+fcn_basic_nodimreduction = _register(
+    name="fcn_basic_nodimreduction", summary="FCN-Basic on 64 channels throughout; 1.66 M parameters."
+)(partial(_variant, NoDimReduction))
 
-@register(task="semantic", paper="arXiv:1511.00561")
-def single_channel_decoder(
-    num_classes: int = 11,
-    width: int = 64,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> BasicVariant:
-    """SegNet-Basic with depthwise convolutions in the decoder; 0.63 M parameters."""
-    return BasicVariant(
-        SingleChannelDecoder(num_classes, dtype=dtype),
-        width=width,
-        in_channels=in_channels,
-        standardize=statistics(standardize, RAW_BGR, in_channels),
-        dtype=dtype,
-    )
-
-
-@register(task="semantic", paper="arXiv:1511.00561")
-def fcn_basic_noaddition(
-    num_classes: int = 11,
-    width: int = 64,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> BasicVariant:
-    """FCN-Basic without the sums; 0.64 M parameters."""
-    return BasicVariant(
-        NoAddition(num_classes, dtype=dtype),
-        width=width,
-        in_channels=in_channels,
-        standardize=statistics(standardize, RAW_BGR, in_channels),
-        dtype=dtype,
-    )
-
-
-@register(task="semantic", paper="arXiv:1511.00561")
-def fcn_basic_nodimreduction(
-    num_classes: int = 11,
-    width: int = 64,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> BasicVariant:
-    """FCN-Basic on 64 channels throughout; 1.66 M parameters."""
-    return BasicVariant(
-        NoDimReduction(num_classes, dtype=dtype),
-        width=width,
-        in_channels=in_channels,
-        standardize=statistics(standardize, RAW_BGR, in_channels),
-        dtype=dtype,
-    )
-
-
-@register(task="semantic", paper="arXiv:1511.00561")
-def fcn_basic_noaddition_nodimreduction(
-    num_classes: int = 11,
-    width: int = 64,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> BasicVariant:
-    """FCN-Basic on 64 channels throughout and without the sums; 1.66 M parameters."""
-    return BasicVariant(
-        NoAdditionNoDimReduction(num_classes, dtype=dtype),
-        width=width,
-        in_channels=in_channels,
-        standardize=statistics(standardize, RAW_BGR, in_channels),
-        dtype=dtype,
-    )
+fcn_basic_noaddition_nodimreduction = _register(
+    name="fcn_basic_noaddition_nodimreduction",
+    summary="FCN-Basic on 64 channels throughout and without the sums; 1.66 M parameters.",
+)(partial(_variant, NoAdditionNoDimReduction))

@@ -9,6 +9,8 @@ normalisation after each convolution. ``UNetDecoder`` is the expanding path alon
 segmentation-models-pytorch has it.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -285,21 +287,22 @@ def unet(
 
 def _on_resnet(
     layers: int,
-    num_classes: int,
-    width: int,
-    in_channels: int,
-    standardize: Standardize | None,
-    dtype: jnp.dtype | type,
+    num_classes: int = 21,
+    width: int = 64,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     backbone = resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype)
     return EncoderDecoder(backbone=backbone, decoder=UNetDecoder(dtype=dtype), num_classes=num_classes, dtype=dtype)
 
 
-@register(
-    task="semantic",
-    paper="arXiv:1505.04597",
+_register = partial(register, task="semantic", paper="arXiv:1505.04597", names={"smp": SMP_NAMES})
+
+unet_resnet18 = _register(
+    name="unet_resnet18",
+    summary="U-Net whose contracting path is a ResNet-18, as in segmentation-models-pytorch.",
     params=14_331_109,
-    names={"smp": SMP_NAMES},
     overfit=Overfit(
         fields={
             "width": 8,
@@ -308,49 +311,22 @@ def _on_resnet(
             "decoder.features": (16, 16, 8, 8, 8),
         }
     ),
-)
-def unet_resnet18(
-    num_classes: int = 21,
-    width: int = 64,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> EncoderDecoder:
-    """U-Net whose contracting path is a ResNet-18, as in segmentation-models-pytorch."""
-    return _on_resnet(18, num_classes, width, in_channels, standardize, dtype)
+)(partial(_on_resnet, 18))
 
+unet_resnet34 = _register(
+    name="unet_resnet34",
+    summary="U-Net whose contracting path is a ResNet-34, as in segmentation-models-pytorch.",
+    params=24_439_269,
+)(partial(_on_resnet, 34))
 
-@register(task="semantic", paper="arXiv:1505.04597", params=24_439_269, names={"smp": SMP_NAMES})
-def unet_resnet34(
-    num_classes: int = 21,
-    width: int = 64,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> EncoderDecoder:
-    """U-Net whose contracting path is a ResNet-34, as in segmentation-models-pytorch."""
-    return _on_resnet(34, num_classes, width, in_channels, standardize, dtype)
+unet_resnet50 = _register(
+    name="unet_resnet50",
+    summary="U-Net whose contracting path is a ResNet-50, as in segmentation-models-pytorch.",
+    params=32_524_005,
+)(partial(_on_resnet, 50))
 
-
-@register(task="semantic", paper="arXiv:1505.04597", params=32_524_005, names={"smp": SMP_NAMES})
-def unet_resnet50(
-    num_classes: int = 21,
-    width: int = 64,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> EncoderDecoder:
-    """U-Net whose contracting path is a ResNet-50, as in segmentation-models-pytorch."""
-    return _on_resnet(50, num_classes, width, in_channels, standardize, dtype)
-
-
-@register(task="semantic", paper="arXiv:1505.04597", params=51_516_133, names={"smp": SMP_NAMES})
-def unet_resnet101(
-    num_classes: int = 21,
-    width: int = 64,
-    in_channels: int = 3,
-    standardize: Standardize | None = None,
-    dtype: jnp.dtype | type = jnp.float32,
-) -> EncoderDecoder:
-    """U-Net whose contracting path is a ResNet-101, as in segmentation-models-pytorch."""
-    return _on_resnet(101, num_classes, width, in_channels, standardize, dtype)
+unet_resnet101 = _register(
+    name="unet_resnet101",
+    summary="U-Net whose contracting path is a ResNet-101, as in segmentation-models-pytorch.",
+    params=51_516_133,
+)(partial(_on_resnet, 101))
