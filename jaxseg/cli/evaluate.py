@@ -1,4 +1,4 @@
-"""``jaxseg evaluate``: measure a checkpoint on a split by the metrics of its task."""
+"""``jaxseg evaluate``: evaluate a checkpoint on a split with the metrics of its task."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,12 +35,12 @@ def command(
     draw: Path | None,
     as_json: bool,
 ) -> None:
-    """Print the figures of WORKDIR's best checkpoint, those of each class and the summary.
+    """Evaluate WORKDIR's best checkpoint and print the figures per class and overall.
 
-    RECIPE.py stands for its default work directory, or gives the model for --weights.
+    RECIPE.py selects its default work directory, or the model for --weights.
 
-    With --precise-bn the statistics of batch normalisation are not the running averages of training, but plain averages
-    over one pass of the training images in the stage's batch size; the checkpoint stays as it is.
+    With --precise-bn the running averages of batch normalisation are replaced by plain averages over one pass of the
+    training images at the stage's batch size; the checkpoint is not changed.
     """
     from jaxseg import recipe as recipes
     from jaxseg import recipe_files

@@ -1,4 +1,4 @@
-"""``jaxseg predict``: whatever a model predicts of images, drawn and described."""
+"""``jaxseg predict``: predict images, and draw and describe the results."""
 
 import json
 from collections.abc import Mapping
@@ -44,18 +44,18 @@ def command(
     seed: int,
     recipe: str | None,
 ) -> None:
-    """Write pictures of what is predicted and NAME.json for each IMAGE: a file, a folder or a pattern.
+    """Predict each IMAGE (a file, folder or glob pattern); write visualisations and NAME.json.
 
-    Of label maps these are NAME_label.png, whose pixels are the classes, and NAME_overlay.png.
+    Label maps are written as NAME_label.png, whose pixels are classes, and NAME_overlay.png.
 
-    With --samples the labels are those of the mean of so many passes with dropout, and NAME_variance.png shows where
-    they differ: the darker, the less sure.
+    With --samples, labels are the mean of that many passes with dropout, and NAME_variance.png shows the variance:
+    darker is less certain.
 
-    Each size of image is compiled once, and exact. With --shapes images, or the tiles of large ones, are padded by
-    reflection to a few common sizes: labels may differ near the right and lower edge.
+    By default each image size is compiled once and exact. With --shapes, images, or the tiles of large ones, are padded
+    by reflection to a few common sizes: labels may differ near the right and lower edges.
 
-    Every image is looked at first: if one cannot be read, nothing is written. Subfolders of a pattern are kept in DIR;
-    what an earlier run wrote is no image.
+    All images are checked first: if one cannot be read, nothing is written. Subfolders of a pattern are kept in DIR;
+    results of an earlier run are not treated as images.
     """
     if crf and samples is not None:
         raise BadInput("--crf refines one prediction and --samples draws many: give one of them")
