@@ -25,6 +25,11 @@ Matrix = Float[Array, "k k"]
 class CRFRNN(nn.Module):
     """A network of scores with the CRF behind it.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("crfrnn_vgg16"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       network: gives the scores.
       num_classes: their channels.

@@ -141,6 +141,11 @@ class DeepLabMSc(nn.Module):
 class DeepLabV2VGG(nn.Module):
     """Atrous spatial pyramid pooling on VGG (v2, section 3.2): the scores of several windows are summed.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("deeplabv2_vgg16"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       backbone: VGG with ``output_stride=8``.
       num_classes: channels of the logits.

@@ -24,6 +24,11 @@ class DeepLabV3Plus(nn.Module):
 
     Both resizes keep corners on corners, as in the authors' code.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("deeplabv3plus_xception65"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       backbone: of output stride 16 or 8.
       num_classes: channels of the logits.

@@ -195,6 +195,11 @@ class FrontEnd(nn.Module):
 class Dilated(nn.Module):
     """The front end alone, or with a context module.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("dilated_basic_vgg16"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       frontend: scores of every eighth pixel.
       context: refines them; None leaves the front end alone.

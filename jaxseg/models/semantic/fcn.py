@@ -37,6 +37,11 @@ Map = Float[Array, "b _ _ _"]
 class FCN(nn.Module):
     """FCN-32s, -16s or -8s (sections 4.1 and 4.2, Figure 3), by the number of skips.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("fcn8s_atonce_vgg16"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       backbone: VGG with ``first_padding=100`` and ``ceil_mode=True``.
       classifier: fc6 and fc7.
@@ -168,6 +173,11 @@ class AlexNetFCN(nn.Module):
 
 class ResNetFCN(nn.Module):
     """torchvision's FCN: logits from ``c5`` of a dilated ResNet, auxiliary ones from ``c4``, resized to the image.
+
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("fcn_resnet50"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
 
     Attributes:
       backbone: ResNet with ``output_stride=8``.

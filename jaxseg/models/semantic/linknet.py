@@ -29,6 +29,11 @@ Map = Float[Array, "b _ _ _"]
 class LinkNet(nn.Module):
     """The paper's network (Figure 1): four blocks, then a head that brings 1/4 to full size.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("linknet"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       backbone: ResNet.
       num_classes: channels of the logits.

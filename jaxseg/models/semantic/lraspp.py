@@ -24,6 +24,11 @@ Map = Float[Array, "b _ _ _"]
 class LRASPP(nn.Module):
     """Logits from ``c5``, gated, plus logits from ``c3``, resized to the image.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("lraspp_mobilenet_v3_large"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       backbone: of output stride 16.
       num_classes: channels of the logits.

@@ -30,6 +30,11 @@ Map = Float[Array, "b _ _ _"]
 class PSPNet(nn.Module):
     """The paper's network.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("pspnet_resnet50"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       backbone: of output stride 8.
       num_classes: channels of the logits.

@@ -28,6 +28,11 @@ Map = Float[Array, "b _ _ _"]
 class SegFormer(nn.Module):
     """Backbone and all-MLP head.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("segformer_b0"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       backbone: ``backbone(image, train=...)`` with maps ``"c2" .. "c5"``; the paper's is
         :class:`jaxseg.backbones.mit.MiT`.

@@ -39,6 +39,11 @@ class Decoder(Protocol):
 class BasicVariant(nn.Module):
     """SegNet-Basic's encoder under one of the decoders below.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("encoder_addition"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       decoder: one of them.
       width: channels of the encoder.

@@ -37,6 +37,11 @@ Map = Float[Array, "b _ _ _"]
 class UNetOriginal(nn.Module):
     """The paper's network (section 2, Figure 1): no padding anywhere, He initialisation, no normalisation.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("unet_original"), jnp.zeros((1, 188, 188, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 4, 4, 3)
+
     Attributes:
       num_classes: channels of the logits.
       width: channels of the first level; they double at each of the four poolings.

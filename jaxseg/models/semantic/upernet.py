@@ -27,6 +27,11 @@ Map = Float[Array, "b _ _ _"]
 class UPerNet(nn.Module):
     """Backbone, decoder, classifier and auxiliary head; logits are resized without aligning corners.
 
+    >>> from jaxseg.registry import create_small
+    >>> model, image = create_small("upernet_resnet50"), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 64, 64, 3)
+
     Attributes:
       backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
       num_classes: channels of the logits.
