@@ -8,7 +8,7 @@ WITHOUT_EXAMPLES = {
     "conversion": 10,
     "export": 19,
     "inference": 10,
-    "models": 49,
+    "models": 36,
     "ops": 2,
     "registry": 1,
     "train": 7,
