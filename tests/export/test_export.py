@@ -16,6 +16,7 @@ from jaxseg.errors import BadInput
 from jaxseg.export import folder, onnx, stablehlo
 from jaxseg.export import torch as torch_format
 from jaxseg.export.formats import FORMATS, Export, export
+from jaxseg.inference.load import channels_of
 from jaxseg.models.semantic.deeplabv3 import DeepLabV3
 from jaxseg.models.semantic.fcn import TORCHVISION_NAMES, ResNetFCN, upsample_bilinear
 from jaxseg.ops.pad import pad_to_multiple, zeros_to_multiple
@@ -30,7 +31,9 @@ from tests.torchvision_cpu import torchvision_or_skip
 
 
 def random_numbers(model):
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8))
+    shapes = jax.eval_shape(
+        model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, channels_of(model)), np.uint8)
+    )
     rng = np.random.default_rng(0)
 
     def draw(leaf):
