@@ -48,7 +48,7 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """Return ``{"c2" .. "c5"}`` for raw RGB: conv1 at stride 4, its pool at 8, conv5 at 16, its pool at 32; no
+        """Return ``{"c2" .. "c5"}`` for raw pixels: conv1 at stride 4, its pool at 8, conv5 at 16, its pool at 32; no
         ``c1``.
         """
         del train

@@ -61,7 +61,7 @@ class MiT(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """Return ``{"c2".."c5"}`` for raw RGB, at strides 4, 8, 16 and 32; there is no map at 2.
+        """Return ``{"c2".."c5"}`` for raw pixels, at strides 4, 8, 16 and 32; there is no map at 2.
 
         Raises:
           BadInput: a side below 29 pixels, which leaves no window for the first keys.

@@ -69,7 +69,7 @@ class MobileNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """Return ``{"c1".."c5"}`` for raw RGB, at strides 2 to 32 or ``output_stride``; ``c5`` is the last
+        """Return ``{"c1".."c5"}`` for raw pixels, at strides 2 to 32 or ``output_stride``; ``c5`` is the last
         convolution's.
         """
         if self.output_stride not in (8, 16, 32):

@@ -69,7 +69,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """Return ``{"c1".."c5"}`` for raw RGB: the stem at stride 2, the four stages at 4, 8, 16, 32 or
+        """Return ``{"c1".."c5"}`` for raw pixels: the stem at stride 2, the four stages at 4, 8, 16, 32 or
         ``output_stride``.
         """
         if self.output_stride not in (8, 16, 32):

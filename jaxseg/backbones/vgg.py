@@ -65,7 +65,7 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """Return ``{"c1".."c5"}`` for raw RGB: each block's map after its pool, at stride ``2**k`` up to
+        """Return ``{"c1".."c5"}`` for raw pixels: each block's map after its pool, at stride ``2**k`` up to
         ``output_stride``.
         """
         if self.out_maps not in ("first", "last"):

@@ -49,7 +49,7 @@ class EncoderDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         h, w = image.shape[1:3]
         padded = pad_to_multiple(image, self.multiple, least=self.least)
         x = self.decoder(self.backbone(padded, train=train), train=train)

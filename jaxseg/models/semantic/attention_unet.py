@@ -45,7 +45,7 @@ class AttentionUNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         h, w = image.shape[1:3]
         x = self.standardize(pad_to_multiple(image, 16), self.in_channels).astype(self.dtype)
         full = (x.shape[1], x.shape[2])

@@ -29,7 +29,7 @@ def monte_carlo(
       key: of the masks.
       model: a network whose call takes ``sample=True``.
       variables: its variables; BatchNorm keeps its running statistics.
-      image: raw RGB.
+      image: raw pixels.
       samples: number of passes, at least 1.
 
     Returns:

@@ -53,7 +53,7 @@ class CRFRNN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size; the CRF itself always computes in float32."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size; the CRF itself always computes in float32."""
         scores = self.network(image, train=train)["logits"]
         k = self.num_classes
         weights = (

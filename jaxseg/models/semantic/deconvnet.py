@@ -53,7 +53,7 @@ class DeconvNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB.
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels.
 
         Made for 224x224. A larger image is one in which fc6 slides; a smaller one is padded inside and cropped.
         """
@@ -107,7 +107,7 @@ def proposal_scores(
     Args:
       model: a network of ``logits``.
       variables: its variables.
-      image: raw RGB.
+      image: raw pixels.
       boxes: x0 y0 x1 y1 in pixels, widened to whole ones and cut at the image's edge. The paper takes the 50 best of
         some 2000.
       valid: which boxes there are; with none, every score is 0.

@@ -85,7 +85,7 @@ class DeepLabV1(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         x = _smoothed(self.backbone(image, train=train)["c5"])
         x = self.fov(x, train=train)
         return _enlarged(_score(self, x), image)
@@ -118,7 +118,7 @@ class DeepLabMSc(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         maps = self.backbone(image, train=train)
         features = [self.fov(_smoothed(maps["c5"]), train=train)]
         pixels = self.backbone.standardize(image, self.in_channels)
@@ -167,7 +167,7 @@ class DeepLabV2VGG(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         x = self.backbone(image, train=train)["c5"]
         scores = []
         for i, rate in enumerate(self.rates, 1):
@@ -204,7 +204,7 @@ class DeepLabV2ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size; with ``train=True`` also ``"aux_logits_x1"`` and the
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size; with ``train=True`` also ``"aux_logits_x1"`` and the
         like, one for each scale, where there are several.
         """
         head = SummedASPP(self.num_classes, self.rates, dtype=self.dtype, name="head")

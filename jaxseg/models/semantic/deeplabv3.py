@@ -57,7 +57,7 @@ class DeepLabV3(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, with ``train=True`` perhaps also
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size, with ``train=True`` perhaps also
         ``"aux_logits"``.
         """
         maps = self.backbone(image, train=train)

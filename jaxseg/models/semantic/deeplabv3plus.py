@@ -60,7 +60,7 @@ class DeepLabV3Plus(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         conv = partial(conv_of(self.kind), self.features, 3, dtype=self.dtype)
         maps = self.backbone(image, train=train)
         pyramid = ASPP(self.features, self.rates, self.kind, dropout=self.dropout, dtype=self.dtype, name="aspp")

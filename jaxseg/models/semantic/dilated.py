@@ -221,7 +221,7 @@ class Dilated(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size.
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size.
 
         The authors enlarge probabilities; here, for the sake of the loss, it is the scores.
         """

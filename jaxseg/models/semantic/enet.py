@@ -34,7 +34,7 @@ Switches = Int8[Array, "b _ _ _"]
 
 @dataclass(frozen=True)
 class Details:
-    """What the paper leaves open. The defaults are the authors' Lua code.
+    """Details that the paper leaves open. The defaults are those of the authors' Lua code.
 
     >>> Details().inner
     (16, 32, 16, 4)
@@ -99,7 +99,7 @@ class ENet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB. Sizes that are no multiple of 8 are padded inside and
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels. Sizes that are no multiple of 8 are padded inside and
         cropped.
         """
         h, w = image.shape[1:3]

@@ -61,7 +61,7 @@ class ESPNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB. Sizes that are no multiple of 8 are padded inside and
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels. Sizes that are no multiple of 8 are padded inside and
         cropped.
         """
         h, w = image.shape[1:3]
@@ -99,7 +99,7 @@ class ESPNetC(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB. Sizes that are no multiple of 8 are padded inside and
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels. Sizes that are no multiple of 8 are padded inside and
         cropped.
         """
         h, w = image.shape[1:3]

@@ -68,7 +68,7 @@ class FCN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         maps = self.backbone(image, train=train)
         x = self.classifier(maps["c5"], train=train)
         score = self._score("score_fr", x)
@@ -163,7 +163,7 @@ class AlexNetFCN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         x = self.classifier(self.backbone(image, train=train)["c5"], train=train)
         zeros = nn.initializers.zeros
         x = Conv(self.num_classes, 1, kernel_init=zeros, dtype=self.dtype, name="score_fr")(x)
@@ -198,7 +198,7 @@ class ResNetFCN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size, with ``train=True`` also ``"aux_logits"``."""
         maps = self.backbone(image, train=train)
         head = partial(FCNHead, self.num_classes, dropout=self.dropout, dtype=self.dtype)
         outputs = {"logits": head(name="head")(maps["c5"], train=train)}

@@ -61,7 +61,7 @@ class HairNet(nn.Module):
         previous: Float[Array, "b h w"] | None = None,
         train: bool = False,
     ) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB, padded inside to multiples of 32.
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels, padded inside to multiples of 32.
 
         Args:
           image: the frame.

@@ -53,7 +53,7 @@ class LinkNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         h, w = image.shape[1:3]
         maps = self.backbone(pad_to_multiple(image, 32), train=train)
         x = maps["c5"]

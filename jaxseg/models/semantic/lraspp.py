@@ -48,7 +48,7 @@ class LRASPP(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         maps = self.backbone(image, train=train)
         low, high = maps["c3"], maps["c5"]
         x = Conv(self.features, 1, use_bias=False, dtype=self.dtype, name="conv")(high)

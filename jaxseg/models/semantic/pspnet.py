@@ -58,7 +58,7 @@ class PSPNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size, with ``train=True`` also ``"aux_logits"``."""
         maps = self.backbone(image, train=train)
         x = maps["c5"]
         pyramid = PyramidPooling(x.shape[-1] // len(self.sizes), self.sizes, True, dtype=self.dtype, name="pyramid")

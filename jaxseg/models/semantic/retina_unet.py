@@ -54,7 +54,7 @@ class RetinaUNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB; none is below zero."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels; none is below zero."""
         h, w = image.shape[1:3]
         x = LUMA(image, self.in_channels)
         x = prepare(x[..., 0], tiles=self.tiles)[..., None] if self.tiles else x / 255

@@ -55,7 +55,7 @@ class SegFormer(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size; sides below 32 are padded to that inside."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size; sides below 32 are padded to that inside."""
         h, w = image.shape[1:3]
         padded = pad_to_multiple(image, 1, least=32)
         maps = self.backbone(padded, train=train)

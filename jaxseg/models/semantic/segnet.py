@@ -64,7 +64,7 @@ class SegNet(nn.Module):
     def __call__(
         self, image: Shaped[Array, "b h w c"], *, train: bool = False, sample: bool = False
     ) -> dict[str, Array]:
-        """``{"logits": f32[b h w k]}`` of raw RGB of any size: each unpooling restores the size before its pool.
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size: each unpooling restores the size before its pool.
 
         ``sample=True`` draws dropout's masks from the stream "dropout" whatever ``train`` is.
         """
@@ -120,7 +120,7 @@ class SegNetBasic(nn.Module):
     def __call__(
         self, image: Shaped[Array, "b h w c"], *, train: bool = False, sample: bool = False
     ) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, as :class:`SegNet`."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size, as :class:`SegNet`."""
 
         def drop(level: int, name: str, x: Map) -> Map:
             return Dropout(self.dropout if level >= 3 else 0.0, name=f"{name}_dropout")(x, train=train or sample)
@@ -159,7 +159,7 @@ class FCNBasic(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         x, encoder = encode(self, image, train=train)
         score = Conv(self.num_classes, 1, dtype=self.dtype, name="score4")(x)
         for level in (4, 3, 2, 1):
@@ -171,7 +171,7 @@ class FCNBasic(nn.Module):
 
 
 class Level(NamedTuple):
-    """What the encoder leaves at one level: its activations, and what its pool made of them."""
+    """One level of the encoder: its activations, the pooled map and the switches of the pool."""
 
     active: Map
     pooled: Map
@@ -194,7 +194,7 @@ def encode(
 
     Args:
       net: a module with ``width``, ``standardize`` and ``dtype``, in its compact call.
-      image: raw RGB.
+      image: raw pixels.
       train: whether BatchNorm takes the batch's statistics.
       after_pool: what happens to the pooled map of a level before it goes on.
     """

@@ -65,7 +65,7 @@ class BasicVariant(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         x, encoder = encode(self, image, train=train)
         return {"logits": self.decoder(x, encoder, train=train).astype(jnp.float32)}
 

@@ -53,7 +53,7 @@ class PatchClassifier(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, in one pass at dilation."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size, in one pass at dilation."""
         del train
         return {"logits": self.scores(mirrored(self, image), output_stride=1).astype(jnp.float32)}
 
@@ -174,7 +174,7 @@ class FullResolutionFCN(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         del train
         x = self.standardize(image, self.in_channels).astype(self.dtype)
         for i in range(1, self.depth + 1):

@@ -61,7 +61,7 @@ class UNetOriginal(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h-184 w-184 k]}`` for raw RGB: the scores of the image's central part.
+        """Return ``{"logits": f32[b h-184 w-184 k]}`` for raw pixels: the scores of the image's central part.
 
         Raises:
           BadInput: a side is not ``16 m + 60`` with ``m >= 8``.
@@ -159,7 +159,7 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
         h, w = image.shape[1:3]
         multiple = self.patch << self.depth
         x = zeros_to_multiple(self.standardize(image, self.in_channels).astype(self.dtype), multiple)

@@ -53,7 +53,7 @@ class UPerNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw RGB of any size, with ``train=True`` also ``"aux_logits"``."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size, with ``train=True`` also ``"aux_logits"``."""
         maps = self.backbone(image, train=train)
         x = UPerNetDecoder(self.features, dtype=self.dtype, name="decoder")(maps, train=train)
         outputs = {"logits": Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)}
