@@ -64,8 +64,11 @@ class Xception(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
-        """Return ``{"c1".."c5"}`` for raw pixels: what the last convolution of each block with a stride sees, before its ReLU, at
-        strides 2, 4, 8, 16; ``c5`` is the last block's map."""
+        """Return ``{"c1".."c5"}`` for raw pixels.
+
+        The first four are the inputs of the last convolution of each block with a stride, before its ReLU, at strides
+        2, 4, 8 and 16; ``c5`` is the last block's map.
+        """
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of Xception; there are 8, 16 and 32")
         options = {"epsilon": self.epsilon, "dtype": self.dtype}

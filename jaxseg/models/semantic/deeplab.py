@@ -204,8 +204,9 @@ class DeepLabV2ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size; with ``train=True`` also ``"aux_logits_x1"`` and the
-        like, one for each scale, where there are several.
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size.
+
+        With ``train=True`` also ``"aux_logits_x1"`` and the like, one for each scale, where there are several.
         """
         head = SummedASPP(self.num_classes, self.rates, dtype=self.dtype, name="head")
         pixels, found = self.backbone.standardize.to_float(image), {}

@@ -64,7 +64,9 @@ class SegNet(nn.Module):
     def __call__(
         self, image: Shaped[Array, "b h w c"], *, train: bool = False, sample: bool = False
     ) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size: each unpooling restores the size before its pool.
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size.
+
+        Each unpooling restores the size before its pool.
 
         ``sample=True`` draws dropout's masks from the stream "dropout" whatever ``train`` is.
         """
