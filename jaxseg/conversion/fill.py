@@ -93,7 +93,7 @@ def fill_model(
 
     >>> from jaxseg.conversion.rules import OWN
     >>> from jaxseg.models.semantic.unet import unet
-    >>> model, image = unet(num_classes=2, depth=1, width=1), np.zeros((1, 8, 8, 3), np.uint8)
+    >>> model, image = unet(num_classes=2, depth=1, width=1), jnp.zeros((1, 8, 8, 3), jnp.uint8)
     >>> source = by_path(model.init(jax.random.key(0), image))
     >>> made = fill_model(source, model.clone(num_classes=5), OWN, spare_heads=True, partial={}, what="mine")
     >>> made.report

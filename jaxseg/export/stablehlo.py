@@ -90,7 +90,7 @@ def takes_any_size(path: Path) -> bool:
     >>> import tempfile, jax
     >>> from jaxseg.models.semantic.unet import unet
     >>> from jaxseg.tasks.semantic import Semantic
-    >>> model, image = unet(num_classes=2, depth=1, width=1), np.zeros((1, 8, 8, 3), np.uint8)
+    >>> model, image = unet(num_classes=2, depth=1, width=1), jnp.zeros((1, 8, 8, 3), jnp.uint8)
     >>> variables = model.init(jax.random.key(0), image)
     >>> card = Card(model, Semantic(2), "tiny", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
     >>> with tempfile.TemporaryDirectory() as folder:
