@@ -58,6 +58,9 @@ def command(
     if line:
         report.say(line)
     report.say(f"{out}: largest error {error:.3g}")
+    if card.geometry and form != "safetensors":
+        first = ", ".join(map(repr, card.geometry))
+        report.say(f"the file takes images after {first}; jaxseg predict does that by itself and undoes it")
     if repository:
         from jaxseg.export.hub import push_to_hub
 

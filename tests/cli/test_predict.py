@@ -97,6 +97,8 @@ def test_the_folder_that_is_handed_on_predicts_at_the_size_of_validation(jaxseg,
     small = np.asarray(Image.open(folder / "0.png").resize((16, 16), Image.Resampling.BILINEAR))
     expected = predict(load(trained / "run"), small)["label"]
     np.testing.assert_array_equal(found, np.repeat(np.repeat(expected, 3, 0), 4, 1))
+    words = ("export", tmp_path / "model", "--format", "stablehlo", "--size", 16, 16, "--out", tmp_path / "m.stablehlo")
+    assert "takes images after Resize(height=16, width=16)" in jaxseg(*words).out
 
 
 @pytest.mark.parametrize("views", ["flip", "flip,0.5,1.5", "turns"])
