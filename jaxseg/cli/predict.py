@@ -51,8 +51,8 @@ def command(
     With --samples, labels are the mean of that many passes with dropout, and NAME_variance.png shows the variance:
     darker is less certain.
 
-    By default each image size is compiled once and exact. With --shapes, images, or the tiles of large ones, are padded
-    by reflection to a few common sizes: labels may differ near the right and lower edges.
+    By default each image size is compiled once. With --shapes, images, or the tiles of large ones, are padded to a few
+    common sizes: the same for networks of convolutions, while labels may differ with global pooling or attention.
 
     All images are checked first: if one cannot be read, nothing is written. Subfolders of a pattern are kept in DIR;
     results of an earlier run are not treated as images.
@@ -61,6 +61,8 @@ def command(
         raise BadInput("--crf refines one prediction and --samples draws many: give one of them")
     if tta is not None and samples is not None:
         raise BadInput("--tta and --samples are two ways to a mean of predictions: give one of them")
+    if tta is not None and shapes is not None:
+        raise BadInput("--shapes pads images, and --tta would mirror, turn or scale the padding too: give one of them")
     results: list[Path] = []
     names = find_images(images, results)
 
@@ -131,13 +133,13 @@ def choose_shapes(sizes: list[tuple[int, int]], number: int | None) -> tuple[tup
         if distinct > MANY_SIZES:
             click.echo(
                 f"{distinct} sizes of image, each compiled on its own; --shapes {MANY_SIZES} pads them to "
-                f"{MANY_SIZES} and may change labels near the right and lower edge",
+                f"{MANY_SIZES} at most (with global pooling or attention labels may change)",
                 err=True,
             )
         return ()
     shapes = plan_shapes(sizes, number)
     listed = ", ".join(f"{height}x{width}" for height, width in shapes)
-    click.echo(f"{distinct} sizes of image padded by reflection to {len(shapes)}: {listed}")
+    click.echo(f"{distinct} sizes of image padded to {len(shapes)}: {listed}")
     return shapes
 
 

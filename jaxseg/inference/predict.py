@@ -64,9 +64,12 @@ def predict(
       >>> {key: value.shape for key, value in sorted(predict(run, image).items())}
       {'label': (9, 14), 'probability': (9, 14, 3)}
     """
+    if shapes and views:
+        raise BadInput("--shapes pads images, and --tta would mirror, turn or scale the padding too: give one of them")
     wanted = keys if keys is None or crf is None else tuple(dict.fromkeys((*keys, "probability")))
-    inner = base(augmented(run, views), wanted)
-    whole = assembled(inner, run, tile=tile, margin=margin, crf=crf, keys=keys, shapes=shapes, on_tile=on_tile)
+    seen = augmented(run, views)
+    inner = base(seen, wanted)
+    whole = assembled(inner, seen, tile=tile, margin=margin, crf=crf, keys=keys, shapes=shapes, on_tile=on_tile)
     return predict_with(whole, run, image)
 
 
@@ -94,7 +97,7 @@ def assembled(
       on_tile: called after each tile.
     """
     if shapes:
-        predictor = shaped(predictor, shapes)
+        predictor = shaped(predictor, shapes, run)
     predictor = tiled(predictor, run.model, tile=tile, margin=margin, on_tile=on_tile)
     if crf is not None:
         predictor = refined(predictor, crf, keys)
@@ -106,6 +109,15 @@ def predict_with(predictor: Predictor, run: TrainedModel, image: Any) -> dict[st
 
     Raises:
       BadInput: the image is none that the model takes.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> run = TrainedModel(unet(), {}, Semantic(21), None, 0, Path(), 0, False)
+      >>> image = np.zeros((4, 6, 3), np.uint8)
+      >>> predict_with(lambda batch: {"label": batch["image"][..., 0]}, run, image)["label"].shape
+      (4, 6)
     """
     image, channels = np.asarray(image), channels_of(run.model)
     kinds = ("uint8",) if channels == 3 else ("uint8", "uint16", "float32")

@@ -7,6 +7,7 @@ compose, from the inside out: fewer compiled sizes (:func:`jaxseg.inference.shap
 dropout, takes the place of the innermost one: :func:`augmented`, :func:`jaxseg.inference.monte_carlo.sampled`.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxseg.forward import forward
+from jaxseg.inference.extent import EXTENT, within
 from jaxseg.inference.load import TrainedModel, example_image
 from jaxseg.inference.tta import TestTimeAugmented, View
 from jaxseg.types import PREDICTIONS, bare_key
@@ -76,7 +78,9 @@ def compiled(model: Any, task: Any, keys: tuple[str, ...] | None) -> Callable[[A
     predictions = forward(model, task)
 
     def chosen(variables: Any, batch: Any) -> dict[str, jax.Array]:
-        found = predictions(variables, batch)
+        given = {key: value for key, value in batch.items() if key != EXTENT}
+        with within(batch[EXTENT]) if EXTENT in batch else contextlib.nullcontext():
+            found = predictions(variables, given)
         return found if keys is None else {key: found[key] for key in keys if key in found}
 
     return jax.jit(chosen)

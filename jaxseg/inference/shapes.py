@@ -1,14 +1,19 @@
-"""Few compiled sizes for images of many sizes: pad by reflection to the nearest of a few shapes, crop the result.
+"""Few compiled sizes for images of many sizes: pad to the nearest of a few shapes, crop the result.
 
-Every size of image is compiled once, which takes seconds to a minute. Padding changes what the network sees beyond the
-right and lower edge, where it would otherwise see zeros, and the averages of global pooling: labels differ there.
+Every size of image is compiled once, which takes seconds to a minute. On the padded image convolutions see zeros beyond
+the image, as on the image alone (:mod:`jaxseg.inference.extent`): where a network consists of them, as U-Net does, the
+result is the same. Global pooling and attention see the padding, and so labels may differ. Networks whose
+standardisation is not known are given the image's reflection.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import jax
 import numpy as np
 
+from jaxseg.inference.extent import EXTENT, conv_sizes, neutral_pixel
+from jaxseg.inference.load import TrainedModel
 from jaxseg.inference.predictor import Predictor, is_map
 from jaxseg.inference.tiling import reflected
 
@@ -49,12 +54,13 @@ def plan_shapes(sizes: Iterable[tuple[int, int]], number: int) -> tuple[tuple[in
     return tuple(sorted({(int(h), int(w)) for h, w in zip(height, width, strict=True)}))
 
 
-def shaped(predictor: Predictor, shapes: tuple[tuple[int, int], ...]) -> Predictor:
+def shaped(predictor: Predictor, shapes: tuple[tuple[int, int], ...], run: TrainedModel | None = None) -> Predictor:
     """Return the predictor that sees images of these shapes only; images that fit none are predicted as they are.
 
     Args:
       predictor: sees the padded images.
       shapes: see :func:`plan_shapes`.
+      run: the model whose convolutions are to see the image alone; None pads by reflection.
 
     Example:
       >>> seen = []
@@ -65,14 +71,31 @@ def shaped(predictor: Predictor, shapes: tuple[tuple[int, int], ...]) -> Predict
       ((1, 5, 7), [(1, 8, 8, 3)])
     """
 
+    pixel = None if run is None else neutral_pixel(run.model)
+    known: dict[tuple[int, ...], np.ndarray] = {}
+
+    def sizes(shape: tuple[int, ...]) -> np.ndarray:
+        assert run is not None
+        if shape not in known:
+            image = jax.ShapeDtypeStruct(shape, np.float32)
+            known[shape] = conv_sizes(run.model, run.task, run.variables, image)
+        return known[shape]
+
     def predict(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         height, width = batch["image"].shape[1:3]
         fitting = [shape for shape in shapes if shape[0] >= height and shape[1] >= width]
-        if not fitting or (height, width) in fitting:
+        if not fitting:
             return predictor(batch)
         rows, columns = min(fitting, key=lambda shape: shape[0] * shape[1])
-        index = reflected(0, rows, height)[:, None], reflected(0, columns, width)
-        found = predictor({**batch, "image": batch["image"][:, *index]})
+        image = batch["image"]
+        if pixel is not None and image.dtype == np.uint8 and len(pixel) == image.shape[-1]:
+            canvas = np.empty((len(image), rows, columns, len(pixel)), np.float32)
+            canvas[:] = pixel
+            canvas[:, :height, :width] = image
+            found = predictor({**batch, "image": canvas, EXTENT: sizes(image.shape)})
+        else:
+            index = reflected(0, rows, height)[:, None], reflected(0, columns, width)
+            found = predictor({**batch, "image": image[:, *index]})
         return {name: _cropped(name, value, (rows, columns), (height, width)) for name, value in found.items()}
 
     return predict

@@ -6,11 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from jaxseg.errors import BadInput
 from jaxseg.inference import predictor
+from jaxseg.inference.extent import neutral_pixel
 from jaxseg.inference.predict import plan, predict
 from jaxseg.inference.shapes import plan_shapes
+from jaxseg.inference.tta import parse_tta
 from jaxseg.models.semantic.unet import unet, unet_original
-from tests.inference.test_predict import picture, run_of
+from tests.inference.test_predict import Valid, picture, run_of
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +58,7 @@ def test_each_size_is_compiled_once_and_shapes_bound_the_number(small):
     assert compilations(run) == len(shapes) == 2
     for label, expected in zip(found, exact, strict=True):
         assert label.shape == expected.shape
-        np.testing.assert_array_equal(
-            label[:-8, :-8], expected[:-8, :-8]
-        )  # the network sees less than eight pixels far
+        np.testing.assert_array_equal(label, expected)
 
 
 def test_tiles_share_the_shapes(small):
@@ -67,7 +68,28 @@ def test_tiles_share_the_shapes(small):
     predictor.compiled.cache_clear()
     found = predict(small, image, tile=96, shapes=shapes)["label"]
     assert compilations(small) == 1
-    np.testing.assert_array_equal(found[:-8, :-8], predict(small, image, tile=96)["label"][:-8, :-8])
+    np.testing.assert_array_equal(found, predict(small, image, tile=96)["label"])
+
+
+def test_convolutions_see_the_image_alone():
+    """Deep enough that the border is felt everywhere; odd sizes, which the network pads by itself."""
+    model = unet(num_classes=3, depth=3, width=2, norm="none")
+    start = jax.jit(model.init)(jax.random.key(0), picture(1, 32, 32, 3))
+    run, image = replace(run_of(model, (32, 32)), variables=start), picture(21, 35, 3)
+    exact, found = (predict(run, image, shapes=shapes)["probability"] for shapes in ((), ((50, 47),)))
+    mirrored = predict(run, np.pad(image, ((0, 29), (0, 12), (0, 0)), mode="symmetric"))["probability"]
+    np.testing.assert_allclose(found, exact, atol=1e-5)
+    assert np.abs(mirrored[:21, :35] - exact).max() > 1e-3
+    with pytest.raises(BadInput, match="give one of them"):
+        predict(run, image, views=parse_tta("flip"), shapes=((50, 47),))
+
+
+def test_a_network_whose_standardisation_is_unknown_sees_the_reflection():
+    run = run_of(Valid(), (8, 8), classes=2)
+    assert neutral_pixel(run.model) is None
+    image = picture(43, 27, 3)
+    found = predict(run, image, shapes=((60, 64),))["probability"]
+    np.testing.assert_allclose(found, predict(run, image)["probability"], atol=1e-6)
 
 
 def test_valid_convolutions_lose_nothing_by_a_larger_shape():
