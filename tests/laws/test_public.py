@@ -8,7 +8,6 @@ WITHOUT_EXAMPLES = {
     "conversion": 10,
     "export": 19,
     "inference": 10,
-    "models": 36,
     "ops": 2,
     "registry": 1,
     "train": 7,

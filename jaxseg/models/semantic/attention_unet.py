@@ -80,7 +80,12 @@ class AttentionUNet(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """Equations 1 and 2: ``sigmoid(psi(relu(theta(x) + phi(g))))`` on the grid of ``g``, enlarged, times ``x``."""
+    """Equations 1 and 2: ``sigmoid(psi(relu(theta(x) + phi(g))))`` on the grid of ``g``, enlarged, times ``x``.
+
+    >>> gate, x, g = AttentionGate(), jnp.ones((1, 8, 8, 4)), jnp.ones((1, 4, 4, 8))
+    >>> jax.eval_shape(lambda key: gate.init_with_output(key, x, g, train=False)[0], jax.random.key(0)).shape
+    (1, 8, 8, 4)
+    """
 
     dtype: jnp.dtype | type = jnp.float32
 

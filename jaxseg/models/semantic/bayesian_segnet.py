@@ -25,6 +25,12 @@ def monte_carlo(
     One pass after the other, so that memory does not grow with the number of samples. The authors find six passes
     better than the one without dropout that stands for their average.
 
+    >>> model, image = bayesian_segnet_basic(3, width=2), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
+    >>> variables, key = jax.eval_shape(model.init, jax.random.key(0), image), jax.random.key(1)
+    >>> drawn = jax.eval_shape(lambda v, x: monte_carlo(key, model, v, x, samples=6), variables, image)
+    >>> drawn["probability"].shape, drawn["variance"].shape
+    ((1, 32, 32, 3), (1, 32, 32, 3))
+
     Args:
       key: of the masks.
       model: a network whose call takes ``sample=True``.

@@ -71,7 +71,11 @@ class CRFRNN(nn.Module):
 
 
 class Mixing(nn.Module):
-    """A matrix over classes that starts as a multiple of the identity."""
+    """A matrix over classes that starts as a multiple of the identity.
+
+    >>> Mixing(2, 3.0).init_with_output(jax.random.key(0))[0].tolist()
+    [[3.0, 0.0], [0.0, 3.0]]
+    """
 
     classes: int
     start: float
@@ -96,6 +100,12 @@ def mean_field_rnn(
 ) -> Float[Array, "h w k"]:
     """Scores after the recurrence (Algorithm 1): ``q = u - compatibility(spatial(S) + bilateral(B))``, S and B being
     the filtered softmax of q, and u the first q. No gradient goes to the image.
+
+    >>> weights = (3.0 * jnp.eye(2), 5.0 * jnp.eye(2), -jnp.eye(2))
+    >>> scores, image = jnp.zeros((8, 8, 2)), jnp.zeros((8, 8, 3), jnp.uint8)
+    >>> refine = lambda s: mean_field_rnn(s, image, weights=weights, iterations=5, deviations=(3.0, 160.0, 3.0))
+    >>> jax.eval_shape(refine, scores).shape
+    (8, 8, 2)
     """
     h, w, k = scores.shape
     features = bilateral_features(image, deviations[1], deviations[2])

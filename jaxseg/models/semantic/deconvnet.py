@@ -104,6 +104,12 @@ def proposal_scores(
     One box after the other is cut out, resized, scored, resized back and pasted; outside its box a proposal's scores
     are 0. The softmax of the result is the paper's prediction.
 
+    >>> model = DeconvNet(num_classes=3, blocks=(1, 1), width=2, fc_features=4, window=2)
+    >>> image, boxes, valid = jnp.zeros((12, 16, 3), jnp.uint8), jnp.array([[2.0, 2.0, 9.0, 9.0]]), jnp.array([True])
+    >>> variables = jax.eval_shape(model.init, jax.random.key(0), image[None])
+    >>> jax.eval_shape(lambda v: proposal_scores(model, v, image, boxes, valid, side=8), variables).shape
+    (12, 16, 3)
+
     Args:
       model: a network of ``logits``.
       variables: its variables.

@@ -66,6 +66,11 @@ class LargeFOV(nn.Module):
 class DeepLabV1(nn.Module):
     """DeepLab with one window (v1, Table 1, right).
 
+    >>> backbone = VGG(blocks=(1, 1, 1, 1, 1), width=4, output_stride=8)
+    >>> net, image = DeepLabV1(backbone, LargeFOV(features=8), num_classes=3), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 32, 32, 3)
+
     Attributes:
       backbone: VGG with ``output_stride=8``.
       fov: fc6 and fc7.
@@ -94,6 +99,12 @@ class DeepLabV1(nn.Module):
 class DeepLabMSc(nn.Module):
     """DeepLab with multi-scale features (v1, section 4.3): a perceptron of two layers looks at the image and at each of
     the first four pools, and its features stand beside those of fc7.
+
+    >>> backbone = VGG(blocks=(1, 1, 1, 1, 1), width=4, output_stride=8, pool_size=3, ceil_mode=True)
+    >>> net, image = DeepLabMSc(backbone, LargeFOV(features=8), mlp_features=4), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> params = jax.eval_shape(net.init, jax.random.key(0), image)["params"]
+    >>> [name for name in sorted(params) if name.endswith("_conv")]
+    ['image_conv', 'pool1_conv', 'pool2_conv', 'pool3_conv', 'pool4_conv']
 
     Attributes:
       backbone: VGG with ``output_stride=8``.
@@ -182,6 +193,12 @@ class DeepLabV2ResNet(nn.Module):
     The network runs on each scale; coarser scores are resized to the finest, and the largest counts. In training the
     scores of each scale come out too, for losses of their own.
 
+    >>> backbone = ResNet(depths=(1, 1, 1, 1), width=4, output_stride=8, stride_on="1x1", ceil_mode=True)
+    >>> net, image = DeepLabV2ResNet(backbone, num_classes=3), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> train = jax.eval_shape(lambda key: net.init_with_output(key, image, train=True)[0], jax.random.key(0))
+    >>> sorted(train)
+    ['aux_logits_x0.5', 'aux_logits_x0.75', 'aux_logits_x1', 'logits']
+
     Attributes:
       backbone: ResNet with ``output_stride=8``, ``stride_on="1x1"`` and ``ceil_mode=True``. Its BatchNorm keeps its
         statistics in training too.
@@ -227,7 +244,12 @@ class DeepLabV2ResNet(nn.Module):
 
 
 class SummedASPP(nn.Module):
-    """3x3 classifiers at several dilations, summed (v2, Figure 7)."""
+    """3x3 classifiers at several dilations, summed (v2, Figure 7).
+
+    >>> head, x = SummedASPP(3, rates=(6, 12)), jnp.ones((1, 8, 8, 4))
+    >>> jax.eval_shape(lambda key: head.init_with_output(key, x)[0], jax.random.key(0)).shape
+    (1, 8, 8, 3)
+    """
 
     num_classes: int
     rates: tuple[int, ...]

@@ -30,6 +30,12 @@ Map = Float[Array, "b _ _ _"]
 class DeepLabV3(nn.Module):
     """Logits from the pyramid on ``c5``, resized to the image.
 
+    >>> from jaxseg.backbones.resnet import ResNet
+    >>> backbone = ResNet(depths=(1, 1, 1, 1), width=4, output_stride=8)
+    >>> net, image = DeepLabV3(backbone, num_classes=3, features=8), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 32, 32, 3)
+
     Attributes:
       backbone: of output stride 16 or 8.
       num_classes: channels of the logits.

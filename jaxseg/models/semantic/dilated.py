@@ -119,6 +119,12 @@ def context(kind: str, num_classes: int, *, dtype: jnp.dtype | type = jnp.float3
 class WithContext(nn.Module):
     """Any semantic network with a context module behind it.
 
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> base = unet(num_classes=3, depth=1, width=2)
+    >>> net, image = WithContext(base, context("basic", 3)), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 32, 32, 3)
+
     Attributes:
       network: returns ``logits`` at the image's size.
       context: takes and returns as many channels.
@@ -164,6 +170,12 @@ def with_context(model: Any, kind: str = "basic", *, stride: int = 8) -> WithCon
 
 class FrontEnd(nn.Module):
     """The adapted VGG-16 (section 4): scores of every eighth pixel of the mirrored image.
+
+    >>> backbone = VGG(blocks=(1, 1, 1, 1, 1), width=4, output_stride=8, padding=0, first_padding=0)
+    >>> net = FrontEnd(backbone, VGGClassifier(features=8, dilation=4), num_classes=3)
+    >>> image = jnp.zeros((1, 256, 256, 3))
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image, train=False)[0], jax.random.key(0)).shape
+    (1, 47, 47, 3)
 
     Attributes:
       backbone: VGG with ``padding=0``, ``first_padding=0`` and ``output_stride=8``.

@@ -220,6 +220,10 @@ class Bottleneck(nn.Module):
 class Downsample(nn.Module):
     """Figure 2b with pooling: the main path is a 2x2 max-pool whose switches travel to the decoder, its channels
     padded with zeros; the first 1x1 of the extension becomes 2x2 with stride 2.
+
+    >>> block, x = Downsample(features=8, inner=2), jnp.ones((1, 16, 16, 4))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, train=False)[0], jax.random.key(0))[0].shape
+    (1, 8, 8, 8)
     """
 
     features: int
@@ -248,6 +252,11 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """The decoder's bottleneck: the main path is 1x1, then max-unpooling by the encoder's switches; the extension's
     main convolution is a 3x3 transposed one with stride 2. ReLU throughout.
+
+    >>> x, switches = max_pool_with_switches(jnp.ones((1, 16, 16, 4)), 2)
+    >>> block = Upsample(features=4, inner=2)
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, switches, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 4)
     """
 
     features: int

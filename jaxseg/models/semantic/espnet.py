@@ -115,7 +115,13 @@ def _encode(net: ESPNet | ESPNetC, image: Shaped[Array, "b h w c"], *, train: bo
 
 
 class Encoder(nn.Module):
-    """Three levels of ESP modules with the pooled image beside them, and a 1x1 classifier."""
+    """Three levels of ESP modules with the pooled image beside them, and a 1x1 classifier.
+
+    >>> net, x = Encoder(3, p=0, q=1, widths=(6, 10, 15)), jnp.ones((1, 32, 32, 3))
+    >>> maps = jax.eval_shape(lambda key: net.init_with_output(key, x, train=False)[0], jax.random.key(0))
+    >>> [m.shape for m in maps]
+    [(1, 16, 16, 9), (1, 8, 8, 23), (1, 4, 4, 3)]
+    """
 
     num_classes: int
     p: int

@@ -144,6 +144,12 @@ def upsample_bilinear(
 class AlexNetFCN(nn.Module):
     """FCN-32s on AlexNet (section 4.1, Table 1): a kernel of 63 at stride 32, and a crop at 18.
 
+    >>> backbone = AlexNet(widths=(4, 4, 4, 4, 4), first_padding=100)
+    >>> net = AlexNetFCN(backbone, VGGClassifier(features=8, kernel_size=6), num_classes=3)
+    >>> image = jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
+    (1, 32, 32, 3)
+
     Attributes:
       backbone: AlexNet with ``first_padding=100``.
       classifier: fc6, 6x6 here, and fc7.

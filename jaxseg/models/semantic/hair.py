@@ -106,6 +106,10 @@ class Bottleneck(nn.Module):
     """1x1 reduction, what ``kind`` says, 1x1 expansion, sum with the input or, for other channels, its projection.
 
     ``kind`` is "plain" (3x3), "dilatedN", "separable" (depthwise, 1x1, depthwise) or "separable5" (depthwise, 1x1).
+
+    >>> block, x = Bottleneck(inner=2, kind="dilated4", features=8), jnp.ones((1, 8, 8, 4))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x)[0], jax.random.key(0)).shape
+    (1, 8, 8, 8)
     """
 
     inner: int
@@ -125,7 +129,12 @@ class Bottleneck(nn.Module):
 
 
 class Down(nn.Module):
-    """The bottleneck that halves the map: a 2x2 reduction beside a 2x2 max-pooling, projected where it needs to be."""
+    """The bottleneck that halves the map: a 2x2 reduction beside a 2x2 max-pooling, projected where it needs to be.
+
+    >>> block, x = Down(features=8, inner=2), jnp.ones((1, 8, 8, 4))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x)[0], jax.random.key(0))[0].shape
+    (1, 4, 4, 8)
+    """
 
     features: int
     inner: int
@@ -144,7 +153,13 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """The bottleneck that doubles the map: a 3x3 transposed convolution beside an unpooling."""
+    """The bottleneck that doubles the map: a 3x3 transposed convolution beside an unpooling.
+
+    >>> x, switches = max_pool_with_switches(jnp.ones((1, 8, 8, 4)), 2)
+    >>> block = Up(features=4, inner=2)
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, switches)[0], jax.random.key(0)).shape
+    (1, 8, 8, 4)
+    """
 
     features: int
     inner: int

@@ -86,7 +86,12 @@ class PositionAttention(nn.Module):
 
 
 class FusionAttention(nn.Module):
-    """Multi-scale fusion attention block: gates from the skip and from the enlarged map, summed, on the latter."""
+    """Multi-scale fusion attention block: gates from the skip and from the enlarged map, summed, on the latter.
+
+    >>> block, x, skip = FusionAttention(), jnp.ones((1, 4, 4, 8)), jnp.ones((1, 8, 8, 4))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, x, skip, train=False)[0], jax.random.key(0)).shape
+    (1, 8, 8, 8)
+    """
 
     reduction: int = 16
     dtype: jnp.dtype | type = jnp.float32

@@ -27,6 +27,11 @@ Map = Float[Array, "b _ _ _"]
 class PANDecoder(nn.Module):
     """Attention over the pyramid, then upsampling by attention over the channels, down to ``c2``.
 
+    >>> sides = {"c2": 64, "c3": 32, "c4": 16, "c5": 8}
+    >>> net, maps = PANDecoder(features=4), {name: jnp.ones((1, side, side, 6)) for name, side in sides.items()}
+    >>> jax.eval_shape(lambda key: net.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
+    (1, 64, 64, 4)
+
     Attributes:
       features: channels of all its maps.
       dtype: compute dtype.
@@ -81,7 +86,12 @@ class PyramidAttention(nn.Module):
 
 
 class AttentionUpsample(nn.Module):
-    """Global attention upsampling (Figure 4)."""
+    """Global attention upsampling (Figure 4).
+
+    >>> block, low, high = AttentionUpsample(4), jnp.ones((1, 8, 8, 6)), jnp.ones((1, 4, 4, 4))
+    >>> jax.eval_shape(lambda key: block.init_with_output(key, low, high, train=False)[0], jax.random.key(0)).shape
+    (1, 8, 8, 4)
+    """
 
     features: int
     dtype: jnp.dtype | type = jnp.float32

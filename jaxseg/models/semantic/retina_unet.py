@@ -79,7 +79,11 @@ class RetinaUNet(nn.Module):
 
 
 def prepare(grey: Float[Array, "b h w"], *, tiles: int = 8) -> Float[Array, "b h w"]:
-    """Grey values of any range as the network was trained on them, 0 to 1, in 256 steps."""
+    """Grey values of any range as the network was trained on them, 0 to 1, in 256 steps.
+
+    >>> jax.eval_shape(prepare, jnp.zeros((1, 64, 64))).shape
+    (1, 64, 64)
+    """
     low, high = (edge(grey, axis=(1, 2), keepdims=True) for edge in (jnp.min, jnp.max))
     x = jnp.floor(255 * (grey - low) / jnp.maximum(high - low, 1e-6))
     x = clahe(x, tiles=tiles)

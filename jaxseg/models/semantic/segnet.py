@@ -173,7 +173,12 @@ class FCNBasic(nn.Module):
 
 
 class Level(NamedTuple):
-    """One level of the encoder: its activations, the pooled map and the switches of the pool."""
+    """One level of the encoder: its activations, the pooled map and the switches of the pool.
+
+    >>> active = jnp.ones((1, 5, 7, 2))
+    >>> Level(active, *max_pool_with_switches(active, 2, ceil_mode=True)).size
+    (5, 7)
+    """
 
     active: Map
     pooled: Map
@@ -194,6 +199,16 @@ def encode(
 ) -> tuple[Map, dict[int, Level]]:
     """SegNet-Basic's encoder, as layers of ``net``: the last map, and what is left at levels 1 to 4.
 
+    >>> class Encoder(SegNetBasic):
+    ...     @nn.compact
+    ...     def __call__(self, image):
+    ...         x, levels = encode(self, image, train=False)
+    ...         return x, {level: found.active for level, found in levels.items()}
+    >>> net, image = Encoder(width=4), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> x, active = jax.eval_shape(lambda key: net.init_with_output(key, image)[0], jax.random.key(0))
+    >>> x.shape, [active[level].shape[1] for level in (1, 2, 3, 4)]
+    ((1, 2, 2, 4), [32, 16, 8, 4])
+
     Args:
       net: a module with ``width``, ``standardize`` and ``dtype``, in its compact call.
       image: raw pixels.
@@ -211,7 +226,16 @@ def encode(
 
 
 def learned_upsampling(net: nn.Module, level: int, x: Map, size: Extent) -> Map:
-    """Twice the size by an 8x8 transposed convolution between all channels, bilinear at first, cropped to ``size``."""
+    """Twice the size by an 8x8 transposed convolution between all channels, bilinear at first, cropped to ``size``.
+
+    >>> class Twice(nn.Module):
+    ...     @nn.compact
+    ...     def __call__(self, x):
+    ...         return learned_upsampling(self, 1, x, (7, 8))
+    >>> x = jnp.ones((1, 4, 4, 3))
+    >>> jax.eval_shape(lambda key: Twice().init_with_output(key, x)[0], jax.random.key(0)).shape
+    (1, 7, 8, 3)
+    """
     up = ConvTranspose(
         x.shape[-1],
         8,

@@ -71,7 +71,13 @@ class BasicVariant(nn.Module):
 
 
 class BilinearInterpolation(nn.Module):
-    """Fixed upsampling: the deepest map is reduced to the classes, its scores are interpolated level by level."""
+    """Fixed upsampling: the deepest map is reduced to the classes, its scores are interpolated level by level.
+
+    >>> net, image = BasicVariant(BilinearInterpolation(3), width=4), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> params = jax.eval_shape(net.init, jax.random.key(0), image)["params"]["decoder"]
+    >>> list(params)
+    ['score']
+    """
 
     num_classes: int = 11
     dtype: jnp.dtype | type = jnp.float32
@@ -88,7 +94,13 @@ class BilinearInterpolation(nn.Module):
 
 
 class EncoderAddition(nn.Module):
-    """SegNet-Basic's decoder, each of whose maps is summed with the encoder's activations of that size."""
+    """SegNet-Basic's decoder, each of whose maps is summed with the encoder's activations of that size.
+
+    >>> net, image = BasicVariant(EncoderAddition(3), width=4), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> params = jax.eval_shape(net.init, jax.random.key(0), image)["params"]["decoder"]
+    >>> params["conv_decode1"]["kernel"].shape
+    (7, 7, 4, 4)
+    """
 
     num_classes: int = 11
     dtype: jnp.dtype | type = jnp.float32
@@ -105,7 +117,13 @@ class EncoderAddition(nn.Module):
 
 
 class SingleChannelDecoder(nn.Module):
-    """SegNet-Basic's decoder with filters of one channel: each map is convolved by itself alone."""
+    """SegNet-Basic's decoder with filters of one channel: each map is convolved by itself alone.
+
+    >>> net, image = BasicVariant(SingleChannelDecoder(3), width=4), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> params = jax.eval_shape(net.init, jax.random.key(0), image)["params"]["decoder"]
+    >>> params["conv_decode1"]["kernel"].shape
+    (7, 7, 1, 4)
+    """
 
     num_classes: int = 11
     dtype: jnp.dtype | type = jnp.float32
@@ -123,7 +141,13 @@ class SingleChannelDecoder(nn.Module):
 
 
 class NoAddition(nn.Module):
-    """FCN-Basic that learns to upsample its deepest scores and adds nothing of the encoder."""
+    """FCN-Basic that learns to upsample its deepest scores and adds nothing of the encoder.
+
+    >>> net, image = BasicVariant(NoAddition(3), width=4), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> params = jax.eval_shape(net.init, jax.random.key(0), image)["params"]["decoder"]
+    >>> params["upscore1"]["kernel"].shape
+    (8, 8, 3, 3)
+    """
 
     num_classes: int = 11
     dtype: jnp.dtype | type = jnp.float32
@@ -139,7 +163,13 @@ class NoAddition(nn.Module):
 
 
 class NoDimReduction(nn.Module):
-    """FCN-Basic on all channels of the encoder: upsampled maps plus pools of that size, classified at the very end."""
+    """FCN-Basic on all channels of the encoder: upsampled maps plus pools of that size, classified at the very end.
+
+    >>> net, image = BasicVariant(NoDimReduction(3), width=4), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> params = jax.eval_shape(net.init, jax.random.key(0), image)["params"]["decoder"]
+    >>> params["upscore1"]["kernel"].shape
+    (8, 8, 4, 4)
+    """
 
     num_classes: int = 11
     dtype: jnp.dtype | type = jnp.float32
@@ -155,7 +185,13 @@ class NoDimReduction(nn.Module):
 
 
 class NoAdditionNoDimReduction(nn.Module):
-    """FCN-Basic that learns to upsample all channels of the deepest map, adds nothing, and classifies at the end."""
+    """FCN-Basic that learns to upsample all channels of the deepest map, adds nothing, and classifies at the end.
+
+    >>> net, image = BasicVariant(NoAdditionNoDimReduction(3), width=4), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> params = jax.eval_shape(net.init, jax.random.key(0), image)["params"]["decoder"]
+    >>> sorted(params)
+    ['conv_classifier', 'upscore1', 'upscore2', 'upscore3', 'upscore4']
+    """
 
     num_classes: int = 11
     dtype: jnp.dtype | type = jnp.float32

@@ -111,14 +111,26 @@ def mirrored(model: PatchClassifier, image: Shaped[Array, "b h w c"]) -> Map:
 def score_patch_by_patch(
     model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w c"], *, batch: int = 64
 ) -> Scores:
-    """Logits as the paper computed them: each pixel's patch through convolutions, pools and dense layers by itself."""
+    """Logits as the paper computed them: each pixel's patch through convolutions, pools and dense layers by itself.
+
+    >>> model, image = PatchClassifier(kernels=(2,), width=2, hidden=4, top=2), jnp.zeros((1, 6, 8, 3), jnp.uint8)
+    >>> variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    >>> jax.eval_shape(lambda v: score_patch_by_patch(model, v, image), variables).shape
+    (1, 6, 8, 2)
+    """
     return sliding.patch_by_patch(
         lambda patches: classify(model, variables, patches), mirrored(model, image), model.window, batch=batch
     )
 
 
 def score_shift_and_stitch(model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w c"]) -> Scores:
-    """Logits from ``stride**2`` runs of the strided convolutional form on shifted images."""
+    """Logits from ``stride**2`` runs of the strided convolutional form on shifted images.
+
+    >>> model, image = PatchClassifier(kernels=(2,), width=2, hidden=4, top=2), jnp.zeros((1, 6, 8, 3), jnp.uint8)
+    >>> variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    >>> jax.eval_shape(lambda v: score_shift_and_stitch(model, v, image), variables).shape
+    (1, 6, 8, 2)
+    """
 
     def net(x: Map) -> Array:
         return model.apply(variables, x, output_stride=model.stride, method="scores")  # type: ignore[return-value]
@@ -127,12 +139,25 @@ def score_shift_and_stitch(model: PatchClassifier, variables: dict, image: Shape
 
 
 def score_dilated(model: PatchClassifier, variables: dict, image: Shaped[Array, "b h w c"]) -> Scores:
-    """Logits in one pass, strides traded for dilation: the module's own."""
+    """Logits in one pass, strides traded for dilation: the module's own.
+
+    >>> model, image = PatchClassifier(kernels=(2,), width=2, hidden=4, top=2), jnp.zeros((1, 6, 8, 3), jnp.uint8)
+    >>> variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    >>> jax.eval_shape(lambda v: score_dilated(model, v, image), variables).shape
+    (1, 6, 8, 2)
+    """
     return model.apply(variables, image)["logits"]  # type: ignore[index]
 
 
 def classify(model: PatchClassifier, variables: dict, patches: Map) -> Float[Array, "b k"]:
-    """Logits of standardised patches ``[n window window c]``: strided pools, then dense layers on the flattened map."""
+    """Logits of standardised patches ``[n window window c]``: strided pools, then dense layers on the flattened map.
+
+    >>> model, image = PatchClassifier(kernels=(2,), width=2, hidden=4, top=2), jnp.zeros((1, 6, 8, 3), jnp.uint8)
+    >>> variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    >>> patches = jnp.zeros((3, model.window, model.window, 1))
+    >>> jax.eval_shape(lambda v: classify(model, v, patches), variables).shape
+    (3, 2)
+    """
     params = variables["params"]
     x = patches.astype(model.dtype)
     for i in range(1, len(model.kernels) + 1):
