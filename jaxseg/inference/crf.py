@@ -10,15 +10,19 @@ import numpy as np
 from jaxseg.errors import BadInput
 from jaxseg.inference.predictor import Predictor
 from jaxseg.ops.crf import DenseCRF
+from jaxseg.types import VOID
 
 
-def refined(predictor: Predictor, crf: DenseCRF, keys: tuple[str, ...] | None = None) -> Predictor:
+def refined(
+    predictor: Predictor, crf: DenseCRF, keys: tuple[str, ...] | None = None, *, num_classes: int | None = None
+) -> Predictor:
     """Return the predictor whose probabilities pass through the CRF over the whole image, and the labels with them.
 
     Args:
       predictor: predicts ``probability`` [b h w k].
       crf: guided by the image's own colours.
       keys: predictions to return; None returns all.
+      num_classes: outputs from this number on are void; None if every output is a class.
 
     Raises:
       BadInput: on the first call, if there are no probabilities to refine.
@@ -38,7 +42,10 @@ def refined(predictor: Predictor, crf: DenseCRF, keys: tuple[str, ...] | None = 
             raise BadInput(f"a CRF refines probabilities of classes; this model predicts {', '.join(found)}")
         pairs = zip(found["probability"], batch["image"], strict=True)
         probability = np.stack([np.asarray(refine(*pair)) for pair in pairs])
-        found |= {"label": probability.argmax(-1).astype(np.int32), "probability": probability}
+        label = probability.argmax(-1).astype(np.int32)
+        if num_classes is not None:
+            label = np.where(label < num_classes, label, np.int32(VOID))
+        found |= {"label": label, "probability": probability}
         return {key: value for key, value in found.items() if keys is None or key in keys}
 
     return predict

@@ -14,6 +14,7 @@ from jaxseg.inference.shapes import shaped
 from jaxseg.inference.tiling import Tile, plan_tiles, tiled
 from jaxseg.inference.tta import View
 from jaxseg.ops.crf import DenseCRF
+from jaxseg.tasks.semantic import Semantic
 
 
 def predict(
@@ -100,7 +101,8 @@ def assembled(
         predictor = shaped(predictor, shapes, run)
     predictor = tiled(predictor, run.model, tile=tile, margin=margin, on_tile=on_tile)
     if crf is not None:
-        predictor = refined(predictor, crf, keys)
+        classes = run.task.num_classes if isinstance(run.task, Semantic) else None
+        predictor = refined(predictor, crf, keys, num_classes=classes)
     return with_geometry(predictor, run.geometry, mirrors=hasattr(run.model, "input_size"))
 
 

@@ -16,11 +16,13 @@ from jaxseg.losses.dice import Dice, binary_dice, softmax_dice
 from jaxseg.losses.focal import Focal, sigmoid_focal, softmax_focal
 from jaxseg.losses.lovasz import Lovasz, lovasz_hinge, lovasz_softmax
 from jaxseg.losses.ohem import Ohem, hard_pixels, kth_largest
+from jaxseg.losses.protocol import Loss
 
 __all__ = [
     "CrossEntropy",
     "Dice",
     "Focal",
+    "Loss",
     "Lovasz",
     "Ohem",
     "binary_cross_entropy",

@@ -46,7 +46,7 @@ class Refined:
         probability = self.task.predict(outputs, batch)["probability"]
         image = centre_crop(batch["image"], probability.shape[1], probability.shape[2])
         refined = lax.map(lambda pair: self.crf(*pair), (probability, image))
-        return {"label": jnp.argmax(refined, axis=-1).astype(jnp.int32), "probability": refined}
+        return {**self.task.predict({"logits": jnp.log(refined)}, batch), "probability": refined}
 
     def metrics(self) -> dict[str, Metric]:
         """Return the metrics of the task."""

@@ -1,36 +1,19 @@
 """Semantic segmentation: predict the class of every pixel."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxseg.errors import BadInput
-from jaxseg.losses import CrossEntropy
+from jaxseg.losses import CrossEntropy, Loss
 from jaxseg.metrics import BoundaryF1, Confusion
 from jaxseg.ops.crop import centre_crop
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
 from jaxseg.tasks.table import for_models
 from jaxseg.types import VOID
-
-
-@runtime_checkable
-class Loss(Protocol):
-    """A loss of a semantic task: a frozen dataclass with a name and a weight, called on logits and labels."""
-
-    name: ClassVar[str]
-    """Under which it is logged."""
-
-    @property
-    def weight(self) -> float:
-        """Its factor in the total."""
-        ...
-
-    def __call__(self, logits: Array, label: Array, pixel_weight: Array | None = None) -> tuple[Array, Array]:
-        """Return values and counts, each with the batch as first axis; the task sums both over the real rows."""
-        ...
 
 
 @for_models("semantic")
