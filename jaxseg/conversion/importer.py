@@ -52,6 +52,21 @@ def import_weights(
     Raises:
       BadInput: the file cannot be read, or does not fit.
       FailedRun: the download failed.
+
+    >>> import tempfile
+    >>> from jaxseg.export import folder
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model = unet(num_classes=2, depth=1, width=2)
+    >>> card = Card(model, Semantic(2), "tiny", ("sky", "ground"), ((0, 0, 255), (0, 255, 0)))
+    >>> shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))
+    >>> variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    >>> with tempfile.TemporaryDirectory() as there:
+    ...     file = Path(there, "tiny.safetensors")
+    ...     folder.write(file, card, variables)
+    ...     run = import_weights(file, fields={"num_classes": 5})
+    >>> run.model.num_classes, run.card.origin["report"]
+    (5, ['classifier: the file has no weights of this shape, 2 arrays start afresh'])
     """
     from jaxseg import __version__
 
@@ -90,6 +105,20 @@ def into_recipe(found: Located, recipe: Recipe) -> TrainedModel:
 
     Raises:
       BadInput: they do not fit.
+
+    >>> import tempfile
+    >>> from jaxseg.recipe import load_file
+    >>> from jaxseg.recipe_files import find_file
+    >>> from jaxseg.weights.names import restore
+    >>> model = registry.create_model("espnet_c", num_classes=3, p=0, q=1, widths=(6, 10, 15))
+    >>> shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.uint8))
+    >>> variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    >>> recipe = load_file(find_file("unet_scenes"))
+    >>> recipe = replace(recipe, stages=(replace(recipe.stages[-1], model=model),))
+    >>> with tempfile.TemporaryDirectory() as there:
+    ...     np.savez(Path(there, "weights.npz"), **restore(variables, rules_of(model)["sacmehta"]))
+    ...     into_recipe(locate(there), recipe).name
+    'unet_scenes'
     """
     stage = recipe.stages[-1]
     imported = into_model(found.path, stage.model)
@@ -116,6 +145,17 @@ def from_file(
 
     Raises:
       BadInput: no such model, field or implementation; a file that cannot be read, or whose weights do not fit.
+
+    >>> import tempfile
+    >>> from jaxseg.weights.names import restore
+    >>> fields = {"num_classes": 3, "p": 0, "q": 1, "widths": (6, 10, 15)}
+    >>> model, rules = registry.create_model("espnet_c", **fields), registry.find("espnet_c").names["sacmehta"]
+    >>> shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.uint8))
+    >>> state = restore(jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes), rules)
+    >>> with tempfile.TemporaryDirectory() as there:
+    ...     np.savez(Path(there, "weights.npz"), **state)
+    ...     from_file(there, "espnet_c", fields=fields).implementation
+    'sacmehta'
     """
     entry = registry.find(name)
     if not entry.names:
@@ -153,6 +193,16 @@ def into_model(
 
     Raises:
       BadInput: see ``from_file``.
+
+    >>> import tempfile
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> model = unet(num_classes=2, depth=1, width=1)
+    >>> shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))
+    >>> variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    >>> with tempfile.TemporaryDirectory() as there:
+    ...     np.savez(Path(there, "weights.npz"), **fill.by_path(variables))
+    ...     into_model(there, model, OWN).implementation
+    'jaxseg'
     """
     path, note = Path(path), ""
     if fields is not None:

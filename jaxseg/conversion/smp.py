@@ -47,6 +47,10 @@ STATISTICS = ("mean", "std", "input_range", "input_space")
 class Saved:
     """The network that a configuration describes.
 
+    >>> found = saved({"_model_class": "Unet", "encoder_name": "resnet18", "classes": 1})
+    >>> found.name, found.classes, found.model.num_classes
+    ('unet_resnet18', 1, 2)
+
     Attributes:
       name: of the registered model that it is, or architecture and encoder.
       model: the linen module.
@@ -137,7 +141,12 @@ def saved(config: Mapping[str, Any], *, num_classes: int | None = None) -> Saved
 
 
 class Options:
-    """A configuration of which every entry has to be looked at."""
+    """A configuration of which every entry has to be looked at.
+
+    >>> options = Options({"encoder_name": "resnet18", "encoder_depth": 4}, "Unet")
+    >>> options.get("encoder_depth", 5), options.get("decoder_attention_type", "")
+    (4, '')
+    """
 
     def __init__(self, config: Mapping[str, Any], kind: str) -> None:
         self.config, self.kind = config, kind
@@ -325,6 +334,9 @@ def rules_of(model: nn.Module, encoder_name: str = "") -> dict[str, Rules]:
     """Return the rules of the network of an architecture and an encoder; none for any other.
 
     Some encoders are the same network under two names: without ``encoder_name`` they are the library's own.
+
+    >>> list(rules_of(saved({"_model_class": "Unet", "encoder_name": "resnet18", "classes": 3}).model))
+    ['smp']
     """
     rules = DECODERS.get(type(model.decoder)) if isinstance(model, EncoderDecoder) else None
     if isinstance(model, deeplabv3plus.DeepLabV3Plus):

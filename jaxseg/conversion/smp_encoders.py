@@ -17,6 +17,9 @@ from jaxseg.types import Rules
 class Encoder:
     """A backbone that an encoder is.
 
+    >>> ENCODERS["resnet18"].build(output_stride=16).output_stride
+    16
+
     Attributes:
       build: the backbone of an output stride, 32 where it does not dilate.
       rules: from the encoder's own state dict.
@@ -52,6 +55,9 @@ def names_of(backbone: nn.Module) -> Rules | None:
     """Return the rules of the encoder that a backbone is, whatever its statistics and dtype; None if it is none.
 
     Where the library and timm have the same network they are the library's.
+
+    >>> names_of(find("resnet18").build(output_stride=16)) == find("resnet18").rules
+    True
     """
     if not isinstance(backbone, resnet.ResNet | mobilenet.MobileNet | vgg.VGG | mit.MiT):
         return None

@@ -19,6 +19,9 @@ Kind = Literal["training", "model", "weights"]
 class Located:
     """A source that is on this machine.
 
+    >>> Located("hf:ORG/REPO", Path("cache", "weights.npz"), "weights").name
+    'hf:ORG/REPO'
+
     Attributes:
       source: as the user gave it.
       path: of the file or folder; in the cache if it was downloaded.

@@ -5,7 +5,6 @@ import ast
 from tests.laws.tree import PACKAGE, modules, name_of, parse
 
 WITHOUT_EXAMPLES = {
-    "conversion": 10,
     "export": 19,
     "inference": 10,
     "ops": 2,
