@@ -49,7 +49,15 @@ def conv_sizes(model: Any, task: Any, variables: Any, image: jax.ShapeDtypeStruc
 
 @contextlib.contextmanager
 def within(sizes: jax.Array) -> Iterator[None]:
-    """Zero the input of each convolution beyond the sizes that :func:`conv_sizes` found for the image alone."""
+    """Zero the input of each convolution beyond the sizes that :func:`conv_sizes` found for the image alone.
+
+    Example:
+      >>> conv, x = Conv(1, 1, use_bias=False), jnp.ones((1, 4, 4, 1))
+      >>> with within(jnp.array([[2, 3]])):
+      ...     y = conv.apply({"params": {"kernel": jnp.ones((1, 1, 1, 1))}}, x)
+      >>> y[0, :, :, 0].astype(int).tolist()
+      [[1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    """
     number = 0
 
     def mask(next_call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:

@@ -116,6 +116,20 @@ def load(
     Raises:
       BadInput: there is no checkpoint, or it is damaged, or of another model.
       FailedRun: a download failed.
+
+    Example:
+      >>> import tempfile
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> model = unet(num_classes=2, depth=1, width=2)
+      >>> shapes = jax.eval_shape(model.init, jax.random.key(0), example_image(model))
+      >>> variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+      >>> card = Card(model, Semantic(2), "tiny", ("sky", "ground"), ((0, 0, 255), (0, 255, 0)))
+      >>> with tempfile.TemporaryDirectory() as there:
+      ...     folder_form.write(Path(there, "tiny"), card, variables)
+      ...     run = load(Path(there, "tiny"))
+      >>> run.name, run.facts.classes
+      ('tiny', ('sky', 'ground'))
     """
     from jaxseg.conversion import importer
     from jaxseg.conversion.sources import locate
@@ -162,12 +176,37 @@ def save(
 
     Raises:
       BadInput: there is something else under that name.
+
+    Example:
+      >>> import tempfile
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> model = unet(num_classes=2, depth=1, width=2)
+      >>> shapes = jax.eval_shape(model.init, jax.random.key(0), example_image(model))
+      >>> variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+      >>> card = Card(model, Semantic(2), "tiny", ("sky", "ground"), ((0, 0, 255), (0, 255, 0)))
+      >>> run = TrainedModel(model, variables, card.task, None, 0, Path(), 0, False, card)
+      >>> with tempfile.TemporaryDirectory() as there:
+      ...     save(run, Path(there, "tiny"), licence="CC0-1.0", metrics={"val/miou": 0.5})
+      ...     load(Path(there, "tiny")).card.metrics
+      {'val/miou': 0.5}
     """
     folder_form.write(Path(path), card_of(run, licence=licence, metrics=metrics), jax.device_get(run.variables))
 
 
 def card_of(run: TrainedModel, *, licence: str = "", metrics: Mapping[str, float] | None = None) -> Card:
-    """Return what is written beside a model's weights: the model, its task, test-time geometry, origin."""
+    """Return what is written beside a model's weights: the model, its task, test-time geometry, origin.
+
+    Example:
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> model = unet(num_classes=2, depth=1, width=2)
+      >>> card = Card(model, Semantic(2), "tiny", ("sky", "ground"), (), metrics={"val/miou": 0.5})
+      >>> run = TrainedModel(model, {}, card.task, None, 0, Path(), 0, False, card)
+      >>> noted = card_of(run, licence="CC0-1.0", metrics={"val/accuracy": 0.75})
+      >>> noted.licence, noted.metrics
+      ('CC0-1.0', {'val/miou': 0.5, 'val/accuracy': 0.75})
+    """
     from jaxseg import __version__
 
     if run.card is not None:
@@ -212,6 +251,16 @@ def find_checkpoint(path: Path, *, best: bool = True) -> tuple[Path, int]:
 
     Raises:
       BadInput: there is none.
+
+    Example:
+      >>> import tempfile
+      >>> work = Path(tempfile.mkdtemp())
+      >>> checkpoints = checkpoint.Checkpoints(work / "stages" / "0-main" / "checkpoints", keep=1)
+      >>> checkpoints.save(3, {"step": np.int32(3)}, notes={})
+      >>> checkpoints.close()
+      >>> folder, step = find_checkpoint(work)
+      >>> folder.relative_to(work).as_posix(), step
+      ('stages/0-main/checkpoints', 3)
     """
     if not path.exists():
         raise BadInput(f"there is no work directory or checkpoint {str(path)!r}")
@@ -233,6 +282,16 @@ def check_variables(model: Any, variables: Any, *, what: str) -> None:
 
     Raises:
       BadInput: paths or shapes differ; the first that do are named.
+
+    Example:
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> model = unet(num_classes=3, depth=1, width=2)
+      >>> variables = jax.eval_shape(model.init, jax.random.key(0), example_image(model))
+      >>> check_variables(model, variables, what="run")
+      >>> check_variables(model.clone(num_classes=2), variables, what="run")
+      Traceback (most recent call last):
+          ...
+      jaxseg.errors.BadInput: run is a checkpoint of another model: params/classifier/bias is float32[3]...
     """
     wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0), example_image(model)))
     found = _shapes(variables)

@@ -39,6 +39,17 @@ def predict_samples(
 
     Raises:
       BadInput: also, the network has no dropout to sample from.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from jaxseg.models.semantic.bayesian_segnet import bayesian_segnet_basic
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> model, image = bayesian_segnet_basic(3, width=2), jnp.zeros((16, 16, 3), jnp.uint8)
+      >>> shapes = jax.eval_shape(model.init, jax.random.key(0), image[None])
+      >>> variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
+      >>> run = TrainedModel(model, variables, Semantic(3), None, 0, Path(), 0, False)
+      >>> {key: value.shape for key, value in sorted(predict_samples(run, image, samples=2).items())}
+      {'label': (16, 16), 'probability': (16, 16, 3), 'variance': (16, 16)}
     """
     inner = sampled(run, keys, samples=samples, seed=seed)
     return predict_with(assembled(inner, run, tile=tile, margin=margin, shapes=shapes, on_tile=on_tile), run, image)
@@ -51,6 +62,17 @@ def sampled(run: TrainedModel, keys: tuple[str, ...] | None = None, *, samples: 
 
     Raises:
       BadInput: the network has no dropout to sample from.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from jaxseg.models.semantic.bayesian_segnet import bayesian_segnet_basic
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> model, image = bayesian_segnet_basic(3, width=2), jnp.zeros((1, 16, 16, 3), jnp.uint8)
+      >>> shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+      >>> variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
+      >>> run = TrainedModel(model, variables, Semantic(3), None, 0, Path(), 0, False)
+      >>> sampled(run, samples=2)({"image": np.asarray(image)})["variance"].shape
+      (1, 16, 16)
     """
     if not can_sample(run.model):
         raise BadInput(

@@ -96,6 +96,20 @@ def assembled(
       keys: to return after the CRF.
       shapes: of tiles.
       on_tile: called after each tile.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> run = TrainedModel(unet(num_classes=2, depth=1, width=2), {}, Semantic(2), None, 0, Path(), 0, False)
+      >>> seen = []
+      >>> def red(batch):
+      ...     seen.append(batch["image"].shape)
+      ...     return {"label": batch["image"][..., 0].astype(np.int32)}
+      >>> image = np.arange(96, dtype=np.uint8).reshape(1, 96, 1, 1).repeat(64, 2).repeat(3, 3)
+      >>> label = assembled(red, run, tile=64, margin=0)({"image": image})["label"]
+      >>> len(seen), bool((label == image[..., 0]).all())
+      (2, True)
     """
     if shapes:
         predictor = shaped(predictor, shapes, run)

@@ -74,7 +74,16 @@ TILE = "tile"
 
 @functools.lru_cache(maxsize=8)
 def compiled(model: Any, task: Any, keys: tuple[str, ...] | None) -> Callable[[Any, Any], dict[str, jax.Array]]:
-    """Return the jitted step from variables and a batch to the predictions named by ``keys``."""
+    """Return the jitted step from variables and a batch to the predictions named by ``keys``.
+
+    Example:
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> model, image = unet(num_classes=3, depth=1, width=2), jnp.zeros((2, 8, 8, 3), jnp.uint8)
+      >>> variables = jax.eval_shape(model.init, jax.random.key(0), image)
+      >>> jax.eval_shape(compiled(model, Semantic(3), ("label",)), variables, {"image": image})["label"].shape
+      (2, 8, 8)
+    """
     predictions = forward(model, task)
 
     def chosen(variables: Any, batch: Any) -> dict[str, jax.Array]:

@@ -6,7 +6,6 @@ from tests.laws.tree import PACKAGE, modules, name_of, parse
 
 WITHOUT_EXAMPLES = {
     "export": 19,
-    "inference": 10,
     "ops": 2,
     "registry": 1,
     "train": 7,
