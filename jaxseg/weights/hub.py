@@ -47,6 +47,9 @@ DETECTRON2_EXAMPLE = "detectron2:ImageNetPretrained/MSRA/R-50.pkl"
 def find(source: str, model: str) -> Published | Hosted | Path:
     """Return what a source refers to: a local path, a published file, or a repository on the hub.
 
+    >>> str(find("hf:timm/resnet50.a1_in1k", "resnet50")), find("weights.npz", "resnet50").name
+    ('hf:timm/resnet50.a1_in1k', 'weights.npz')
+
     Raises:
       BadInput: there is nothing of that name.
     """
@@ -112,6 +115,11 @@ def fetch(source: str, model: str, *, on_bytes: Progress | None = None) -> Path:
 def endpoint() -> str:
     """Return the address of the Hugging Face hub: ``HF_ENDPOINT`` or the public one.
 
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, HF_ENDPOINT="https://hub.example.org/"):
+    ...     endpoint()
+    'https://hub.example.org'
+
     Raises:
       BadInput: it is not encrypted.
     """
@@ -119,7 +127,18 @@ def endpoint() -> str:
 
 
 def download(published: Published, *, on_bytes: Progress | None = None) -> Path:
-    """Return the published file in the cache; see ``fetch``."""
+    """Return the published file in the cache; see ``fetch``.
+
+    >>> import tempfile
+    >>> from unittest import mock
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.npz").write_bytes(b"numbers")
+    >>> published = Published((folder / "a.npz").as_uri(), sha256=hashlib.sha256(b"numbers").hexdigest())
+    >>> with mock.patch.dict(os.environ, JAXSEG_CACHE=str(folder / "cache")):
+    ...     found = download(published)
+    >>> found.is_relative_to(folder / "cache"), found.read_bytes()
+    (True, b'numbers')
+    """
     folder = _cache()
     url = published.url
     name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rsplit("/", 1)[-1]) or "weights"

@@ -30,6 +30,9 @@ ELSE = ("pytorch_model.bin", "diffusion_pytorch_model.safetensors", "weights.npz
 class Hosted:
     """A repository on the hub, or one file of it.
 
+    >>> str(Hosted("timm/resnet50.a1_in1k", "model.safetensors"))
+    'hf:timm/resnet50.a1_in1k/model.safetensors'
+
     Attributes:
       repository: ``org/name``.
       file: a path in it; "" for the whole as far as it is a model.
@@ -68,6 +71,15 @@ def parse(kind: str, rest: str) -> Hosted:
 def fetch(hosted: Hosted, folder: Path, endpoint: str) -> Path:
     """Return the file, or the folder with the repository's weights and cards, from the cache or the hub.
 
+    >>> import tempfile
+    >>> from unittest import mock
+    >>> cache, endpoint = Path(tempfile.mkdtemp()), "https://huggingface.co"
+    >>> with mock.patch.dict(os.environ, JAXSEG_OFFLINE="1"):
+    ...     fetch(Hosted("timm/resnet50.a1_in1k"), cache, endpoint)
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: hf:timm/resnet50.a1_in1k is not in the cache, and JAXSEG_OFFLINE forbids to download it
+
     Args:
       hosted: what is wanted.
       folder: jaxseg's cache.
@@ -103,6 +115,11 @@ def fetch(hosted: Hosted, folder: Path, endpoint: str) -> Path:
 
 def push(folder: Path, repository: str, endpoint: str, *, private: bool = False, message: str = "") -> str:
     """Upload a folder as a repository, which is made if there is none, and return the address of the commit.
+
+    >>> push(Path("runs/unet"), "org/unet/weights", "https://huggingface.co")
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: 'org/unet/weights' is no repository; it is ORG/REPO
 
     Raises:
       BadInput: the library is not installed, that is no repository's name, or this user may not write there.

@@ -10,7 +10,11 @@ from jaxseg.types import Rules
 
 @dataclass(frozen=True)
 class Group:
-    """A group of a regex: its number (0 if it does not capture), its alternatives, and whether it is optional."""
+    r"""A group of a regex: its number (0 if it does not capture), its alternatives, and whether it is optional.
+
+    >>> _parse(r"(?:module\.)?fc")[0]
+    Group(number=0, inside='module\\.', optional=True)
+    """
 
     number: int
     inside: str
@@ -18,10 +22,15 @@ class Group:
 
 
 def source_name(path: str, rules: Rules, rename: Callable[[str], str | None]) -> str | None:
-    """Return the name that the rules rename to ``path``, None if it cannot be derived.
+    r"""Return the name that the rules rename to ``path``, None if it cannot be derived.
 
     A rule is invertible if its regex consists of plain text and groups, and the path contains the groups. For a group
     that the path does not contain, the first alternative is used; for an optional one, nothing.
+
+    >>> from jaxseg.weights.names import rename
+    >>> rules = ((r"layer(1|2)\.weight", r"block\1/kernel"),)
+    >>> source_name("block2/kernel", rules, lambda name: rename(name, rules))
+    'layer2.weight'
 
     Args:
       path: of a leaf, without its collection.

@@ -70,7 +70,13 @@ class Converted(NamedTuple):
 def convert_keeping(
     source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules, *, keep: Collection[str]
 ) -> Converted:
-    """Convert, but let the leaves ``keep`` keep the target's own numbers where the source has none of their shape.
+    r"""Convert, but let the leaves ``keep`` keep the target's own numbers where the source has none of their shape.
+
+    >>> target = {"params": {"conv": {"kernel": np.zeros((3, 3, 2, 4))}, "head": {"bias": np.zeros(5)}}}
+    >>> source = {"0.weight": np.ones((4, 2, 3, 3)), "fc.bias": np.ones(1000)}
+    >>> rules = ((r"0\.weight", "conv/kernel"), (r"fc\.bias", "head/bias"))
+    >>> convert_keeping(source, target, rules, keep=("head/bias",)).kept
+    ('head/bias',)
 
     Args:
       source: see ``convert``.

@@ -74,6 +74,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def weights_in(path: Path) -> Path:
     """Return the weight file in a folder in the layout of Hugging Face; a file is returned as it is.
 
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "model.safetensors").touch()
+    >>> weights_in(folder).name
+    'model.safetensors'
+
     Raises:
       BadInput: the folder holds none.
     """

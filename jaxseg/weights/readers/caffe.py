@@ -36,6 +36,16 @@ def read_caffemodel(path: Path) -> dict[str, np.ndarray]:
 
     The running mean and variance of a BatchNorm layer are divided by its third blob, the factor, as in Caffe.
 
+    >>> import tempfile
+    >>> def message(field, value):
+    ...     return bytes([field << 3 | 2, len(value)]) + value
+    >>> kernel = message(5, np.ones(2, "<f4").tobytes()) + message(7, message(1, bytes([1, 2])))
+    >>> layer = message(4, b"fc") + bytes([5 << 3, 14]) + message(6, kernel)  # 14: InnerProduct
+    >>> path = Path(tempfile.mkdtemp()) / "a.caffemodel"
+    >>> _ = path.write_bytes(message(2, layer))
+    >>> {name: array.tolist() for name, array in read_caffemodel(path).items()}
+    {'fc.weight': [[1.0, 1.0]]}
+
     Raises:
       BadInput: shape and size of a blob differ. Other damage raises Python's own errors.
     """

@@ -22,6 +22,13 @@ LARGEST = 100_000
 def read_hdf5(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an .h5 or .weights.h5 file, without the optimizer's.
 
+    >>> import h5py, tempfile  # doctest: +SKIP
+    >>> path = Path(tempfile.mkdtemp()) / "a.h5"  # doctest: +SKIP
+    >>> with h5py.File(path, "w") as file:  # doctest: +SKIP
+    ...     file["dense/dense/kernel:0"] = np.ones((2, 3), np.float32)
+    >>> {name: array.shape for name, array in read_hdf5(path).items()}  # doctest: +SKIP
+    {'dense.kernel': (2, 3)}
+
     Raises:
       BadInput: h5py is not installed; the file links to other files, or its decompressed size is far too large.
     """
@@ -30,6 +37,15 @@ def read_hdf5(path: Path) -> dict[str, np.ndarray]:
 
 def read_keras(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a .keras file, a zip around ``model.weights.h5``.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.keras"
+    >>> with zipfile.ZipFile(path, "w") as archive:
+    ...     archive.writestr("config.json", "{}")
+    >>> read_keras(path)
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: it holds no model.weights.h5
 
     Raises:
       BadInput: see ``read_hdf5``.

@@ -23,14 +23,29 @@ DEEPEST = 64
 
 @dataclass(frozen=True, eq=False)
 class Word:
-    """A name that a pickle may mention. ``call`` is our function for it; None if it is only mentioned."""
+    """A name that a pickle may mention. ``call`` is our function for it; None if it is only mentioned.
+
+    >>> import collections, io, pickle
+    >>> file = io.BytesIO(pickle.dumps(collections.OrderedDict(a=1)))
+    >>> load(file, {"collections.OrderedDict": Word("collections.OrderedDict", dict)})
+    {'a': 1}
+    """
 
     name: str
     call: Callable[..., Any] | None = None
 
 
 class Unfinished:
-    """An object that the pickle creates first and fills later; ``fill`` takes its state."""
+    r"""An object that the pickle creates first and fills later; ``fill`` takes its state.
+
+    >>> import io
+    >>> class Version(Unfinished):
+    ...     def fill(self, state):
+    ...         self.number = state
+    >>> file = io.BytesIO(b"cnet\nVersion\n)RK\x02b.")  # name, empty tuple, call, 2, build
+    >>> load(file, {"net.Version": Word("net.Version", Version)}).number
+    2
+    """
 
     def fill(self, state: Any) -> None:
         """Set the state."""
@@ -222,7 +237,11 @@ def _fill(target: Any, items: Any) -> dict[Any, Any]:
 
 
 def mapping(*arguments: Any) -> dict[Any, Any]:
-    """Return the stand-in for ``OrderedDict``, ``defaultdict`` and ``Counter``: pairs or a dict, after a factory."""
+    """Return the stand-in for ``OrderedDict``, ``defaultdict`` and ``Counter``: pairs or a dict, after a factory.
+
+    >>> mapping([("a", 1)]), mapping(None, {"a": 1})
+    ({'a': 1}, {'a': 1})
+    """
     values = [value for value in arguments if value is not None and not isinstance(value, Word)]
     inside = values[0] if values else {}
     return _fill({}, inside.items() if isinstance(inside, dict) else inside)
@@ -258,7 +277,12 @@ class _Dtype(Unfinished):
 
 
 class Pickled(Unfinished):
-    """A NumPy array, ``array`` once it is filled."""
+    """A NumPy array, ``array`` once it is filled.
+
+    >>> import io, pickle
+    >>> load(io.BytesIO(pickle.dumps(np.arange(3))), NUMPY).array.tolist()
+    [0, 1, 2]
+    """
 
     def __init__(self, *_: Any):
         self.array: np.ndarray | None = None

@@ -29,6 +29,14 @@ DTYPES = {
 def read_tflite(path: Path) -> dict[str, np.ndarray]:
     """Return the constant tensors of the one graph of a .tflite file.
 
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.tflite"
+    >>> _ = path.write_bytes(struct.pack("<I4sHHi", 12, MAGIC, 4, 4, 4))  # a model without fields
+    >>> read_tflite(path)
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: it holds 0 graphs; the weights of one network are read
+
     Raises:
       BadInput: there are several graphs; a constant is not an array of real numbers, or lies outside the file.
     """

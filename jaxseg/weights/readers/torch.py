@@ -29,7 +29,11 @@ Buffer = Callable[["Storage"], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """A flat piece of memory that tensors view: its key in the file, dtype (None: bytes), count and offset."""
+    """A flat piece of memory that tensors view: its key in the file, dtype (None: bytes), count and offset.
+
+    >>> Storage("0", STORAGES["torch.HalfStorage"], count=6).dtype
+    dtype('float16')
+    """
 
     key: str
     dtype: np.dtype | None
@@ -39,7 +43,13 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A tensor as described in the file; counts in elements."""
+    """A tensor as described in the file; counts in elements.
+
+    >>> storage = Storage("0", np.dtype(np.int32), count=6)
+    >>> transposed = Tensor(storage, np.dtype(np.int32), offset=0, size=(2, 3), stride=(1, 2))
+    >>> _view(transposed, lambda storage: np.arange(6, dtype=np.int32).view(np.uint8)).tolist()
+    [[0, 2, 4], [1, 3, 5]]
+    """
 
     storage: Storage
     dtype: np.dtype
@@ -50,6 +60,13 @@ class Tensor:
 
 def read_zip(path: Path) -> dict[str, np.ndarray]:
     """Return the tensors of a file written by ``torch.save`` as a zip.
+
+    >>> import tempfile
+    >>> from jaxseg.export.torch import write_state
+    >>> path = Path(tempfile.mkdtemp()) / "a.pth"
+    >>> write_state(path, {"conv.weight": np.ones((4, 2, 3, 3), np.float32)})
+    >>> {name: array.shape for name, array in read_zip(path).items()}
+    {'conv.weight': (4, 2, 3, 3)}
 
     Raises:
       BadInput: the file holds anything but tensors, containers and numbers, or is inconsistent.
@@ -82,6 +99,14 @@ def read_zip(path: Path) -> dict[str, np.ndarray]:
 
 def read_stream(path: Path) -> dict[str, np.ndarray]:
     """Return the tensors of a file written by torch before 1.6.
+
+    >>> import tempfile
+    >>> from pickle import dumps
+    >>> path = Path(tempfile.mkdtemp()) / "a.pth"
+    >>> parts = (MAGIC, 1001, {"little_endian": True}, {"weight": np.ones(2)}, [])
+    >>> _ = path.write_bytes(b"".join(dumps(part) for part in parts))
+    >>> {name: array.tolist() for name, array in read_stream(path).items()}
+    {'weight': [1.0, 1.0]}
 
     Raises:
       BadInput: see ``read_zip``.
@@ -148,7 +173,11 @@ WRAPPERS = (
 
 
 def unwrapped(tree: Any, leaf: tuple[type, ...]) -> Any:
-    """Return the state dict inside a training checkpoint, or the tree itself."""
+    """Return the state dict inside a training checkpoint, or the tree itself.
+
+    >>> unwrapped({"epoch": 3, "state_dict": {"weight": 1.0}}, (float,))
+    {'weight': 1.0}
+    """
     for _ in range(4):
         if not isinstance(tree, dict):
             break

@@ -20,6 +20,13 @@ FREE = 1 << 24
 def checked_members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
     """Return the members by name.
 
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.npz"
+    >>> np.savez(path, kernel=np.ones(2), bias=np.ones(1))
+    >>> with zipfile.ZipFile(path) as archive:
+    ...     sorted(checked_members(archive, path))
+    ['bias.npy', 'kernel.npy']
+
     Raises:
       BadInput: a name points elsewhere or occurs twice, or the decompressed size is far larger than the file.
     """
@@ -42,6 +49,13 @@ def checked_members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.Z
 
 def mapped(path: Path, info: zipfile.ZipInfo) -> np.ndarray:
     """Return an uncompressed member as a view of the file, u8[n].
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.pth"
+    >>> with zipfile.ZipFile(path, "w") as archive:
+    ...     archive.writestr("data/0", bytes([1, 2, 3]))
+    >>> mapped(path, archive.getinfo("data/0")).tolist()
+    [1, 2, 3]
 
     Raises:
       BadInput: it is compressed, exceeds the file, or its checksum is wrong.
