@@ -75,7 +75,7 @@ def fetch(hosted: Hosted, folder: Path, endpoint: str) -> Path:
     >>> from unittest import mock
     >>> cache, endpoint = Path(tempfile.mkdtemp()), "https://huggingface.co"
     >>> with mock.patch.dict(os.environ, JAXSEG_OFFLINE="1"):
-    ...     fetch(Hosted("timm/resnet50.a1_in1k"), cache, endpoint)
+    ...     fetch(Hosted("timm/resnet50.a1_in1k"), cache, endpoint)  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
         ...
     jaxseg.errors.BadInput: hf:timm/resnet50.a1_in1k is not in the cache, and JAXSEG_OFFLINE forbids to download it
