@@ -25,6 +25,12 @@ WEIGHTS, CARD = "weights.safetensors", "card.json"
 class Card:
     """Description of a model beside its weights.
 
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> card = Card(unet(num_classes=2), Semantic(2), "unet", ("road", "car"), ((0, 0, 0), (255, 0, 0)))
+    >>> card.classes[1], card.palette[1], card.licence
+    ('car', (255, 0, 0), '')
+
     Attributes:
       model: the linen module.
       task: what its outputs mean.
@@ -66,7 +72,14 @@ class Card:
 
 
 def card_text(card: Card) -> str:
-    """Return the card as JSON."""
+    """Return the card as JSON.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> card = Card(unet(num_classes=2), Semantic(2), "unet", ("road", "car"), ((0, 0, 0), (255, 0, 0)))
+    >>> json.loads(card_text(card))["classes"]
+    ['road', 'car']
+    """
     form = {f.name: getattr(card, f.name) for f in fields(card)}
     form |= {"model": dump(card.model), "task": dump(card.task), "geometry": dump(card.geometry)}
     return json.dumps({"format": FORMAT, **form}, indent=1)
@@ -74,6 +87,12 @@ def card_text(card: Card) -> str:
 
 def card_from_text(text: str, *, where: str) -> Card:
     """Return the card that ``card_text`` wrote.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> card = Card(unet(num_classes=2), Semantic(2), "unet", ("road", "car"), ((0, 0, 0), (255, 0, 0)))
+    >>> card_from_text(card_text(card), where="card.json") == card
+    True
 
     Raises:
       BadInput: it is none, or names a model that this jaxseg does not have.
@@ -108,6 +127,15 @@ def is_model(path: Path) -> bool:
 
 def write(path: Path, card: Card, variables: Any) -> None:
     """Write a folder, or one file where ``path`` ends in .safetensors.
+
+    >>> import tempfile
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> card = Card(unet(num_classes=2), Semantic(2), "unet", ("road", "car"), ((0, 0, 0), (255, 0, 0)))
+    >>> path = Path(tempfile.mkdtemp()) / "unet"
+    >>> write(path, card, {"params": {"kernel": np.ones(2)}})
+    >>> sorted(file.name for file in path.iterdir())
+    ['card.json', 'weights.safetensors']
 
     Raises:
       BadInput: there is something else under that name.
@@ -146,6 +174,16 @@ def check_free(path: Path) -> None:
 def read(path: Path) -> tuple[Card, dict[str, Any]]:
     """Return the card and the variables, views of the file.
 
+    >>> import tempfile
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> card = Card(unet(num_classes=2), Semantic(2), "unet", ("road", "car"), ((0, 0, 0), (255, 0, 0)))
+    >>> path = Path(tempfile.mkdtemp()) / "unet.safetensors"
+    >>> write(path, card, {"params": {"kernel": np.ones(2)}})
+    >>> found, variables = read(path)
+    >>> found == card, variables["params"]["kernel"].tolist()
+    (True, [1.0, 1.0])
+
     Raises:
       BadInput: it is damaged.
     """
@@ -163,6 +201,15 @@ def read(path: Path) -> tuple[Card, dict[str, Any]]:
 
 def verify(path: Path, variables: Any) -> float:
     """Return the largest difference between the numbers in the folder or file and ``variables``.
+
+    >>> import tempfile
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> card = Card(unet(num_classes=2), Semantic(2), "unet", ("road", "car"), ((0, 0, 0), (255, 0, 0)))
+    >>> path = Path(tempfile.mkdtemp()) / "unet"
+    >>> write(path, card, {"params": {"kernel": np.ones(2)}})
+    >>> verify(path, {"params": {"kernel": np.asarray([1.0, 1.5])}})
+    0.5
 
     Raises:
       BadInput: it holds other paths or shapes.

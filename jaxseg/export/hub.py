@@ -16,6 +16,11 @@ def push_to_hub(path: str | os.PathLike[str], repository: str, *, private: bool 
 
     Uses ``HF_ENDPOINT`` or the public hub, and the credentials of ``HF_TOKEN`` or ``hf auth login``.
 
+    >>> push_to_hub("no such folder", "org/unet")
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: no such folder is no folder of a model; jaxseg.save writes one
+
     Args:
       path: the folder.
       repository: ``org/name``; created if it does not exist.
@@ -39,7 +44,14 @@ def push_to_hub(path: str | os.PathLike[str], repository: str, *, private: bool 
 
 
 def readme(card: Card, repository: str) -> str:
-    """Return the README of the repository: the card, and how to load the model."""
+    """Return the README of the repository: the card, and how to load the model.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> card = Card(unet(num_classes=2), Semantic(2), "unet", ("road", "car"), ((0, 0, 0), (255, 0, 0)))
+    >>> [line for line in readme(card, "org/unet").splitlines() if "classes" in line or "load" in line]
+    ['UNet with 2 classes: road, car.', 'run = jaxseg.load("hf:org/unet")']
+    """
     licence = f"license: {card.licence.lower()}\n" if card.licence and card.licence.isascii() else ""
     figures = "".join(f"- {name}: {figure:.6g}\n" for name, figure in card.metrics.items())
     return f"""---

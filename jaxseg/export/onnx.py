@@ -34,6 +34,16 @@ def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int], chan
     """Write an ONNX file from raw pixels ``u8[b h w c]`` to probabilities, for any batch, or for one image
     where jax2onnx cannot translate more.
 
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> card = Card(unet(num_classes=2), Semantic(2), "unet", ("road", "car"), ((0, 0, 0), (255, 0, 0)))
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, JAXSEG_ONNX_PYTHON="no/python"):
+    ...     write(Path("unet.onnx"), card, {"params": {}}, size=(64, 64))
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: ONNX needs jax2onnx in an environment of its own: make onnx-env (no 'no/python' here)
+
     Args:
       path: of the file.
       card: gives model and task; classes and palette go into the file's metadata.
@@ -50,6 +60,16 @@ def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int], chan
 
 def verify(path: Path, card: Card, variables: Any) -> float:
     """Return the largest difference of any probability between onnxruntime and ``model.apply``.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> card = Card(unet(num_classes=2), Semantic(2), "unet", ("road", "car"), ((0, 0, 0), (255, 0, 0)))
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, JAXSEG_ONNX_PYTHON="no/python"):
+    ...     verify(Path("unet.onnx"), card, {"params": {}})
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: ONNX needs jax2onnx in an environment of its own: make onnx-env (no 'no/python' here)
 
     Raises:
       BadInput: the environment is not there.
@@ -76,6 +96,11 @@ def _elsewhere(act: str, card: Card, variables: Any, path: Path, *words: str) ->
 def interpreter() -> str:
     """Return the Python that has jax2onnx: this one, or that of ``make onnx-env``.
 
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, JAXSEG_ONNX_PYTHON=sys.executable):
+    ...     interpreter() == sys.executable
+    True
+
     Raises:
       BadInput: there is none.
     """
@@ -88,7 +113,10 @@ def interpreter() -> str:
 
 
 def translate(source: Path, path: Path, size: tuple[int, int], channels: int) -> None:
-    """Translate a model's folder; runs in the other environment."""
+    """Translate a model's folder; runs in the other environment.
+
+    >>> translate(Path("unet"), Path("unet.onnx"), (64, 64), channels=3)  # doctest: +SKIP
+    """
     jax2onnx, onnx = (importlib.import_module(name) for name in ("jax2onnx", "onnx"))
     card, variables = folder.read(source)
     forward = forward_of(card, jax.tree.map(np.array, variables))
@@ -112,7 +140,11 @@ def translate(source: Path, path: Path, size: tuple[int, int], channels: int) ->
 
 
 def compare(source: Path, path: Path) -> float:
-    """Return the largest difference between a file and a model's folder; runs in the other environment."""
+    """Return the largest difference between a file and a model's folder; runs in the other environment.
+
+    >>> compare(Path("unet"), Path("unet.onnx")) < 1e-4  # doctest: +SKIP
+    True
+    """
     onnxruntime = importlib.import_module("onnxruntime")
     card, variables = folder.read(source)
     session = onnxruntime.InferenceSession(str(path))

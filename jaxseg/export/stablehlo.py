@@ -43,6 +43,16 @@ def write(
 ) -> str:
     """Write the program from raw pixels ``u8[b h w 3]`` to the task's predictions, for any batch.
 
+    >>> import tempfile
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model, image = unet(num_classes=2, depth=1, width=1), jnp.zeros((1, 8, 8, 3), jnp.uint8)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), image)
+    >>> card = Card(model, Semantic(2), "tiny", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    >>> path = Path(tempfile.mkdtemp()) / "tiny.stablehlo"
+    >>> write(path, card, variables, size=(8, 8), platforms=("cpu",))
+    'b 8 8 3'
+
     Args:
       path: of the file.
       card: gives model and task, and goes into the file.
@@ -78,7 +88,20 @@ def write(
 
 
 def read(path: Path) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return the program and the card in a file that ``write`` wrote."""
+    """Return the program and the card in a file that ``write`` wrote.
+
+    >>> import tempfile
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model, image = unet(num_classes=2, depth=1, width=1), jnp.zeros((1, 8, 8, 3), jnp.uint8)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), image)
+    >>> card = Card(model, Semantic(2), "tiny", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    >>> path = Path(tempfile.mkdtemp()) / "tiny.stablehlo"
+    >>> _ = write(path, card, variables, size=(8, 8), platforms=("cpu",))
+    >>> program, found = read(path)
+    >>> program(image)["probability"].shape, found["classes"]
+    ((1, 8, 8, 2), ['a', 'b'])
+    """
     with zipfile.ZipFile(path) as file:
         program = export.deserialize(bytearray(file.read(PROGRAM)))
         return program.call, json.loads(file.read(CARD))
@@ -109,6 +132,17 @@ def verify(path: Path, card: Card, variables: Any, image: np.ndarray) -> float:
     """Return the largest difference of any predicted number between the file's program and ``model.apply``.
 
     Classes are not compared: those of two probabilities that are equal to rounding may differ.
+
+    >>> import tempfile
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model, image = unet(num_classes=2, depth=1, width=1), jnp.zeros((1, 8, 8, 3), jnp.uint8)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), image)
+    >>> card = Card(model, Semantic(2), "tiny", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    >>> path = Path(tempfile.mkdtemp()) / "tiny.stablehlo"
+    >>> _ = write(path, card, variables, size=(8, 8), platforms=("cpu",))
+    >>> verify(path, card, variables, np.asarray(image)) < 1e-5
+    True
     """
     found, wanted = read(path)[0](image), jax.jit(forward_of(card, variables))(jnp.asarray(image))
     numbers = [name for name, value in wanted.items() if jnp.issubdtype(value.dtype, jnp.floating)]
@@ -117,7 +151,16 @@ def verify(path: Path, card: Card, variables: Any, image: np.ndarray) -> float:
 
 
 def forward_of(card: Card, variables: Any) -> Callable[[jax.Array], dict[str, jax.Array]]:
-    """Return the function from raw pixels to the task's predictions."""
+    """Return the function from raw pixels to the task's predictions.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model, image = unet(num_classes=2, depth=1, width=1), jnp.zeros((1, 8, 8, 3), jnp.uint8)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), image)
+    >>> card = Card(model, Semantic(2), "tiny", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    >>> jax.jit(forward_of(card, variables))(image)["probability"].shape
+    (1, 8, 8, 2)
+    """
 
     predict = forward(card.model, card.task)
 

@@ -31,7 +31,14 @@ KINDS = {
 
 
 def write(path: Path, variables: Any, rules: Rules) -> None:
-    """Write ``variables`` under the names that ``rules`` import.
+    r"""Write ``variables`` under the names that ``rules`` import.
+
+    >>> import tempfile
+    >>> variables, rules = {"params": {"conv": {"kernel": np.ones((3, 3, 2, 4))}}}, ((r"0\.weight", "conv/kernel"),)
+    >>> path = Path(tempfile.mkdtemp()) / "a.pth"
+    >>> write(path, variables, rules)
+    >>> {name: array.shape for name, array in read(path).items()}
+    {'0.weight': (4, 2, 3, 3)}
 
     Raises:
       BadInput: a rule is not invertible.
@@ -40,7 +47,15 @@ def write(path: Path, variables: Any, rules: Rules) -> None:
 
 
 def verify(path: Path, variables: Any, rules: Rules) -> float:
-    """Return the largest difference between the file's numbers and the expected ones."""
+    r"""Return the largest difference between the file's numbers and the expected ones.
+
+    >>> import tempfile
+    >>> variables, rules = {"params": {"conv": {"kernel": np.ones((3, 3, 2, 4))}}}, ((r"0\.weight", "conv/kernel"),)
+    >>> path = Path(tempfile.mkdtemp()) / "a.pth"
+    >>> write(path, variables, rules)
+    >>> verify(path, variables, rules)
+    0.0
+    """
     found, wanted = read(path), restore(variables, rules)
     if found.keys() != wanted.keys():
         raise BadInput(f"{path} holds other weights than those that were written")
