@@ -87,7 +87,14 @@ _maximum.defvjp(_maximum_forward, _maximum_backward)
 
 
 def by_loop(x: Array, top: Array, bottom: Array, left: Array, right: Array) -> tuple[Array, Array]:
-    """Return the largest values ``[b p bins c]`` and the cell of each in its map, -1 if none: one bin a step."""
+    """Return the largest values ``[b p bins c]`` and the cell of each in its map, -1 if none: one bin a step.
+
+    >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    >>> first, end = jnp.asarray([[[0, 2]]]), jnp.asarray([[[2, 4]]])
+    >>> values, cells = by_loop(x, first, end, first, end)
+    >>> values[0, 0, :, 0].tolist(), cells[0, 0, :, 0].tolist()
+    ([5.0, 7.0, 13.0, 15.0], [5, 7, 13, 15])
+    """
     _, h, w, c = x.shape
     m, n = top.shape[2], left.shape[2]
     table, zero = x.reshape(-1, c), np.int32(0)
@@ -120,7 +127,14 @@ def by_loop(x: Array, top: Array, bottom: Array, left: Array, right: Array) -> t
 
 
 def at_once(x: Array, top: Array, bottom: Array, left: Array, right: Array) -> tuple[Array, Array]:
-    """Return the same as ``by_loop``: a step looks at the n-th cell of all bins."""
+    """Return the same as ``by_loop``: a step looks at the n-th cell of all bins.
+
+    >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    >>> first, end = jnp.asarray([[[0, 4]]]), jnp.asarray([[[2, 4]]])  # the second bin is empty
+    >>> values, cells = at_once(x, first, end, first, end)
+    >>> values[0, 0, :, 0].tolist(), cells[0, 0, :, 0].tolist()
+    ([5.0, 0.0, 0.0, 0.0], [5, -1, -1, -1])
+    """
     b, h, w, c = x.shape
     m, n = top.shape[2], left.shape[2]
     shape = (*top.shape[:2], m, n)
