@@ -121,6 +121,12 @@ def register(
 ) -> Callable[[Builder], Builder]:
     """Register a builder under its own name; variants of one builder by ``functools.partial`` under names given here.
 
+    >>> @register(task="semantic", paper="arXiv:1411.4038", summary="One layer.", params=3)
+    ... def one_layer(num_classes=2): ...
+    >>> find("one_layer").published, find("one_layer").fields
+    ('3', {'num_classes': 2})
+    >>> del _entries["one_layer"]  # it was an example only
+
     Args:
       task: one of :data:`TASKS`; outside of jaxseg also one of your own.
       paper: where the network is described, ``"arXiv:1411.4038"`` or a venue.
