@@ -26,6 +26,21 @@ def fit(
     validation images at each evaluation), ``tensorboard/``, and for each stage ``stages/<number>-<name>/checkpoints``
     (the last few) and ``.../best``. On a CPU, a resumed run gives bit for bit the result of an uninterrupted one.
 
+    A finished run is not trained again:
+
+    >>> import contextlib, tempfile
+    >>> from jaxseg.recipe import find_file, load_file
+    >>> from jaxseg.train.checkpoint import Checkpoints
+    >>> from jaxseg.train.log import MetricsFile
+    >>> recipe, workdir = load_file(find_file("unet_scenes")), Path(tempfile.mkdtemp())
+    >>> steps = recipe.stages[0].steps
+    >>> with contextlib.closing(Checkpoints(workdir / "stages" / "0-main" / "checkpoints", keep=1)) as checkpoints:
+    ...     checkpoints.save(steps, {"step": np.int32(steps)}, notes={})
+    >>> with contextlib.closing(MetricsFile(workdir, {"0-main": 0}, at=("0-main", steps))) as rows:
+    ...     rows.write("eval", "0-main", steps, {"miou": 0.5}, split="val")
+    >>> fit(recipe, workdir, log=Console(quiet=True))
+    {'miou': 0.5}
+
     Args:
       recipe: a :class:`jaxseg.recipe.Recipe`.
       workdir: created if it does not exist.

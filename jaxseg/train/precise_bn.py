@@ -66,7 +66,16 @@ def precise_bn_placed(
     placement: Placement,
     on_batch: Callable[[int], None] | None = None,
 ) -> Any:
-    """Return the new statistics alone, on the host, of variables that the placement already holds."""
+    """Return the new statistics alone, on the host, of variables that the placement already holds.
+
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> model, image = unet(num_classes=2, depth=1, width=2), np.zeros((1, 8, 8, 3), np.uint8)
+    >>> variables = single().put(jax.jit(model.init)(jax.random.key(0), image))
+    >>> found = precise_bn_placed(model, variables, Semantic(2), [{"image": image}], placement=single())
+    >>> jax.tree.structure(found) == jax.tree.structure(variables["batch_stats"])
+    True
+    """
     check_statistics(model, variables)
     step, total, count = statistics_step(placement, model, task), None, 0
     for batch in batches:

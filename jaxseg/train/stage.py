@@ -24,7 +24,15 @@ from jaxseg.types import figure_of
 
 @dataclass(frozen=True)
 class Site:
-    """The place of a stage: its recipe and number, work directory, devices, data and console."""
+    """The place of a stage: its recipe and number, work directory, devices, data and console.
+
+    >>> from jaxseg.recipe import find_file, load_file
+    >>> from jaxseg.train.placement import single
+    >>> recipe = load_file(find_file("unet_scenes"))
+    >>> site = Site(recipe, 0, Path("runs"), single(), None, Console(quiet=True))
+    >>> site.folder.as_posix(), site.start
+    ('runs/stages/0-main', 0)
+    """
 
     recipe: Any
     index: int
@@ -105,6 +113,21 @@ def open_stage(
     5. Open the log as if the run had never gone beyond the checkpoint: later rows, events and samples are cut.
     6. Put the state on the devices.
     7. Evaluate again if the run died between the checkpoint and the evaluation of the same step.
+
+    A finished stage has its metrics and no state:
+
+    >>> import tempfile
+    >>> from jaxseg.recipe import find_file, load_file
+    >>> from jaxseg.train.placement import single
+    >>> recipe, workdir = load_file(find_file("unet_scenes")), Path(tempfile.mkdtemp())
+    >>> site = Site(recipe, 0, workdir, single(), None, Console(quiet=True))
+    >>> with contextlib.closing(Checkpoints(site.folder / "checkpoints", keep=1)) as checkpoints:
+    ...     checkpoints.save(site.stage.steps, {"step": np.int32(site.stage.steps)}, notes={})
+    >>> with contextlib.closing(MetricsFile(workdir, {"0-main": 0}, at=("0-main", site.stage.steps))) as rows:
+    ...     rows.write("eval", "0-main", site.stage.steps, {"miou": 0.5}, split="val")
+    >>> with open_stage(recipe, 0, workdir, site.placement, None, site.console) as (run, state):
+    ...     run.metrics, state
+    ({'miou': 0.5}, None)
     """
     site = Site(recipe, index, workdir, placement, data_dir, console)
     stage = site.stage
@@ -150,7 +173,25 @@ def open_stage(
 
 
 class StageTrainer:
-    """A stage between its first update and its last; ``step`` counts the updates made. Made by :func:`open_stage`."""
+    """A stage between its first update and its last; ``step`` counts the updates made. Made by :func:`open_stage`.
+
+    >>> import tempfile
+    >>> from jaxseg.recipe import find_file, load_file
+    >>> from jaxseg.train.placement import single
+    >>> recipe, workdir = load_file(find_file("unet_scenes")), Path(tempfile.mkdtemp())
+    >>> site = Site(recipe, 0, workdir, single(), None, Console(quiet=True))
+    >>> rows = MetricsFile(workdir, {"0-main": 0}, at=("0-main", 0))
+    >>> checkpoints, pending = Checkpoints(site.folder / "checkpoints", keep=1), PendingMetrics(jax.device_get, [])
+    >>> def count(state, batch):
+    ...     return state + 1, {"loss": jnp.float32(0.5), "learning_rate": jnp.float32(0.1)}
+    >>> trainer = StageTrainer(site, 0, iter([]), {"image": np.zeros(1)}, count, checkpoints, None, rows, pending)
+    >>> state = trainer.update(0, trainer.next_batch())
+    >>> trainer.log()
+    >>> trainer.step, rows.rows[-1]["loss"]
+    (1, 0.5)
+    >>> checkpoints.close()
+    >>> rows.close()
+    """
 
     def __init__(
         self,

@@ -15,6 +15,24 @@ from jaxseg.forward import forward
 def samples(folder: Path, step: int, *, stage: Any, variables: Any, data_dir: Any) -> tuple[str, ...]:
     """Draw predictions for a few images spread over the validation split, as ``step_XXXXXXXX.png``.
 
+    >>> import tempfile
+    >>> from types import SimpleNamespace
+    >>> from jaxseg.data.facts import Facts
+    >>> from jaxseg.models.semantic.unet import unet
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> class Data:
+    ...     def eval_batches(self, **options):
+    ...         return [{"image": np.zeros((1, 8, 8, 3), np.uint8), "label": np.zeros((1, 8, 8), np.int32)}]
+    ...     def facts(self):
+    ...         return Facts("toy", "all black", ("a", "b"), ((0, 0, 0), (255, 0, 0)), {"val": 1})
+    >>> model, folder = unet(num_classes=2, depth=1, width=1), Path(tempfile.mkdtemp())
+    >>> variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8))
+    >>> stage = SimpleNamespace(model=model, task=Semantic(2), data=Data(), pictures=1)
+    >>> samples(folder, 100, stage=stage, variables=variables, data_dir=None)
+    ()
+    >>> [path.name for path in folder.iterdir()]
+    ['step_00000100.png']
+
     Args:
       folder: for the images.
       step: in the file names.
@@ -35,7 +53,16 @@ def samples(folder: Path, step: int, *, stage: Any, variables: Any, data_dir: An
 
 
 def curves(workdir: Path, *, title: str) -> None:
-    """Draw ``metrics.jsonl`` as ``curves.png``."""
+    """Draw ``metrics.jsonl`` as ``curves.png``.
+
+    >>> import tempfile
+    >>> workdir = Path(tempfile.mkdtemp())
+    >>> row = '{"kind": "train", "stage": "0-main", "step": 10, "loss": 0.5}'
+    >>> _ = (workdir / "metrics.jsonl").write_text(row)
+    >>> curves(workdir, title="unet")
+    >>> (workdir / "curves.png").is_file()
+    True
+    """
     viz.curves(workdir / "metrics.jsonl", workdir / "curves.png", title=title)
 
 

@@ -4,9 +4,7 @@ import ast
 
 from tests.laws.tree import PACKAGE, modules, name_of, parse
 
-WITHOUT_EXAMPLES = {
-    "train": 7,
-}
+WITHOUT_EXAMPLES: dict[str, int] = {}
 """How many public functions and classes of a package have no example yet; the number only falls."""
 
 INTERNAL = ("jaxseg/ops/cpu", "jaxseg/ops/xla.py", "jaxseg/ops/roi_forms.py", "jaxseg/ops/roi_samples.py")
