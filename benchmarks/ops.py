@@ -27,7 +27,7 @@ from jax import Array, lax
 
 from jaxseg.cli.runtime import keep_freed_memory
 from jaxseg.ops import conv as convs
-from jaxseg.ops import pool, resize
+from jaxseg.ops import pool, resize, xla
 from jaxseg.ops.window import ConvGeometry, effective_kernel_size, explicit_pads, pair
 
 Shape = tuple[int, ...]

@@ -351,5 +351,5 @@ def test_a_recipe_without_averages_or_pictures_or_best(tmp_path):
     assert metrics["miou"] > 0
     assert not (tmp_path / "samples").exists()
     assert not (tmp_path / "stages" / "0-main" / "best").exists()
-    assert json.loads((tmp_path / "recipe.json").read_text())["type"] == "jaxseg.recipe:Recipe"
+    assert json.loads((tmp_path / "recipe.json").read_text())["type"] == "Recipe"
     assert dataclasses.replace(value.stages[0]) == value.stages[0]

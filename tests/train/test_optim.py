@@ -214,6 +214,6 @@ def test_mistakes_are_told():
         unchecked.build(10)
     with pytest.raises(BadInput, match=r"no parameter matches 'biass'.*conv/bias"):
         optim.check_multipliers(SGD(0.1, lr_multipliers=(("biass", 2.0),)), grads_of(0))
-    with pytest.raises(BadInput, match="no regular expression"):
+    with pytest.raises(BadInput, match="is not a regular expression"):
         optim.check_multipliers(SGD(0.1, no_decay=("(",)), grads_of(0))
     optim.check_multipliers(SGD(0.1, lr_multipliers=((r"bias$", 2.0),), no_decay=("absent",)), grads_of(0))
