@@ -87,6 +87,35 @@ def moments(x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array
     return mean + centre.reshape(-1), jnp.maximum(square - mean * mean, 0.0)
 
 
+class FrozenBatchNorm(nn.Module):
+    """Batch normalisation whose statistics, scale and shift are constants: detectors fine-tune networks that way.
+
+    All four lie in the collection ``batch_stats``, so that no optimiser and no weight decay moves them.
+
+    >>> import jax
+    >>> x = jnp.full((1, 1, 1, 2), 3.0)
+    >>> layer = FrozenBatchNorm(epsilon=0.0)
+    >>> layer.apply(layer.init(jax.random.key(0), x, train=True), x, train=True)[0, 0, 0].tolist()
+    [3.0, 3.0]
+    """
+
+    epsilon: float = 1e-5
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        """Return the normalised map in the compute dtype; the same in training and at test."""
+        del train
+        c = x.shape[-1]
+        zeros, ones = ("mean", "bias"), ("var", "scale")
+        found = {name: self.variable("batch_stats", name, jnp.zeros, (c,), jnp.float32).value for name in zeros}
+        found |= {name: self.variable("batch_stats", name, jnp.ones, (c,), jnp.float32).value for name in ones}
+        gain = found["scale"] * jax.lax.rsqrt(found["var"] + self.epsilon)
+        shift = found["bias"] - found["mean"] * gain
+        out = x.astype(jnp.float32) * gain.reshape(1, 1, 1, c) + shift.reshape(1, 1, 1, c)
+        return out.astype(self.dtype)
+
+
 class GroupNorm(nn.Module):
     """Group normalisation: statistics of each image over groups of channels.
 
@@ -168,6 +197,7 @@ class Identity(nn.Module):
 
 NORMS: dict[str, Callable[..., nn.Module]] = {
     "batch": BatchNorm,
+    "frozen": FrozenBatchNorm,
     "group": GroupNorm,
     "instance": partial(GroupNorm, groups=0),
     "layer": partial(GroupNorm, groups=1),
@@ -179,7 +209,7 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
 def make_norm(kind: str) -> Callable[..., nn.Module]:
     """Return the normalisation of a name.
 
-    "batch", "group", "instance", "layer" (over channels and pixels), "pixel" (over channels) or "none".
+    "batch", "frozen", "group", "instance", "layer" (over channels and pixels), "pixel" (over channels) or "none".
 
     >>> make_norm("none") is Identity
     True

@@ -51,6 +51,8 @@ DESCENT: dict[str, set[str]] = {
     "bayesian_segnet": {"segnet"},
     "crfrnn": {"fcn"},
     "deeplabv3": {"fcn"},
+    "keypoint_rcnn": {"faster_rcnn"},
+    "mask_rcnn": {"faster_rcnn"},
     "deeplabv3plus": {"deeplabv3"},
     "segnet_variants": {"segnet"},
     "upernet": {"pspnet"},

@@ -1,0 +1,205 @@
+"""Heads on regions of interest: what is in a box and where exactly, its mask, its keypoints.
+
+Regions come as ``[b p y x c]`` from :func:`jaxseg.ops.roi.roi_align`; both first axes become one inside.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxseg.layers.conv import Conv, ConvTranspose
+from jaxseg.layers.norm import make_norm
+from jaxseg.ops.resize import resize_bilinear
+from jaxseg.types import Rules
+
+Regions = Float[Array, "b p y x c"]
+Vectors = Float[Array, "b p d"]
+
+fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""U(-sqrt(1 / fan_in), sqrt(1 / fan_in)): torch's start of linear layers."""
+
+
+class BoxHead(nn.Module):
+    """Features of a region: convolutions, if any, then dense layers (Lin et al. 2017, section 4.2).
+
+    Attributes:
+      convs: channels of 3x3 convolutions before the dense layers; () in the paper, four of 256 in torchvision's v2.
+      dense: units of the dense layers.
+      norm: of the convolutions; with "none" they have biases.
+      dtype: compute dtype.
+    """
+
+    convs: tuple[int, ...] = ()
+    dense: tuple[int, ...] = (1024, 1024)
+    norm: str = "none"
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, regions: Regions, *, train: bool) -> Vectors:
+        """Return a vector of ``dense[-1]`` numbers of each region."""
+        b, p = regions.shape[:2]
+        x = regions.reshape(b * p, *regions.shape[2:]).astype(self.dtype)
+        x = _convs(self, x, self.convs, self.norm, train=train)
+        for i, units in enumerate(self.dense, 6):
+            window = (x.shape[1], x.shape[2])
+            dense = Conv(units, window, kernel_init=uniform_fan_in, dtype=self.dtype, name=f"fc{i}")
+            x = jax.nn.relu(dense(x))
+        return x.reshape(b, p, -1)
+
+
+class BoxPredictor(nn.Module):
+    """Class scores and box codes of each region's vector, each by one dense layer.
+
+    Attributes:
+      outputs: classes and background.
+      coded: classes that have a box code of their own.
+      dtype: compute dtype.
+    """
+
+    outputs: int
+    coded: int
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Vectors) -> tuple[Float[Array, "b p k"], Float[Array, "b p q 4"]]:
+        """Return logits and codes, float32."""
+        cells = x[:, :, None, None].reshape(-1, 1, 1, x.shape[-1])
+        logits = Conv(self.outputs, 1, kernel_init=nn.initializers.normal(0.01), dtype=self.dtype, name="logits")(cells)
+        codes = Conv(4 * self.coded, 1, kernel_init=nn.initializers.normal(0.001), dtype=self.dtype, name="deltas")(
+            cells
+        )
+        b, p = x.shape[:2]
+        return (
+            logits.reshape(b, p, self.outputs).astype(jnp.float32),
+            codes.reshape(b, p, self.coded, 4).astype(jnp.float32),
+        )
+
+
+class MaskHead(nn.Module):
+    """Masks of a region, one for each class (He et al. 2017, arXiv:1703.06870, Figure 4, right).
+
+    Attributes:
+      outputs: masks of each region.
+      convs: channels of the 3x3 convolutions.
+      upsampled: channels after the transposed convolution.
+      norm: of the convolutions; with "none" they have biases.
+      dtype: compute dtype.
+    """
+
+    outputs: int
+    convs: tuple[int, ...] = (256, 256, 256, 256)
+    upsampled: int = 256
+    norm: str = "none"
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, regions: Regions, *, train: bool) -> Float[Array, "b p m m k"]:
+        """Return mask logits of twice the regions' side, float32."""
+        b, p = regions.shape[:2]
+        x = regions.reshape(b * p, *regions.shape[2:]).astype(self.dtype)
+        x = _convs(self, x, self.convs, self.norm, train=train)
+        options = {"kernel_init": fan_out_normal, "dtype": self.dtype}
+        x = jax.nn.relu(ConvTranspose(self.upsampled, 2, stride=2, **options, name="upsample")(x))
+        x = Conv(self.outputs, 1, **options, name="logits")(x)
+        return x.reshape(b, p, *x.shape[1:]).astype(jnp.float32)
+
+
+class KeypointHead(nn.Module):
+    """Heatmaps of a region, one for each joint (He et al. 2017, section 5; Detectron's head).
+
+    Attributes:
+      joints: heatmaps of each region.
+      convs: channels of the 3x3 convolutions.
+      dtype: compute dtype.
+    """
+
+    joints: int = 17
+    convs: tuple[int, ...] = (512,) * 8
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, regions: Regions, *, train: bool) -> Float[Array, "b p m m j"]:
+        """Return heatmap logits of four times the regions' side, float32."""
+        b, p = regions.shape[:2]
+        x = regions.reshape(b * p, *regions.shape[2:]).astype(self.dtype)
+        x = _convs(self, x, self.convs, "none", train=train)
+        options = {"stride": 2, "padding": 1, "kernel_init": fan_out_normal, "dtype": self.dtype}
+        x = ConvTranspose(self.joints, 4, **options, name="upsample")(x)
+        x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
+        return x.reshape(b, p, *x.shape[1:]).astype(jnp.float32)
+
+
+def _convs(head: nn.Module, x: Array, channels: tuple[int, ...], norm: str, *, train: bool) -> Array:
+    for i, features in enumerate(channels):
+        conv = Conv(
+            features,
+            3,
+            padding=1,
+            use_bias=norm == "none",
+            kernel_init=fan_out_normal,
+            dtype=x.dtype,
+            name=f"conv{i}",
+            parent=head,
+        )
+        x = jax.nn.relu(make_norm(norm)(dtype=x.dtype, name=f"conv{i}_norm", parent=head)(conv(x), train=train))
+    return x
+
+
+_LEAVES = (("weight", "kernel"), ("bias", "bias"))
+_NORM = (("weight", "scale"), ("bias", "bias"), ("running_mean", "mean"), ("running_var", "var"))
+
+
+def torchvision_box_names(source: str, path: str) -> Rules:
+    r"""Return rules from torchvision's ``TwoMLPHead`` or ``FastRCNNConvFCHead``, and ``FastRCNNPredictor``.
+
+    >>> torchvision_box_names(r"roi_heads", "box")[0]
+    ('roi_heads\\.box_head\\.fc(6|7)\\.weight', 'box_head/fc\\1/kernel')
+    """
+    rules: list[tuple[str, str | None]] = []
+    for theirs, ours in _LEAVES:
+        rules.append((rf"{source}\.box_head\.fc(6|7)\.{theirs}", rf"{path}_head/fc\1/{ours}"))
+        rules.append((rf"{source}\.box_head\.5\.{theirs}", f"{path}_head/fc6/{ours}"))
+        rules.append((rf"{source}\.box_head\.([0-3])\.0\.{theirs}", rf"{path}_head/conv\1/{ours}"))
+        rules.append((rf"{source}\.box_predictor\.cls_score\.{theirs}", f"{path}_predictor/logits/{ours}"))
+        rules.append((rf"{source}\.box_predictor\.bbox_pred\.{theirs}", f"{path}_predictor/deltas/{ours}"))
+    rules += [
+        (rf"{source}\.box_head\.([0-3])\.1\.{theirs}", rf"{path}_head/conv\1_norm/{ours}") for theirs, ours in _NORM
+    ]
+    return tuple(rules)
+
+
+def torchvision_mask_names(source: str, path: str) -> Rules:
+    r"""Return rules from torchvision's ``MaskRCNNHeads`` and ``MaskRCNNPredictor``, also from before version 0.13.
+
+    >>> torchvision_mask_names(r"roi_heads", "mask")[0]
+    ('roi_heads\\.mask_head\\.(\\d)\\.0\\.weight', 'mask/conv\\1/kernel')
+    """
+    rules: list[tuple[str, str | None]] = []
+    for theirs, ours in _LEAVES:
+        rules.append((rf"{source}\.mask_head\.(\d)\.0\.{theirs}", rf"{path}/conv\1/{ours}"))
+        for i in range(4):
+            rules.append((rf"{source}\.mask_head\.mask_fcn{i + 1}\.{theirs}", f"{path}/conv{i}/{ours}"))
+        layout = "|iohw" * (theirs == "weight")
+        rules.append((rf"{source}\.mask_predictor\.conv5_mask\.{theirs}", f"{path}/upsample/{ours}{layout}"))
+        rules.append((rf"{source}\.mask_predictor\.mask_fcn_logits\.{theirs}", f"{path}/logits/{ours}"))
+    norm = rf"{source}\.mask_head\.(\d)\.1"
+    rules += [(rf"{norm}\.{theirs}", rf"{path}/conv\1_norm/{ours}") for theirs, ours in _NORM]
+    return tuple(rules)
+
+
+def torchvision_keypoint_names(source: str, path: str) -> Rules:
+    r"""Return rules from torchvision's ``KeypointRCNNHeads`` and ``KeypointRCNNPredictor``.
+
+    >>> torchvision_keypoint_names(r"roi_heads", "keypoints")[-1][1]
+    'keypoints/upsample/bias'
+    """
+    rules: list[tuple[str, str | None]] = []
+    for i in range(8):
+        rules += [
+            (rf"{source}\.keypoint_head\.{2 * i}\.{theirs}", f"{path}/conv{i}/{ours}") for theirs, ours in _LEAVES
+        ]
+    lowres = rf"{source}\.keypoint_predictor\.kps_score_lowres"
+    rules += [(rf"{lowres}\.weight", f"{path}/upsample/kernel|iohw"), (rf"{lowres}\.bias", f"{path}/upsample/bias")]
+    return tuple(rules)

@@ -1,0 +1,92 @@
+"""Keypoint R-CNN (He et al. 2017, arXiv:1703.06870, section 5): Faster R-CNN and, for each person, the joints.
+
+A joint is one cell of a heatmap of 56 by 56 over the box, by a softmax over all cells.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Shaped
+
+from jaxseg.layers.roi_heads import KeypointHead, torchvision_keypoint_names
+from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.models.detection import faster_rcnn
+from jaxseg.models.detection.faster_rcnn import FasterRCNN
+from jaxseg.ops.keypoints import keypoints_from_heatmaps
+from jaxseg.types import Rules
+
+
+class KeypointRCNN(nn.Module):
+    """Faster R-CNN with a keypoint head.
+
+    Attributes:
+      detector: finds the boxes.
+      keypoint_head: one heatmap for each joint.
+    """
+
+    detector: FasterRCNN
+    keypoint_head: KeypointHead
+
+    @nn.compact
+    def __call__(
+        self,
+        image: Shaped[Array, "b h w 3"],
+        size: Int[Array, "b 2"] | None = None,
+        targets: Mapping[str, Array] | None = None,
+        *,
+        train: bool = False,
+    ) -> dict[str, Any]:
+        """Return what :class:`FasterRCNN` returns, and ``keypoints`` f32[b d j 3]: x, y in pixels, and the logit.
+
+        In training ``keypoint_logits`` f32[b f m m j] instead, of the first ``f`` sampled regions: those that may be
+        positive.
+        """
+        found = self.detector(image, size, targets, train=train)
+        levels = found["levels"]
+        if train:
+            most = int(self.detector.samples * self.detector.positive_fraction)
+            regions = self.detector.cut(levels, found["rois"][:, :most], found["roi_valid"][:, :most], side=14)
+            return {**found, "keypoint_logits": self.keypoint_head(regions, train=True)}
+        boxes, valid = found["boxes"], found["valid"]
+        heatmaps = self.keypoint_head(self.detector.cut(levels, boxes, valid, side=14), train=False)
+        b, d = valid.shape
+        flat = keypoints_from_heatmaps(
+            heatmaps.reshape(b * d, *heatmaps.shape[2:]), boxes.reshape(-1, 4), valid.reshape(-1)
+        )
+        return {**found, "keypoints": flat.reshape(b, d, *flat.shape[1:])}
+
+
+def on_resnet(
+    layers: int,
+    num_classes: int = 1,
+    joints: int = 17,
+    *,
+    width: int = 64,
+    features: int = 256,
+    dense: int = 1024,
+    head: int = 512,
+    standardize: Standardize = IMAGENET,
+    dtype: jnp.dtype | type = jnp.float32,
+    **fields: Any,
+) -> KeypointRCNN:
+    """Return torchvision's Keypoint R-CNN on a ResNet; ``fields`` are those of :class:`FasterRCNN`."""
+    detector = faster_rcnn.on_resnet(
+        layers,
+        num_classes,
+        width=width,
+        features=features,
+        dense=dense,
+        standardize=standardize,
+        dtype=dtype,
+        **fields,
+    )
+    return KeypointRCNN(detector=detector, keypoint_head=KeypointHead(joints, (head,) * 8, dtype=dtype))
+
+
+TORCHVISION_NAMES: Rules = (
+    *torchvision_keypoint_names("roi_heads", "keypoint_head"),
+    *faster_rcnn.torchvision_names("detector/"),
+)
+"""Rules from torchvision's ``keypointrcnn_resnet50_fpn``."""
