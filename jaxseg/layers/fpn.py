@@ -35,6 +35,11 @@ class FPN(nn.Module):
       extra: levels beyond the last, one of ``EXTRAS``.
       norm: of the lateral and smoothing convolutions; with "none" they have biases.
       dtype: compute dtype.
+
+    >>> maps = [jnp.zeros((1, 8, 8, 4)), jnp.zeros((1, 4, 4, 6))]
+    >>> levels = jax.eval_shape(lambda: FPN(2).init_with_output(jax.random.key(0), maps, train=False)[0])
+    >>> [level.shape[1:] for level in levels]
+    [(8, 8, 2), (4, 4, 2), (2, 2, 2)]
     """
 
     features: int = 256

@@ -29,6 +29,10 @@ class BoxHead(nn.Module):
       dense: units of the dense layers.
       norm: of the convolutions; with "none" they have biases.
       dtype: compute dtype.
+
+    >>> regions = jnp.zeros((2, 3, 7, 7, 4))
+    >>> jax.eval_shape(lambda: BoxHead(dense=(8,)).init_with_output(jax.random.key(0), regions, train=False)[0]).shape
+    (2, 3, 8)
     """
 
     convs: tuple[int, ...] = ()
@@ -56,6 +60,11 @@ class BoxPredictor(nn.Module):
       outputs: classes and background.
       coded: classes that have a box code of their own.
       dtype: compute dtype.
+
+    >>> x = jnp.zeros((2, 3, 8))
+    >>> logits, codes = jax.eval_shape(lambda: BoxPredictor(5, 5).init_with_output(jax.random.key(0), x)[0])
+    >>> logits.shape, codes.shape
+    ((2, 3, 5), (2, 3, 5, 4))
     """
 
     outputs: int
@@ -86,6 +95,10 @@ class MaskHead(nn.Module):
       upsampled: channels after the transposed convolution.
       norm: of the convolutions; with "none" they have biases.
       dtype: compute dtype.
+
+    >>> head, regions = MaskHead(5, (4,), 4), jnp.zeros((1, 2, 14, 14, 4))
+    >>> jax.eval_shape(lambda: head.init_with_output(jax.random.key(0), regions, train=False)[0]).shape
+    (1, 2, 28, 28, 5)
     """
 
     outputs: int
@@ -113,6 +126,10 @@ class KeypointHead(nn.Module):
       joints: heatmaps of each region.
       convs: channels of the 3x3 convolutions.
       dtype: compute dtype.
+
+    >>> head, regions = KeypointHead(5, (4,)), jnp.zeros((1, 2, 14, 14, 4))
+    >>> jax.eval_shape(lambda: head.init_with_output(jax.random.key(0), regions, train=False)[0]).shape
+    (1, 2, 56, 56, 5)
     """
 
     joints: int = 17

@@ -30,6 +30,11 @@ class RPNHead(nn.Module):
       anchors: anchors in every cell.
       convs: how many 3x3 convolutions; 1 in the paper, 2 in torchvision's second version.
       dtype: compute dtype.
+
+    >>> levels = [jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 2, 2, 2))]
+    >>> logits, deltas = jax.eval_shape(lambda: RPNHead(2).init_with_output(jax.random.key(0), levels)[0])
+    >>> logits.shape, deltas.shape
+    ((1, 60), (1, 60, 4))
     """
 
     features: int = 256
@@ -64,6 +69,9 @@ class Proposing:
       threshold: IoU above which the worse of two boxes of a level goes.
       min_size: least width and height, pixels.
       min_score: least objectness, 0 to 1.
+
+    >>> Proposing(before=2000, after=2000).threshold
+    0.7
     """
 
     before: int = 1000

@@ -167,7 +167,11 @@ def retina(version, theirs, bottleneck, with_fpn):
     norm = functools.partial(torch.nn.GroupNorm, 32) if version == 2 else None
     head = RetinaNetHead(WIDTH, anchors.num_anchors_per_location()[0], CLASSES, norm_layer=norm)
     with torch.no_grad():
-        head.classification_head.cls_logits.weight *= 60 if version == 1 else 10
+        if version == 1:  # without a normalisation the first weights let next to nothing through
+            for subnet in (head.classification_head, head.regression_head):
+                for layer in subnet.conv.parameters():
+                    layer *= 6
+        head.classification_head.cls_logits.weight *= 10
         head.regression_head.bbox_reg.weight *= 10
     return Theirs(backbone, CLASSES, anchor_generator=anchors, head=head)
 

@@ -59,6 +59,11 @@ class FasterRCNN(nn.Module):
       nms_threshold: IoU above which the worse of two detections of a class goes.
       detections: slots of detections.
       dtype: compute dtype.
+
+    >>> model, image = on_resnet(18, 3, width=4, features=4, dense=8), jnp.zeros((2, 64, 96, 3), jnp.uint8)
+    >>> found = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), image)[0])
+    >>> found["boxes"].shape, found["valid"].shape
+    ((2, 100, 4), (2, 100))
     """
 
     backbone: nn.Module
@@ -191,6 +196,9 @@ def on_resnet(
 
     Version 2 normalises pyramid and head, has two convolutions in the proposal network and four in the head
     (Li et al. 2021, arXiv:2111.11429).
+
+    >>> on_resnet(50, 90, version=2).rpn.convs
+    2
     """
     norm, frozen = ("none", "frozen") if version == 1 else ("batch", "batch")
     convs, units = ((), (dense, dense)) if version == 1 else ((features,) * 4, (dense,))
@@ -206,7 +214,7 @@ def on_resnet(
 
 
 def torchvision_names(prefix: str = "") -> Rules:
-    """Return rules from torchvision's ``fasterrcnn_resnet50_fpn`` and ``_v2`` to paths under a prefix.
+    r"""Return rules from torchvision's ``fasterrcnn_resnet50_fpn`` and ``_v2`` to paths under a prefix.
 
     >>> torchvision_names("detector/")[0]
     ('backbone\\.body\\.conv(\\d)\\.weight', 'detector/backbone/conv\\1/kernel')

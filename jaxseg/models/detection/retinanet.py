@@ -56,6 +56,10 @@ class RetinaNet(nn.Module):
       nms_threshold: IoU above which the worse of two detections of a class goes.
       detections: slots of detections.
       dtype: compute dtype.
+
+    >>> model, image = on_resnet(18, 3, width=4, features=4), jnp.zeros((1, 64, 96, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), image)[0])["scores"].shape
+    (1, 300)
     """
 
     backbone: nn.Module
@@ -131,7 +135,12 @@ class RetinaNet(nn.Module):
 
 
 class Subnet(nn.Module):
-    """Convolutions that every level shares, and a last one with ``outputs`` numbers for each anchor of a cell."""
+    """Convolutions that every level shares, and a last one with ``outputs`` numbers for each anchor of a cell.
+
+    >>> net, levels = Subnet(9, 4, features=2), [jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 2, 2, 2))]
+    >>> jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), levels, train=False)[0]).shape
+    (1, 180, 4)
+    """
 
     anchors: int
     outputs: int
@@ -169,7 +178,11 @@ def on_resnet(
     dtype: jnp.dtype | type = jnp.float32,
     **fields: Any,
 ) -> RetinaNet:
-    """Return torchvision's RetinaNet of version 1 or 2 on a ResNet; ``fields`` are those of :class:`RetinaNet`."""
+    """Return torchvision's RetinaNet of version 1 or 2 on a ResNet; ``fields`` are those of :class:`RetinaNet`.
+
+    >>> on_resnet(50, 91).fpn.extra
+    'p6p7_from_p5'
+    """
     extra, head_norm, norm = ("p6p7_from_p5", "none", "frozen") if version == 1 else ("p6p7_from_c5", "group", "batch")
     return RetinaNet(
         backbone=resnet.resnet(layers, width=width, standardize=standardize, dtype=dtype).clone(norm=norm),

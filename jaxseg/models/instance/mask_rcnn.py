@@ -25,6 +25,10 @@ class MaskRCNN(nn.Module):
     Attributes:
       detector: finds the boxes.
       mask_head: one mask for background, which is never used, and for each class, as torchvision has it.
+
+    >>> model, image = on_resnet(18, 3, width=4, features=4, dense=8), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), image)[0])["masks"].shape
+    (1, 100, 28, 28)
     """
 
     detector: FasterRCNN
@@ -68,7 +72,11 @@ def on_resnet(
     dtype: jnp.dtype | type = jnp.float32,
     **fields: Any,
 ) -> MaskRCNN:
-    """Return torchvision's Mask R-CNN of version 1 or 2 on a ResNet; ``fields`` are those of :class:`FasterRCNN`."""
+    """Return torchvision's Mask R-CNN of version 1 or 2 on a ResNet; ``fields`` are those of :class:`FasterRCNN`.
+
+    >>> on_resnet(50, 90).mask_head.outputs
+    91
+    """
     detector = faster_rcnn.on_resnet(
         layers,
         num_classes,

@@ -24,6 +24,11 @@ class KeypointRCNN(nn.Module):
     Attributes:
       detector: finds the boxes.
       keypoint_head: one heatmap for each joint.
+
+    >>> import jax
+    >>> model, image = on_resnet(18, width=4, features=4, dense=8, head=4), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), image)[0])["keypoints"].shape
+    (1, 100, 17, 3)
     """
 
     detector: FasterRCNN
@@ -71,7 +76,11 @@ def on_resnet(
     dtype: jnp.dtype | type = jnp.float32,
     **fields: Any,
 ) -> KeypointRCNN:
-    """Return torchvision's Keypoint R-CNN on a ResNet; ``fields`` are those of :class:`FasterRCNN`."""
+    """Return torchvision's Keypoint R-CNN on a ResNet; ``fields`` are those of :class:`FasterRCNN`.
+
+    >>> on_resnet(50).keypoint_head.joints
+    17
+    """
     detector = faster_rcnn.on_resnet(
         layers,
         num_classes,
