@@ -364,7 +364,7 @@ def _explain(error: Exception, module: Any) -> str:
     """Return the error in one line, with the nearest name where a name is misspelt."""
     text = f"{type(error).__name__}: {one_line(error)}"
     typo = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    if typo and "did you mean" not in text.lower():
+    if typo:  # Python 3.13 offers a name itself, in words of its own
         kinds = [vars(module).get(typo[1]) for module in list(sys.modules.values()) if hasattr(module, "__dict__")]
         names = {f.name for kind in kinds if dataclasses.is_dataclass(kind) for f in fields(kind)}
         return f"{typo[1]} has no field {typo[2]!r}{suggest(typo[2], names)}"
