@@ -145,6 +145,16 @@ class FasterRCNN(nn.Module):
         strides = [2 ** (finest + i) for i in range(self.roi_levels)]
         return roi_align(levels[: self.roi_levels], rois, valid, size=side, strides=strides, sampling_ratio=2)
 
+    def cut_for_head(self, found: Mapping[str, Any], *, train: bool) -> Float[Array, "b p y x c"]:
+        """Return 14 by 14 cells of each region that a further head looks at, from what this network returned.
+
+        At test time these are the detections; in training the first sampled regions, those that may be positive.
+        """
+        if not train:
+            return self.cut(found["levels"], found["boxes"], found["valid"], side=14)
+        most = int(self.samples * self.positive_fraction)
+        return self.cut(found["levels"], found["rois"][:, :most], found["roi_valid"][:, :most], side=14)
+
     def _sample(self, proposals: Proposals, targets: Mapping[str, Array]) -> tuple[Array, Array]:
         """Draw regions to train the heads on, positives first; the objects' own boxes are among the candidates."""
         objects = targets["valid"]

@@ -49,13 +49,9 @@ class MaskRCNN(nn.Module):
         positive.
         """
         found = self.detector(image, size, targets, train=train)
-        levels = found["levels"]
+        logits = self.mask_head(self.detector.cut_for_head(found, train=train), train=train)
         if train:
-            most = int(self.detector.samples * self.detector.positive_fraction)
-            regions = self.detector.cut(levels, found["rois"][:, :most], found["roi_valid"][:, :most], side=14)
-            return {**found, "mask_logits": self.mask_head(regions, train=True)}
-        regions = self.detector.cut(levels, found["boxes"], found["valid"], side=14)
-        logits = self.mask_head(regions, train=False)
+            return {**found, "mask_logits": logits}
         own = jnp.take_along_axis(logits, found["classes"][:, :, None, None, None] + 1, axis=-1)[..., 0]
         return {**found, "masks": jnp.where(found["valid"][:, :, None, None], jax.nn.sigmoid(own), 0)}
 

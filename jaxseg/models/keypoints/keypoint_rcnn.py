@@ -49,16 +49,13 @@ class KeypointRCNN(nn.Module):
         positive.
         """
         found = self.detector(image, size, targets, train=train)
-        levels = found["levels"]
+        logits = self.keypoint_head(self.detector.cut_for_head(found, train=train), train=train)
         if train:
-            most = int(self.detector.samples * self.detector.positive_fraction)
-            regions = self.detector.cut(levels, found["rois"][:, :most], found["roi_valid"][:, :most], side=14)
-            return {**found, "keypoint_logits": self.keypoint_head(regions, train=True)}
+            return {**found, "keypoint_logits": logits}
         boxes, valid = found["boxes"], found["valid"]
-        heatmaps = self.keypoint_head(self.detector.cut(levels, boxes, valid, side=14), train=False)
         b, d = valid.shape
         flat = keypoints_from_heatmaps(
-            heatmaps.reshape(b * d, *heatmaps.shape[2:]), boxes.reshape(-1, 4), valid.reshape(-1)
+            logits.reshape(b * d, *logits.shape[2:]), boxes.reshape(-1, 4), valid.reshape(-1)
         )
         return {**found, "keypoints": flat.reshape(b, d, *flat.shape[1:])}
 
