@@ -184,6 +184,29 @@ BATCH: Mapping[str, Key] = {
         needs=("boxes",),
         bound="slots",
     ),
+    "hidden_ids": Key(
+        "uint16",
+        "b h w",
+        "1 + slot of the next object behind the one that owns the pixel, 0 for none",
+        fill=0,
+        needs=("boxes", "instance_ids"),
+        bound="slots",
+    ),
+    "difficult": Key("bool", "b n", "true where an object is not asked for (VOC)", mask="valid", needs=("boxes",)),
+    "area": Key(
+        "float32",
+        "b n",
+        "pixels of the object in the image as it was read, as annotated",
+        mask="valid",
+        needs=("boxes",),
+        bound="not negative",
+    ),
+    "rle": Key(
+        "uint8",
+        "b r",
+        "masks in the image as it was read: COCO's run lengths, a line for each slot, zeros behind",
+        needs=("boxes",),
+    ),
     "keypoints": Key(
         "float32",
         "b n j 3",
@@ -237,6 +260,17 @@ OUTPUTS: Mapping[str, Key] = {
     "depth": Key("float32", "b h w", "metres", bound="not negative"),
     "normal": Key("float32", "b h w 3", "unit vectors", bound="unit"),
     "ab_logits": Key("float32", "b y x q", "scores of the quantised ab colours"),
+    "anchors": Key("float32", "a 4", "anchors, level by level"),
+    "anchor_deltas": Key("float32", "b a 4", "box codes of the anchors, training only"),
+    "anchor_luck": Key("float32", "b a", "random numbers by which anchors are sampled, 0..1, training only"),
+    "objectness": Key("float32", "b a", "logits of the anchors, training only"),
+    "class_logits": Key("float32", "b a k", "class scores of the anchors, training only"),
+    "rois": Key("float32", "b s 4", "regions that the heads are trained on, positives first", mask="roi_valid"),
+    "roi_valid": Key("bool", "b s", "true where the slot holds a region"),
+    "roi_logits": Key("float32", "b s k", "class scores of the regions, background included"),
+    "roi_deltas": Key("float32", "b s k 4", "box codes of the regions, of each class"),
+    "mask_logits": Key("float32", "b f m m k", "masks of the first regions, of each class"),
+    "keypoint_logits": Key("float32", "b f m m j", "heatmaps of the first regions"),
 }
 """What a network may return."""
 

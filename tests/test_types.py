@@ -15,6 +15,7 @@ def test_maps_and_what_fills_them_outside_the_image():
         "label": VOID,
         "weight": 0.0,
         "instance_ids": 0,
+        "hidden_ids": 0,
         "panoptic": (VOID, 0),
         "depth": 0.0,
         "depth_valid": False,
@@ -42,6 +43,8 @@ def test_masks_are_keys_of_their_table_and_bool():
         "depth": "depth_valid",
         "normal": "normal_valid",
         "proposals": "proposal_valid",
+        "difficult": "valid",
+        "area": "valid",
     }
 
 
