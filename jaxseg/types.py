@@ -170,7 +170,7 @@ BATCH: Mapping[str, Key] = {
         "b n 4",
         "x0 y0 x1 y1, pixels, half-open",
         mask="valid",
-        needs=("instance_ids", "crowd"),
+        needs=("instance_ids", "hidden_ids", "crowd", "difficult"),
         bound="box",
     ),
     "classes": Key("int32", "b n", "class of each object", mask="valid", needs=("boxes",), bound="things"),
@@ -218,7 +218,7 @@ BATCH: Mapping[str, Key] = {
     "panoptic": Key(
         "int32",
         "b h w 2",
-        "class (255 void), instance id (0 for stuff)",
+        "class (255 void), instance id (0 for stuff, 1 + slot for objects with a slot)",
         fill=(VOID, 0),
         needs=("label", "instance_ids"),
         bound="classes",

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.data import records, sets
+from jaxseg.data import records, sets, slots
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record
 from jaxseg.data.transforms import Transform
@@ -59,12 +59,15 @@ class Data:
       val: what is evaluated during and after training.
       workers: processes that load and transform; 0 does it in threads of this process. The stream is the same.
       keys: what a batch holds (see :data:`jaxseg.types.BATCH`), ``real`` comes on top. The pipeline itself gives
-        ``size``, ``original_size``, ``extent`` and ``index``; ``parts/label`` is the record's own key of that name, or
+        ``size``, ``original_size``, ``extent`` and ``index``, and ``area`` and ``rle`` where the data set has id maps
+        but not these; ``parts/label`` is the record's own key of that name, or
         else its ``label``.
-      slots: objects per image, where objects are asked for.
+      slots: objects per image, where objects are asked for; of more, the largest are kept
+        (:mod:`jaxseg.data.slots`).
       proposal_slots: proposals per image, where proposals are asked for.
       prefetch: batches made ahead (per worker).
       test: evaluated by name only; the default is ``val`` with the split "test".
+      rle_bytes: bytes per image for exact masks, where ``rle`` is asked for.
 
     >>> import tempfile
     >>> tiny = (("size", 8), ("train", 3), ("val", 2))
@@ -83,6 +86,7 @@ class Data:
     prefetch: int = 2
     test: Source | None = None
     proposal_slots: int = records.PROPOSAL_SLOTS
+    rle_bytes: int = records.RLE_BYTES
 
     def train_batches(
         self, *, batch_size: int, seed: int, data_dir: DataDir = None, shard: tuple[int, int] = (0, 1)
@@ -143,7 +147,7 @@ class Data:
 
     def _examples(self, source: Source, data_dir: DataDir, seed: int) -> "Examples":
         where = None if data_dir is None else os.fspath(data_dir)
-        examples = Examples(source, self.keys, self.slots, self.proposal_slots, where, seed)
+        examples = Examples(source, self.keys, self.slots, self.proposal_slots, where, seed, self.rle_bytes)
         len(examples)  # opens it now: a mistake in the recipe shows here, not in a worker
         return examples
 
@@ -165,6 +169,7 @@ class Examples:
     proposal_slots: int
     data_dir: str | None
     seed: int
+    rle_bytes: int = records.RLE_BYTES
 
     def __len__(self) -> int:
         return len(self._records)
@@ -186,13 +191,18 @@ class Examples:
             except KeyError as error:
                 raise BadInput(f"{where} has no {error}, which {type(transform).__name__} needs") from error
         done = records.to_batch_row(
-            record, keys=self.keys, slots=self.slots, proposal_slots=self.proposal_slots, where=where
+            record,
+            keys=self.keys,
+            slots=self.slots,
+            proposal_slots=self.proposal_slots,
+            rle_bytes=self.rle_bytes,
+            where=where,
         )
         records.validate(done, where=where, limits=sets.find(self.source.dataset).FACTS.limits)
         return done
 
     def _placed(self, index: int, record: Record) -> Record:
-        """Add the requested keys that the pipeline itself fills: index, original size, extent."""
+        """Add the requested keys that the pipeline itself fills, of the image as it was read."""
         wanted = {bare_key(name) for name in closure(self.keys)}
         height, width = records.size(record)
         known = {
@@ -200,6 +210,10 @@ class Examples:
             "original_size": np.asarray([height, width], np.int32),
             "extent": np.asarray([0, 0, width, height], np.float32),
         }
+        if "area" in wanted and "area" not in record and "boxes" in record:
+            known["area"] = slots.areas(record)
+        if "rle" in wanted and "rle" not in record and "instance_ids" in record and "boxes" in record:
+            known["rle"] = slots.masks_as_text(record)
         return {**record, **{key: value for key, value in known.items() if key in wanted}}
 
     @functools.cached_property

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from PIL import Image
 
+from jaxseg.data.slots import areas, fit_slots
 from jaxseg.errors import BadInput
 from jaxseg.types import BATCH, VOID, Key, bare_key, beside, key_of
 
@@ -19,6 +20,9 @@ Record = dict[str, np.ndarray]
 
 PROPOSAL_SLOTS = 2000
 """Proposals per image unless told otherwise: as many as R-CNN and Fast R-CNN take."""
+
+RLE_BYTES = 65536
+"""Bytes of ``rle`` per image unless told otherwise: some hundred outlines as detailed as COCO's."""
 
 
 def decode_image(data: bytes | np.ndarray) -> np.ndarray:
@@ -76,6 +80,7 @@ def to_batch_row(
     keys: tuple[str, ...],
     slots: int,
     proposal_slots: int = PROPOSAL_SLOTS,
+    rle_bytes: int = RLE_BYTES,
     where: str = "a record",
 ) -> Record:
     """Return the record as it goes into a batch: the keys asked for, in their final types, padded to slots.
@@ -83,23 +88,29 @@ def to_batch_row(
     What may be padded or unknown comes with its mask, asked for or not: ``valid`` with objects, ``depth_valid`` with
     depth, and so on. A mask that the record lacks is all true, and a labelled record that lacks ``weight`` has the
     weight 1 everywhere: only training transforms put others. ``parts/label`` is the record's own ``parts/label`` or,
-    if there is none, its ``label``.
+    if there is none, its ``label``. Objects are fitted into the slots by :func:`jaxseg.data.slots.fit_slots`: valid
+    ones first, and where there are too many, the largest. Where the record does not say otherwise, no object is a
+    crowd, difficult, or behind another, and ``area`` is that of the mask, or of the box.
 
     Args:
       record: one example after its transforms.
       keys: what the batch holds.
       slots: objects per image.
       proposal_slots: proposals per image.
+      rle_bytes: length of ``rle``.
       where: what to call the example in an error.
 
     Raises:
-      BadInput: a key is unknown or absent, its values do not fit its type, or there is more than the slots hold.
+      BadInput: a key is unknown or absent, its values do not fit its type, or there are more proposals or bytes of run
+        lengths than there is room for.
 
     >>> record = {"image": np.zeros((4, 6, 3), np.uint8), "boxes": np.asarray([[0, 0, 3, 4]], np.float32)}
     >>> to_batch_row(record, keys=("boxes",), slots=2)["valid"].tolist()
     [True, False]
     """
     done: Record = {}
+    if any("boxes" in (bare_key(name), *key_of(BATCH, name).needs) for name in keys):
+        record = _fitted(record, slots, where)
     masks = [beside(name, row.mask) for name, row in ((name, key_of(BATCH, name)) for name in keys) if row.mask]
     for name in dict.fromkeys((*keys, *masks)):
         row = key_of(BATCH, name)
@@ -107,12 +118,24 @@ def to_batch_row(
         if array is None:
             raise BadInput(f"{where} has no {name!r}; it has: {', '.join(record)}")
         if row.slots == "n":
-            array = _pad_slots(array, slots, f"{where} has {len(array)} objects but slots={slots}; set Data.slots")
+            array = _padded(
+                array, slots, f"{where} has {len(array)} rows of {name!r} but slots={slots}; set Data.slots"
+            )
         elif row.slots == "p":
             rule = f"{where} has {len(array)} proposals but proposal_slots={proposal_slots}; set Data.proposal_slots"
-            array = _pad_slots(array, proposal_slots, rule)
+            array = _padded(array, proposal_slots, rule)
+        elif row is BATCH["rle"]:
+            rule = f"{where} has {len(array)} bytes of {name!r} but rle_bytes={rle_bytes}; set Data.rle_bytes"
+            array = _padded(array, rle_bytes, rule)
         done[name] = _cast(name, array, row, where)
     return done
+
+
+def _fitted(record: Record, slots: int, where: str) -> Record:
+    try:
+        return fit_slots(record, slots, where=where)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
 
 
 def _value(record: Record, name: str) -> np.ndarray | None:
@@ -130,8 +153,12 @@ def _default(record: Record, name: str) -> np.ndarray | None:
     bare = bare_key(name)
     if bare == "weight" and beside(name, "label") in record:
         return np.ones(record[beside(name, "label")].shape, np.float32)
-    if bare == "crowd" and beside(name, "boxes") in record:
+    if bare in ("crowd", "difficult") and beside(name, "boxes") in record:
         return np.zeros(len(record[beside(name, "boxes")]), bool)
+    if bare == "area" and beside(name, "boxes") in record:
+        return areas(record, beside(name, "boxes"))
+    if bare == "hidden_ids" and beside(name, "instance_ids") in record:
+        return np.zeros(record[beside(name, "instance_ids")].shape, np.uint16)
     if name in ("extent", "size"):
         height, width = size(record)
         extent = record.get("extent", np.asarray([0, 0, width, height], np.float32))
@@ -270,7 +297,7 @@ _RULES: dict[str, Callable[[str, np.ndarray, Record, Mapping[str, int]], str | N
 }
 
 
-def _pad_slots(array: np.ndarray, slots: int, rule: str) -> np.ndarray:
+def _padded(array: np.ndarray, slots: int, rule: str) -> np.ndarray:
     if len(array) > slots:
         raise BadInput(f"{rule} to {len(array)} or more")
     return np.concatenate([array, np.zeros((slots - len(array), *array.shape[1:]), array.dtype)])

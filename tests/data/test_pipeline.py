@@ -208,8 +208,25 @@ def test_objects_come_in_slots_with_their_masks(data_dir):
     assert batch["keypoints"].shape == (3, 12, 3, 3)
     assert 0 < batch["valid"].sum() < 36
     assert not batch["boxes"][~batch["valid"]].any()
-    with pytest.raises(BadInput, match=r"scenes/train\[\d\] has \d objects but slots=1; set Data.slots"):
-        stream(data_dir, 1, dataclasses.replace(data, slots=1))
+    assert (np.diff(batch["valid"].astype(int), axis=1) <= 0).all(), "valid slots come first"
+
+
+def test_of_more_objects_than_slots_the_largest_are_kept_and_it_is_said_once(data_dir):
+    data = dataclasses.replace(DATA, keys=("boxes", "instance_ids", "area"), slots=1)
+    data = dataclasses.replace(data, train=dataclasses.replace(DATA.train, split="train[1:]", transforms=()))
+    whole = stream(data_dir, 2, dataclasses.replace(data, slots=12))
+    with pytest.warns(
+        UserWarning, match=r"scenes/train\[1:\]\[\d\] has \d objects but slots=1: .* set Data.slots"
+    ) as caught:
+        few = stream(data_dir, 2, data)
+    assert len(caught) == 1
+    for rows, one in zip(whole, few, strict=True):
+        sides = rows["boxes"][..., 2:] - rows["boxes"][..., :2]
+        largest = sides.prod(-1).argmax(1)
+        for row, slot in enumerate(largest):
+            assert np.array_equal(one["boxes"][row, 0], rows["boxes"][row, slot])
+            assert np.array_equal(one["instance_ids"][row] == 1, rows["instance_ids"][row] == slot + 1)
+            assert one["area"][row, 0] == (rows["instance_ids"][row] == slot + 1).sum()
 
 
 def test_images_of_several_sizes_need_padding(data_dir):

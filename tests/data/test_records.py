@@ -83,11 +83,26 @@ def test_finish_selects_casts_and_pads_to_slots():
     records.validate(done, where="x")
 
 
-def test_finish_names_what_is_absent_and_how_many_slots_are_needed():
+def test_finish_names_what_is_absent():
     with pytest.raises(BadInput, match="a record has no 'saliency'"):
         records.to_batch_row(record(), keys=("saliency",), slots=3)
-    with pytest.raises(BadInput, match=r"has 1 objects but slots=0; set Data\.slots to 1"):
-        records.to_batch_row(record(), keys=("boxes",), slots=0)
+
+
+def test_what_a_record_does_not_say_of_its_objects_has_defaults():
+    done = records.to_batch_row(record(), keys=("difficult", "area", "hidden_ids", "crowd"), slots=2)
+    assert done["difficult"].tolist() == done["crowd"].tolist() == [False, False]
+    assert done["area"].tolist() == [4, 0], "of the mask"
+    assert done["hidden_ids"].dtype == np.uint16
+    assert not done["hidden_ids"].any()
+    bare = {key: value for key, value in record().items() if key != "instance_ids"}
+    assert records.to_batch_row(bare, keys=("area",), slots=2)["area"].tolist() == [9, 0], "of the box"
+
+
+def test_masks_as_text_are_padded_and_too_long_ones_named():
+    raw = record() | {"rle": np.frombuffer(b"0123", np.uint8)}
+    assert records.to_batch_row(raw, keys=("rle",), slots=2, rle_bytes=6)["rle"].tobytes() == b"0123\0\0"
+    with pytest.raises(BadInput, match=r"x\[1\] has 4 bytes of 'rle' but rle_bytes=3; set Data.rle_bytes to 4 or more"):
+        records.to_batch_row(raw, keys=("rle",), slots=2, rle_bytes=3, where="x[1]")
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])

@@ -9,7 +9,7 @@ import pytest
 from jaxseg.data import records
 from jaxseg.data import transforms as T  # noqa: N812
 from jaxseg.data.sets.scenes import scene
-from jaxseg.data.transforms import geometry
+from jaxseg.data.transforms import geometry, moves
 from jaxseg.data.transforms import warp as warping
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
@@ -75,6 +75,8 @@ def test_the_same_seed_gives_the_same_record_and_equal_transforms_are_equal(tran
 
 @pytest.mark.parametrize("transform", TABLE, ids=str)
 def test_boxes_follow_the_visible_pixels(transform, record):
+    if isinstance(transform, (T.RandomScale, T.Resize, T.ResizeWithin)):
+        pytest.skip("scaled as they are, see below")
     moved = transform(record, rng(1))
     ids, valid = moved["instance_ids"], moved.get("valid", np.ones(len(moved["boxes"]), bool))
     for slot, box in enumerate(moved["boxes"]):
@@ -102,6 +104,26 @@ def test_boxes_without_a_map_of_ids_agree_with_those_of_the_map(transform, recor
             assert y1 > rows.max() - 0.01
     if isinstance(transform, (T.RandomFlip, T.RandomRotate90, T.PadTo, T.PadToMultiple, T.MirrorPad)):
         assert np.array_equal(boxes, transform(record, rng(1))["boxes"])
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_crop_refits_the_boxes_that_it_cuts_and_no_other(behind):
+    """An annotated box is rarely tight; pixels behind another object count; objects without pixels are clipped."""
+    front, back = np.zeros((8, 8), np.uint16), np.zeros((8, 8), np.uint16)
+    front[3:5, 3:5] = 1  # inside
+    front[1:3, 5:8] = 2  # cut: two of its columns stay
+    (back if behind else front)[6, 5:8] = 2
+    boxes = np.asarray([[2.5, 2.5, 5.5, 5.5], [5, 1, 8, 7], [0, 0, 8, 2], [7, 0, 8, 8]], np.float32)
+    maps = {"instance_ids": front, "hidden_ids": back} if behind else {"instance_ids": front}
+    moved = moves.crop({**maps, "boxes": boxes}, 1, 1, 6, 6)
+    assert moved["boxes"].tolist() == [[1.5, 1.5, 4.5, 4.5], [4, 0, 6, 6], [0, 0, 6, 1], [6, 0, 6, 6]]
+    assert moved["valid"].tolist() == [True, True, True, False]
+
+
+def test_scaling_keeps_annotated_boxes_exactly(record):
+    loose = record | {"boxes": record["boxes"] + np.float32(0.25)}
+    moved = T.Resize(2 * SIZE[0], 4 * SIZE[1])(loose, rng())
+    assert moved["boxes"].tolist() == np.minimum(loose["boxes"] * [4, 2, 4, 2], [224, 80, 224, 80]).tolist()
 
 
 def test_flipping_twice_changes_nothing(record):

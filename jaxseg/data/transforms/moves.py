@@ -5,12 +5,14 @@ points by their coordinates, unit vectors turn, everything else stays. Depth is 
 scaling an image stands for a longer focal length, not for a shorter distance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import find_objects
 
 from jaxseg.data.records import Record, known, size
+from jaxseg.data.slots import pixels_of
 from jaxseg.types import BATCH, Key, beside
 
 Points = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -64,6 +66,8 @@ def rotate90(record: Record, turns: int) -> Record:
 def resize(record: Record, height: int, width: int) -> Record:
     """Scale the record to another size: image bilinear (averaging when it shrinks), the other maps nearest.
 
+    Boxes are scaled as they are, since annotated boxes are not always tight around annotated masks.
+
     >>> resize({"image": np.zeros((4, 6, 13), np.uint16)}, 8, 3)["image"].shape
     (8, 3, 13)
     """
@@ -79,20 +83,19 @@ def resize(record: Record, height: int, width: int) -> Record:
     def maps(row: Key, array: np.ndarray) -> np.ndarray:
         return resize_image(array, height, width) if row is BATCH["image"] else array[rows][:, columns]
 
-    moved = move(
+    return move(
         record,
         maps=maps,
         boxes=lambda array: np.minimum(array * scale, limit),
         points=lambda array: _map_points(array, lambda x, y: (x * scale_x, y * scale_y)),
     )
-    return refit_boxes(moved)
 
 
 def crop(record: Record, top: int, left: int, height: int, width: int) -> Record:
     """Cut out that rectangle, which must lie inside the image.
 
-    Objects that are wholly outside keep their row, with ``valid`` false; boxes are clipped, or follow the visible
-    pixels where the record has ``instance_ids``; keypoints outside become absent.
+    Objects that are wholly outside keep their row, with ``valid`` false; boxes that are cut are clipped, or follow the
+    visible pixels where the object has some in ``instance_ids``; keypoints outside become absent.
 
     >>> crop({"label": np.asarray([[1, 2, 3]])}, 0, 1, 1, 2)["label"].tolist()
     [[2, 3]]
@@ -100,7 +103,9 @@ def crop(record: Record, top: int, left: int, height: int, width: int) -> Record
     if (top, left, height, width) == (0, 0, *size(record)):
         return record
     moved = _shifted(record, lambda _, array: array[top : top + height, left : left + width], -left, -top)
-    return refit_boxes(clip(moved))
+    clipped = clip(moved)
+    cut = {name: (moved[name] != clipped[name]).any(1) for name, row in known(moved) if row is BATCH["boxes"]}
+    return refit_boxes(clipped, record, cut)
 
 
 def pad(record: Record, top: int, bottom: int, left: int, right: int) -> Record:
@@ -176,10 +181,15 @@ def with_masks(record: Record, inside: np.ndarray) -> Record:
     return done
 
 
-def refit_boxes(record: Record) -> Record:
-    """Refit boxes to the visible pixels of each object, where the record has ``instance_ids``.
+def refit_boxes(record: Record, before: Record | None = None, cut: Mapping[str, np.ndarray] | None = None) -> Record:
+    """Refit boxes to the pixels of each object, where the record has ``instance_ids``.
 
-    Objects without a visible pixel become invalid; crowds keep their box.
+    Objects without a pixel become invalid; crowds keep their box, and so do objects that had no pixel before.
+
+    Args:
+      record: any record; pixels that an object has behind others (``hidden_ids``) count.
+      before: the record before it was moved; None stands for one in which every object had pixels.
+      cut: which boxes are refitted, bool[n] by the key of the boxes; the default is all.
 
     >>> record = {"boxes": np.zeros((1, 4), np.float32), "instance_ids": np.asarray([[0, 1], [0, 1]])}
     >>> refit_boxes(record)["boxes"].tolist()
@@ -187,14 +197,18 @@ def refit_boxes(record: Record) -> Record:
     """
     done = dict(record)
     for name, row in known(record):
-        ids = record.get(beside(name, "instance_ids"))
-        if row is BATCH["boxes"] and ids is not None:
-            crowd = record.get(beside(name, "crowd"), np.zeros(len(record[name]), bool))
-            done[name] = record[name].copy()
-            for slot in np.flatnonzero(~crowd):
-                mine = ids == slot + 1
-                rows, columns = np.flatnonzero(mine.any(1)), np.flatnonzero(mine.any(0))
-                done[name][slot] = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else 0
+        if row is not BATCH["boxes"] or beside(name, "instance_ids") not in record:
+            continue
+        count = len(record[name])
+        which = ~record.get(beside(name, "crowd"), np.zeros(count, bool))
+        if cut is not None:
+            which &= cut[name]
+        if before is not None and which.any():
+            pixels = pixels_of(before, name)
+            which &= True if pixels is None else pixels > 0
+        if which.any():
+            maps = [record[key] for key in (beside(name, "instance_ids"), beside(name, "hidden_ids")) if key in record]
+            done[name] = np.where(which[:, None], _tight_boxes(maps, count), record[name]).astype(record[name].dtype)
     return hide_empty(done)
 
 
@@ -250,6 +264,18 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     ]
     scaled = np.stack(bands, -1)
     return scaled if image.dtype.kind == "f" else np.rint(scaled).astype(image.dtype)
+
+
+def _tight_boxes(maps: list[np.ndarray], count: int) -> np.ndarray:
+    """Return f32[n 4] around the pixels of the objects 1..n in any of the id maps; zeros where there is none."""
+    low, high = np.full((count, 2), np.inf, np.float32), np.zeros((count, 2), np.float32)
+    for ids in maps:
+        for slot, found in enumerate(find_objects(ids.astype(np.int32), count)):
+            if found is not None:
+                rows, columns = found
+                low[slot] = np.minimum(low[slot], (columns.start, rows.start))
+                high[slot] = np.maximum(high[slot], (columns.stop, rows.stop))
+    return np.concatenate([np.minimum(low, high), high], 1)
 
 
 def _quarter_turn(record: Record) -> Record:

@@ -131,7 +131,7 @@ def warp(
         points=lambda array: _moved_keypoints(array, forward, height, width),
         directions=directions,
     )
-    return refit_boxes(with_masks(done, ~outside) if outside.any() else done)
+    return refit_boxes(with_masks(done, ~outside) if outside.any() else done, record)
 
 
 @functools.lru_cache(maxsize=64)
