@@ -1,6 +1,7 @@
 """``jaxseg data list | prepare | show``."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,9 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
     if as_json:
         return report.say_json(found)
     rows = [
-        [f["name"], str(len(f["classes"])), _words(f["splits"]), "yes" if f["prepared"] else "no", f["summary"]]
-        for f in found
+        [f["name"], *_counts(f), _words(f["splits"]), "yes" if f["prepared"] else "no", f["summary"]] for f in found
     ]
-    report.table(["name", "classes", "splits", "prepared", "what"], rows)
+    report.table(["name", "classes", "things", "splits", "prepared", "what"], rows)
 
 
 @command.command("prepare")
@@ -51,6 +51,7 @@ def prepare(name: str, source: Path | None, again: bool, data_dir: Path | None) 
     where = sets.prepare(name, source=source, data_dir=data_dir, again=again)
     origin = sets.prepared_from(name, data_dir=data_dir)
     report.say(f"{name} is ready in {where}" + (f", prepared on {origin.prepared} from {origin}" if origin else ""))
+    report.say(f"splits: {_words(sets.prepared_splits(name, data_dir=data_dir))}")
     if origin is None and not sets.find(name).GENERATED:
         report.say("note: from what it was prepared was not written down; --again prepares it anew")
     for note in origin.notes if origin else ():
@@ -62,7 +63,7 @@ def prepare(name: str, source: Path | None, again: bool, data_dir: Path | None) 
 @_JSON
 @_DATA_DIR
 def show(name: str, as_json: bool, data_dir: Path | None) -> None:
-    """Show the facts of data set NAME: classes, palette, splits, licence, where to get it."""
+    """Show the facts of data set NAME: classes, things, palette, splits, licence, where to get it."""
     from jaxseg.cli import report
     from jaxseg.data import sets
 
@@ -77,19 +78,35 @@ def show(name: str, as_json: bool, data_dir: Path | None) -> None:
     for key in ("name", "summary", "licence", "url", "source", "citation"):
         if facts[key]:
             report.say(f"{key}: {' '.join(str(facts[key]).split())}")
-    for key in ("keys", "bands", "things", "joints", "options"):
+    for key in ("keys", "bands", "joints", "options"):
         if facts[key]:
             report.say(f"{key}: {_words(facts[key])}")
     report.say(f"splits: {_words(facts['splits'])}")
-    report.say(f"prepared: {'yes' if facts['prepared'] else 'no'} (in {data_dir or default_data_dir()})")
+    there = sets.prepared_splits(name, data_dir=data_dir)
+    report.say(f"prepared: {_words(there) if there else 'no'} (in {data_dir or default_data_dir()})")
     if origin:
         report.say(f"prepared from: {origin}, on {origin.prepared}")
+    if facts["classes"]:
+        weights = facts["weights"]
+        report.table(*_table("class", facts["classes"], facts["palette"], weights), right=len(weights))
+    if facts["things"]:
+        report.table(*_table("thing", facts["things"], facts["thing_palette"], {}))
+
+
+def _table(
+    title: str, names: Sequence[str], palette: Sequence[Sequence[int]], weights: Mapping[str, Sequence[float]]
+) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows: number, name, colour, weights."""
     rows = []
-    for index, (kind, colour) in enumerate(zip(facts["classes"], facts["palette"], strict=True)):
-        weights = [f"{each[index]:.4f}" for each in facts["weights"].values()]
-        rows.append([str(index), kind, "#{:02x}{:02x}{:02x}".format(*colour), *weights])
-    columns = ["class", "name", "colour", *(f"weight: {name}" for name in facts["weights"])]
-    report.table(columns, rows, right=len(facts["weights"]))
+    for index, (name, colour) in enumerate(zip(names, palette, strict=True)):
+        each = [f"{values[index]:.4f}" for values in weights.values()]
+        rows.append([str(index), name, "#{:02x}{:02x}{:02x}".format(*colour), *each])
+    return [title, "name", "colour", *(f"weight: {name}" for name in weights)], rows
+
+
+def _counts(facts: Mapping[str, Any]) -> list[str]:
+    """Return the number of classes and of things, "-" for none."""
+    return [str(len(facts[key])) if facts[key] else "-" for key in ("classes", "things")]
 
 
 def _facts(name: str) -> dict[str, Any]:

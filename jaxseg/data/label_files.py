@@ -73,8 +73,48 @@ def example(path: Path, label: np.ndarray, name: str, *, rgb_only: bool = False)
     >>> made["id"]
     'a'
     """
-    image = _fitting(path, *label.shape, rgb_only=rgb_only)
+    image, _ = encoded_image(path, (label.shape[0], label.shape[1]), rgb_only=rgb_only)
     return {"image": io.BytesIO(image), "label": io.BytesIO(encode_png(label)), "id": name}
+
+
+def encoded_image(
+    path: Path, size: tuple[int, int] | None = None, *, rgb_only: bool = False
+) -> tuple[bytes, tuple[int, int]]:
+    """Return an image file, encoded as a builder writes it, and its height and width.
+
+    An RGB image in a PNG or a JPEG is kept as it is, everything else becomes the PNG of what it shows. It is turned as
+    its EXIF entry says, unless it fits its annotation only without the turn.
+
+    Args:
+      path: the image file.
+      size: height and width that its annotation is for; None if that does not say.
+      rgb_only: refuse what is no RGB image.
+
+    Raises:
+      BadInput: the image is absent, damaged or of another size than its annotation.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (4, 2)).save(Path(folder) / "a.png")
+    ...     encoded_image(Path(folder) / "a.png")[1]
+    (2, 4)
+    """
+    data, orientation = _as_it_is(path, rgb_only=rgb_only), orientation_of(path)
+    upright = read_image(path)
+    turned = upright.shape[0], upright.shape[1]
+    stored = turned[::-1] if orientation in _UNDONE else turned
+    if size is not None and size not in (turned, stored):
+        also = f" ({stored[1]}x{stored[0]} without the turn of its EXIF entry)" if stored != turned else ""
+        raise BadInput(f"{path} is {turned[1]}x{turned[0]}{also} but its label is {size[1]}x{size[0]}")
+    if orientation == 1:
+        return data or encode_png(upright), turned
+    if size in (None, turned):
+        if stored == turned:
+            note("turned as their EXIF entries say, though their labels fit without the turn too", path.name)
+        return encode_png(upright), turned
+    note("not turned as their EXIF entries say, since their labels only fit without", path.name)
+    stored_image = Image.fromarray(upright).transpose(_UNDONE[orientation])
+    return data or encode_png(np.asarray(stored_image)), stored
 
 
 def band_example(
@@ -165,25 +205,6 @@ def lines_of(path: Path) -> list[str]:
     if not lines:
         raise BadInput(f"{path} lists no image")
     return lines
-
-
-def _fitting(path: Path, height: int, width: int, *, rgb_only: bool) -> bytes:
-    """Return the image, encoded, in the orientation that fits a label of that size."""
-    data, orientation = _as_it_is(path, rgb_only=rgb_only), orientation_of(path)
-    upright = read_image(path)
-    turned = upright.shape[:2]
-    stored = turned[::-1] if orientation in _UNDONE else turned
-    if (height, width) not in (turned, stored):
-        also = f" ({stored[1]}x{stored[0]} without the turn of its EXIF entry)" if stored != turned else ""
-        raise BadInput(f"{path} is {turned[1]}x{turned[0]}{also} but its label is {width}x{height}")
-    if orientation == 1:
-        return data or encode_png(upright)
-    if (height, width) == turned:
-        if stored == turned:
-            note("turned as their EXIF entries say, though their labels fit without the turn too", path.name)
-        return encode_png(upright)
-    note("not turned as their EXIF entries say, since their labels only fit without", path.name)
-    return data or encode_png(np.asarray(Image.fromarray(upright).transpose(_UNDONE[orientation])))
 
 
 def _as_it_is(path: Path, *, rgb_only: bool) -> bytes:

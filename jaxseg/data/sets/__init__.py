@@ -137,6 +137,22 @@ def prepared_from(name: str, *, data_dir: str | os.PathLike[str] | None = None, 
     return recall(Path(_builder(name, data_dir, options).data_dir))
 
 
+def prepared_splits(
+    name: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()
+) -> dict[str, int]:
+    """Return the splits of a prepared data set with their numbers of examples; nothing where it is not prepared.
+
+    >>> prepared_splits("camvid", data_dir="nowhere")
+    {}
+    """
+    from jaxseg.data.builder import is_complete
+
+    builder = _builder(name, data_dir, options)
+    if not is_complete(builder):
+        return {}
+    return {split: info.num_examples for split, info in builder.info.splits.items()}
+
+
 def open_split(
     name: str,
     split: str,
