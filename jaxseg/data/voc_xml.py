@@ -29,6 +29,9 @@ class NamedBox:
       name: its class.
       box: x0 y0 x1 y1, half-open, as annotated: it may leave the image or be empty.
       difficult: True if a detector is not asked for it.
+
+    >>> NamedBox("dog", (0.0, 1.0, 3.0, 4.0)).difficult
+    False
     """
 
     name: str
@@ -38,7 +41,11 @@ class NamedBox:
 
 @dataclass(frozen=True)
 class Annotation:
-    """Objects of one image, and the image's height and width where the file states them."""
+    """Objects of one image, and the image's height and width where the file states them.
+
+    >>> Annotation(Path("a.xml"), (4, 6), ()).size
+    (4, 6)
+    """
 
     path: Path
     size: tuple[int, int] | None
