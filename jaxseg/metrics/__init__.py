@@ -1,8 +1,22 @@
 """Metrics over whole splits: ``observe`` runs on the device, ``init``, ``fold`` and ``result`` on the host."""
 
 from jaxseg.metrics.boundary import BoundaryF1, boundary_counts
+from jaxseg.metrics.coco import CocoBoxes, CocoKeypoints, CocoMasks
 from jaxseg.metrics.confusion import Confusion, confusion_matrix
 from jaxseg.metrics.rand import Rand
+from jaxseg.metrics.voc_ap import MaskAPr, VocAP
 from jaxseg.metrics.warping import Warping
 
-__all__ = ["BoundaryF1", "Confusion", "Rand", "Warping", "boundary_counts", "confusion_matrix"]
+__all__ = [
+    "BoundaryF1",
+    "CocoBoxes",
+    "CocoKeypoints",
+    "CocoMasks",
+    "Confusion",
+    "MaskAPr",
+    "Rand",
+    "VocAP",
+    "Warping",
+    "boundary_counts",
+    "confusion_matrix",
+]

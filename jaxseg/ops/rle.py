@@ -65,6 +65,32 @@ def encode(mask: ArrayLike) -> Rle:
     return _from_changes(np.flatnonzero(np.diff(flat, prepend=False)), array.shape[0], array.shape[1])
 
 
+def encode_window(window: ArrayLike, top: int, left: int, height: int, width: int) -> Rle:
+    """Return the runs of a mask that is empty but for a window, without making the whole mask.
+
+    >>> encode_window([[1, 1]], 1, 1, 3, 4) == encode([[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]])
+    True
+
+    Args:
+      window: the mask's pixels there, ``[rows columns]``.
+      top: the window's first row in the mask.
+      left: the window's first column in the mask.
+      height: rows of the mask.
+      width: columns of the mask.
+
+    Raises:
+      BadInput: the window reaches out of the mask.
+    """
+    inside = np.pad(np.asarray(window).astype(bool), ((1, 1), (0, 0)))
+    rows, columns = inside.shape[0] - 2, inside.shape[1]
+    if top < 0 or left < 0 or top + rows > height or left + columns > width:
+        raise BadInput(f"a window of {rows}x{columns} at row {top}, column {left} of a mask of {height}x{width}")
+    column, row = np.nonzero((inside[1:] != inside[:-1]).T)
+    # a run that goes on at the head of the next column changes twice at one place, which is no change
+    places, times = np.unique((left + column) * height + top + row, return_counts=True)
+    return _from_changes(places[(times == 1) & (places < height * width)], height, width)
+
+
 def decode(rle: Rle) -> NDArray[np.bool_]:
     """Return the mask ``bool[h w]`` of the runs.
 

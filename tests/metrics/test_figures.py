@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,19 +18,41 @@ from jaxseg.types import figure_of
 KINDS = [value for name, value in vars(metrics).items() if name in metrics.__all__ and isinstance(value, type)]
 
 
+NEEDED = {"num_classes": 2, "classes": ("cat", "dog"), "joints": ("nose", "tail")}
+
+
 def made(kind):
-    needs_classes = any(f.name == "num_classes" for f in dataclasses.fields(kind))
-    return kind(num_classes=2) if needs_classes else kind()
+    return kind(**{f.name: NEEDED[f.name] for f in dataclasses.fields(kind) if f.name in NEEDED})
+
+
+def objects(rng):
+    """Three objects of two classes in each of two images, and detections beside them."""
+    boxes = np.asarray([[[1, 1, 6, 6], [6, 6, 11, 11], [1, 6, 5, 11]]] * 2, np.float32)
+    ids = np.zeros((2, 12, 12), np.uint16)
+    for n, (x0, y0, x1, y1) in enumerate(boxes[0].astype(int), 1):
+        ids[:, y0:y1, x0:x1] = n
+    points = np.repeat(boxes[:, :, None, :2], 2, axis=2)
+    batch = {
+        "boxes": boxes,
+        "classes": np.asarray([[0, 1, 1]] * 2, np.int32),
+        "valid": np.ones((2, 3), bool),
+        "instance_ids": ids,
+        "keypoints": np.concatenate([points, np.full((2, 3, 2, 1), 2.0)], -1).astype(np.float32),
+    }
+    found = {key: batch[key] for key in ("boxes", "classes", "valid", "keypoints")}
+    masks = np.ones((2, 3, 7, 7), np.float32)
+    return batch, {**found, "scores": rng.random((2, 3)).astype(np.float32), "masks": masks}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_result_is_described(kind):
     metric = made(kind)
     rng = np.random.default_rng(0)
-    label = rng.integers(0, 2, (1, 12, 12)).astype(np.int32)
-    probability = rng.dirichlet([1.0, 1.0], (1, 12, 12)).astype(np.float32)
-    predictions = {"label": jnp.asarray(probability.argmax(-1), jnp.int32), "probability": jnp.asarray(probability)}
-    seen = metric.observe(predictions, {"label": jnp.asarray(label)})
+    label = rng.integers(0, 2, (2, 12, 12)).astype(np.int32)
+    probability = rng.dirichlet([1.0, 1.0], (2, 12, 12)).astype(np.float32)
+    batch, found = objects(rng)
+    predictions = {"label": probability.argmax(-1).astype(np.int32), "probability": probability, **found}
+    seen = metric.observe(jax.tree.map(jnp.asarray, predictions), jax.tree.map(jnp.asarray, {"label": label, **batch}))
     result = metric.result(metric.fold(metric.init(), seen))
     known = {figure.name: figure for figure in metric.figures()}
     assert isinstance(metric, Metric)
