@@ -64,3 +64,16 @@ class Facts:
         """Lengths of the tables that a record's values index, for :func:`jaxseg.data.records.validate`."""
         found = {"classes": len(self.classes), "things": len(self.things), "c": len(self.bands)}
         return found | {f"{task}/classes": len(classes) for task, classes in self.tables.items()}
+
+    @property
+    def joint_pairs(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of joints that change places in a mirror image, for ``RandomFlip(swap=...)``.
+
+        They are those whose names differ in "left" and "right" only.
+
+        >>> Facts("people", "", (), (), {}, joints=("nose", "left_eye", "right_eye")).joint_pairs
+        ((1, 2),)
+        """
+        other = {joint: joint.replace("left", "right") for joint in self.joints if "left" in joint}
+        at = self.joints.index
+        return tuple((at(left), at(right)) for left, right in other.items() if right in self.joints)

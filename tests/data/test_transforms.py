@@ -22,6 +22,8 @@ TABLE = (
     T.RandomScale(0.5, 1.7),
     T.Resize(30, 70),
     T.ResizeWithin(64, 32),
+    T.ResizeShort((30, 36, 44), long=60),
+    T.LargeScaleJitter((0.5, 2.0), size=(48, 48)),
     T.CropObject(),
     T.CropProposal(),
     T.RandomCrop(24, 33),
@@ -75,7 +77,7 @@ def test_the_same_seed_gives_the_same_record_and_equal_transforms_are_equal(tran
 
 @pytest.mark.parametrize("transform", TABLE, ids=str)
 def test_boxes_follow_the_visible_pixels(transform, record):
-    if isinstance(transform, (T.RandomScale, T.Resize, T.ResizeWithin)):
+    if isinstance(transform, (T.RandomScale, T.Resize, T.ResizeWithin, T.ResizeShort, T.LargeScaleJitter)):
         pytest.skip("scaled as they are, see below")
     moved = transform(record, rng(1))
     ids, valid = moved["instance_ids"], moved.get("valid", np.ones(len(moved["boxes"]), bool))

@@ -8,6 +8,7 @@ Red cells near the border are not all annotated. A box without extent is left ou
 """
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,12 @@ class Bccd(LocalBuilder):
 Builder = Bccd
 
 
-def to_record(example: dict[str, Any]) -> Record:
+def to_record(example: Mapping[str, Any]) -> Record:
     """Return the record of what was read.
 
-    >>> to_record({"classes": [0]})
-    {'classes': [0]}
+    >>> import numpy as np
+    >>> to_record({"boxes": np.zeros((0, 4), np.float32)})["boxes"].shape
+    (0, 4)
     """
     return objects.to_record(example, ENCODED)
 

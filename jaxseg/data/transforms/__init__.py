@@ -14,6 +14,7 @@ from jaxseg.data.records import Record
 from jaxseg.data.transforms.frame import Frame, Geometric, frame_of
 from jaxseg.data.transforms.geometry import (
     CentreCrop,
+    LargeScaleJitter,
     MirrorPad,
     PadTo,
     PadToMultiple,
@@ -22,6 +23,7 @@ from jaxseg.data.transforms.geometry import (
     RandomRotate90,
     RandomScale,
     Resize,
+    ResizeShort,
     ResizeWithin,
 )
 from jaxseg.data.transforms.objects import CropObject, CropProposal
@@ -46,6 +48,7 @@ __all__ = [
     "Elastic",
     "Frame",
     "Geometric",
+    "LargeScaleJitter",
     "MirrorPad",
     "PadTo",
     "PadToMultiple",
@@ -56,6 +59,7 @@ __all__ = [
     "RandomRotate90",
     "RandomScale",
     "Resize",
+    "ResizeShort",
     "ResizeWithin",
     "SeparationWeights",
     "ToGrey",

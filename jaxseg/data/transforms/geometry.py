@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxseg.data.records import Record, size
 from jaxseg.data.transforms.frame import Frame
-from jaxseg.data.transforms.moves import crop, flip, pad, resize, rotate90
+from jaxseg.data.transforms.moves import crop, flip, hide_lost, pad, resize, rotate90
 from jaxseg.errors import BadInput
 
 
@@ -112,6 +112,88 @@ class ResizeWithin:
         """
         factor = min(self.long / max(height, width), self.short / min(height, width))
         return _scaled(height, width, max(1, round(height * factor)), max(1, round(width * factor)))
+
+
+@dataclass(frozen=True)
+class ResizeShort:
+    """Scale the shorter side to one of ``short``, keeping the aspect ratio; the longer one is at most ``long``.
+
+    Of several sides one is drawn for each image: multi-scale training as detectors do it. With one it is deterministic
+    and the same as ``ResizeWithin(long, short)``. Sizes are rounded, as in detectron2; torchvision rounds down.
+
+    Attributes:
+      short: one side, or several.
+      long: most pixels of the longer side.
+
+    >>> rng = np.random.default_rng(0)
+    >>> size(ResizeShort((8, 16), long=100)({"label": np.zeros((4, 6))}, rng))
+    (16, 24)
+    """
+
+    short: tuple[int, ...] | int = 800
+    long: int = 1333
+
+    def __post_init__(self) -> None:
+        if not self._sides or min(*self._sides, self.long) < 1:
+            raise BadInput(f"{self}: it needs at least one short side, and sides of at least one pixel")
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Return the record at one of the sizes."""
+        short = self._sides[rng.integers(len(self._sides))]
+        return resize(record, *ResizeWithin(self.long, short).frame(*size(record)).size)
+
+    def frame(self, height: int, width: int) -> Frame:
+        """Return where an image of that size goes.
+
+        Raises:
+          BadInput: there are several short sides, of which one is drawn.
+
+        >>> ResizeShort(800).frame(400, 500).size
+        (800, 1000)
+        """
+        if len(self._sides) > 1:
+            raise BadInput(f"{self} draws one of {len(self._sides)} sides for each image; evaluation needs one side")
+        return ResizeWithin(self.long, self._sides[0]).frame(height, width)
+
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        return (self.short,) if isinstance(self.short, int) else self.short
+
+
+@dataclass(frozen=True)
+class LargeScaleJitter:
+    """Scale by a wide range, then crop or pad to a canvas (Ghiasi et al. 2021, arXiv:2012.07177, section 4.1).
+
+    The image is scaled, keeping its aspect ratio, to fit into the canvas times a factor uniform in ``scale``. Of what
+    is larger than the canvas a random part is cut out; what is smaller is padded below and to the right. Objects that
+    become too small to have a pixel are dropped.
+
+    Attributes:
+      scale: least and greatest factor.
+      size: height and width of the canvas.
+
+    >>> rng = np.random.default_rng(0)
+    >>> record = LargeScaleJitter((0.5, 0.5), size=(16, 16))({"label": np.zeros((4, 8), np.uint8)}, rng)
+    >>> record["label"].shape, int((record["label"] == 0).sum())
+    ((16, 16), 32)
+    """
+
+    scale: tuple[float | int, float | int] = (0.1, 2.0)
+    size: tuple[int, int] = (1024, 1024)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1] or min(self.size) < 1:
+            raise BadInput(f"{self}: scale goes from a positive number to one that is no smaller, sides are positive")
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Return a record of exactly that size."""
+        height, width = size(record)
+        factor = rng.uniform(*self.scale) * min(self.size[0] / height, self.size[1] / width)
+        height, width = max(1, round(height * factor)), max(1, round(width * factor))
+        kept_y, kept_x = min(height, self.size[0]), min(width, self.size[1])
+        top, left = int(rng.integers(height - kept_y + 1)), int(rng.integers(width - kept_x + 1))
+        moved = crop(resize(record, height, width), top, left, kept_y, kept_x)
+        return pad(hide_lost(moved, record), 0, self.size[0] - kept_y, 0, self.size[1] - kept_x)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from scipy.ndimage import find_objects
 
 from jaxseg.data.records import Record, known, size
 from jaxseg.data.slots import pixels_of
+from jaxseg.errors import BadInput
 from jaxseg.types import BATCH, Key, beside
 
 Points = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -38,6 +39,8 @@ def flip(record: Record, swap: tuple[tuple[int, int], ...] = ()) -> Record:
     def points(array: np.ndarray) -> np.ndarray:
         moved = _map_points(array, lambda x, y: (width - x, y))
         for left, right in swap:
+            if max(left, right) >= array.shape[1]:
+                raise BadInput(f"swap=({left}, {right}) of a flip, but there are {array.shape[1]} joints, from 0")
             moved[:, [left, right]] = moved[:, [right, left]]
         return moved
 
@@ -224,6 +227,24 @@ def hide_empty(record: Record) -> Record:
             x0, y0, x1, y1 = np.moveaxis(record[name], -1, 0)
             mask = beside(name, row.mask)
             done[mask] = (x1 > x0) & (y1 > y0) & record.get(mask, True)
+    return done
+
+
+def hide_lost(record: Record, before: Record) -> Record:
+    """Mark objects as invalid that had pixels in the id maps before a move and have none any more.
+
+    >>> boxes = np.asarray([[0, 0, 2, 2], [0, 0, 9, 9]])
+    >>> before = {"boxes": boxes, "instance_ids": np.asarray([[1, 2]])}
+    >>> hide_lost({"boxes": boxes, "instance_ids": np.asarray([[2]])}, before)["valid"].tolist()
+    [False, True]
+    """
+    done = dict(record)
+    for name, row in known(record):
+        if row is BATCH["boxes"]:
+            had, has = pixels_of(before, name), pixels_of(record, name)
+            if had is not None and has is not None:
+                valid = beside(name, "valid")
+                done[valid] = ((had == 0) | (has > 0)) & record.get(valid, True)
     return done
 
 
