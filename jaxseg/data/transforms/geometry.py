@@ -151,9 +151,10 @@ class ResizeShort:
         >>> ResizeShort(800).frame(400, 500).size
         (800, 1000)
         """
-        if len(self._sides) > 1:
+        first, *others = self._sides
+        if others:
             raise BadInput(f"{self} draws one of {len(self._sides)} sides for each image; evaluation needs one side")
-        return ResizeWithin(self.long, self._sides[0]).frame(height, width)
+        return ResizeWithin(self.long, first).frame(height, width)
 
     @property
     def _sides(self) -> tuple[int, ...]:
