@@ -255,6 +255,7 @@ OUTPUTS: Mapping[str, Key] = {
     "scores": Key("float32", "b d", "confidence of each detection", mask="valid"),
     "classes": Key("int32", "b d", "class of each detection", mask="valid", bound="things"),
     "valid": Key("bool", "b d", "true where the slot holds a detection"),
+    "exact": Key("bool", "b", "true where no candidate that lacked a slot could be among the detections"),
     "masks": Key("float32", "b d m m", "box-relative mask probabilities", mask="valid"),
     "keypoints": Key("float32", "b d j 3", "x, y, score", mask="valid"),
     "depth": Key("float32", "b h w", "metres", bound="not negative"),

@@ -11,7 +11,8 @@ def mean_outside(
 ) -> Float[Array, "b h w c"]:
     """Return canvases whose pixels outside of the image are the mean colour, so that they standardise to zero.
 
-    torchvision and detectron2 pad after standardising: this gives the same numbers from raw pixels.
+    torchvision and detectron2 pad after standardising: this gives the same numbers from raw pixels, in
+    float32 and in the units of the statistics (``Standardize.to_float``).
 
     Args:
       image: raw canvases.
@@ -23,8 +24,11 @@ def mean_outside(
     >>> CENTRED(canvas)[0, 0, :, 0].tolist()
     [-1.0, 0.0]
     """
-    mean = jnp.asarray(standardize.mean, jnp.float32) / standardize.scale
+    x = standardize.to_float(image)
+    if not standardize.fits(image.shape[-1]):
+        return x  # the network refuses it and says why
+    mean = jnp.asarray(standardize.mean or (0.0,), jnp.float32) / standardize.scale
     mean = mean[::-1] if standardize.order == "bgr" else mean
     rows = jnp.arange(image.shape[1])[None, :, None, None] < size[:, 0, None, None, None]
     columns = jnp.arange(image.shape[2])[None, None, :, None] < size[:, 1, None, None, None]
-    return jnp.where(rows & columns, image.astype(jnp.float32), mean)
+    return jnp.where(rows & columns, x, mean)

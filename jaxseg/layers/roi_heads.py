@@ -90,32 +90,30 @@ class MaskHead(nn.Module):
     """Masks of a region, one for each class (He et al. 2017, arXiv:1703.06870, Figure 4, right).
 
     Attributes:
-      outputs: masks of each region.
       convs: channels of the 3x3 convolutions.
       upsampled: channels after the transposed convolution.
       norm: of the convolutions; with "none" they have biases.
       dtype: compute dtype.
 
-    >>> head, regions = MaskHead(5, (4,), 4), jnp.zeros((1, 2, 14, 14, 4))
-    >>> jax.eval_shape(lambda: head.init_with_output(jax.random.key(0), regions, train=False)[0]).shape
+    >>> head, regions = MaskHead((4,), 4), jnp.zeros((1, 2, 14, 14, 4))
+    >>> jax.eval_shape(lambda: head.init_with_output(jax.random.key(0), regions, 5, train=False)[0]).shape
     (1, 2, 28, 28, 5)
     """
 
-    outputs: int
     convs: tuple[int, ...] = (256, 256, 256, 256)
     upsampled: int = 256
     norm: str = "none"
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, regions: Regions, *, train: bool) -> Float[Array, "b p m m k"]:
-        """Return mask logits of twice the regions' side, float32."""
+    def __call__(self, regions: Regions, outputs: int, *, train: bool) -> Float[Array, "b p m m k"]:
+        """Return so many masks of each region as logits, of twice the regions' side, float32."""
         b, p = regions.shape[:2]
         x = regions.reshape(b * p, *regions.shape[2:]).astype(self.dtype)
         x = _convs(self, x, self.convs, self.norm, train=train)
         options = {"kernel_init": fan_out_normal, "dtype": self.dtype}
         x = jax.nn.relu(ConvTranspose(self.upsampled, 2, stride=2, **options, name="upsample")(x))
-        x = Conv(self.outputs, 1, **options, name="logits")(x)
+        x = Conv(outputs, 1, **options, name="logits")(x)
         return x.reshape(b, p, *x.shape[1:]).astype(jnp.float32)
 
 

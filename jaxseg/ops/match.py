@@ -171,10 +171,36 @@ def sample(
     >>> drawn.positive.tolist(), drawn.valid.tolist(), drawn.index[0].tolist()
     ([True, False, False, False], [True, True, True, True], 0)
     """
+    return sample_by(jax.random.uniform(key, positive.shape), positive, negative, count=count, fraction=fraction)
+
+
+def sample_by(
+    luck: Float[Array, " a"],
+    positive: Bool[Array, " a"],
+    negative: Bool[Array, " a"],
+    *,
+    count: int,
+    fraction: float,
+) -> Sample:
+    """Draw as :func:`sample` does, by random numbers that are given: of each kind those with the largest.
+
+    >>> luck, few = jnp.array([0.5, 0.1, 0.9]), jnp.array([True, False, False])
+    >>> sample_by(luck, few, ~few, count=2, fraction=0.5).index.tolist()
+    [0, 2]
+
+    Args:
+      luck: from 0 to 1, as ``jax.random.uniform`` draws them.
+      positive: as of ``sample``.
+      negative: as of ``sample``.
+      count: as of ``sample``.
+      fraction: as of ``sample``.
+
+    Raises:
+      BadInput: ``count`` is not positive or ``fraction`` not within 0 and 1.
+    """
     if count < 1 or not 0 <= fraction <= 1:
         raise BadInput(f"a sample of {count} with a fraction {fraction}; it holds at least 1, the fraction is in 0..1")
     most = int(count * fraction)
-    luck = jax.random.uniform(key, positive.shape)
     first, positives = _luckiest(luck, positive, most)
     second, negatives = _luckiest(luck, negative, count)
     slot = jnp.arange(count, dtype=jnp.int32)

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import pytest
 from flax import traverse_util
 
-from jaxseg import registry
-from tests.contracts.zoo import image_of, output_size, shallow, sizes
+from jaxseg import registry, types
+from tests.contracts.zoo import DETECTORS, LABELLERS, image_of, objects_of, output_size, shallow, sizes
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 NAMES = list(registry.entries())
@@ -38,15 +38,16 @@ def traced(name):
 
 
 @functools.cache
-def trained(model):
-    """As ``of_model``, but in training, for bytes of the last size."""
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-    return jax.eval_shape(
-        functools.partial(model.init_with_output, keys, train=True), image_of(sizes(model)[-1], batch=1)
-    )
+def trained(name):
+    """As ``of_model``, but in training, of the network of one block a stage, for bytes of the last size."""
+    model = shallow(traced(name)[0])
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1), "sample": jax.random.key(2)}
+    size = sizes(model)[-1]
+    given = {"targets": objects_of(size, batch=1)} if name in DETECTORS else {}
+    return jax.eval_shape(functools.partial(model.init_with_output, keys, train=True, **given), image_of(size, batch=1))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LABELLERS)
 def test_outputs(name):
     """Of images of two sizes, as floats and as bytes; the second by the network of one block a stage."""
     model, first, _ = traced(name)
@@ -58,14 +59,65 @@ def test_outputs(name):
         assert outputs["logits"].dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LABELLERS)
 def test_training_outputs(name):
     """Training may add auxiliary logits of the same shape."""
     model = traced(name)[0]
-    outputs = trained(shallow(model))[0]
+    outputs = trained(name)[0]
     assert "logits" in outputs
     assert all(name == "logits" or name.startswith("aux_logits") for name in outputs)
     assert {leaf.shape for leaf in outputs.values()} == {(1, *output_size(model, sizes(model)[-1]), model.num_classes)}
+
+
+ROWS = {
+    "detection": set(),
+    "instance": {"masks"},
+    "keypoints": {"keypoints"},
+    "panoptic": {"masks", "logits"},
+}
+"""What a network of a task returns beside boxes, scores, classes and validity."""
+
+
+def lengths(outputs):
+    """Letter of an axis -> the lengths that it has in the outputs, by the table of keys; a key has its dtype."""
+    found = {}
+    for key, leaf in outputs.items():
+        row = types.OUTPUTS[key]
+        assert leaf.dtype == jnp.dtype(row.dtype), key
+        assert len(leaf.shape) == len(row.letters), key
+        for letter, length in zip(row.letters, leaf.shape, strict=True):
+            found.setdefault(letter, set()).add(length)
+    return found
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detections(name):
+    """Their keys, dtypes and axes are the vocabulary's, whatever the size of the images."""
+    model, first, _ = traced(name)
+    brief = shallow(model)
+    last = jax.eval_shape(brief.apply, of_model(brief)[1], image_of(sizes(model)[-1]).astype(jnp.uint8))
+    for outputs in (first, last):
+        assert set(outputs) - {"exact"} == {"boxes", "scores", "classes", "valid", *ROWS[registry.find(name).task]}
+        axes = lengths(outputs)
+        assert axes["b"] == {2}
+        assert axes["d"] == {model.detections}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_what_losses_of_detectors_are_made_of(name):
+    """One stage or two; the heads look at the first regions."""
+    outputs = trained(name)[0]
+    task = registry.find(name).task
+    one_stage, two_stages = (
+        {"class_logits"},
+        {"objectness", "anchor_luck", "rois", "roi_valid", "roi_logits", "roi_deltas"},
+    )
+    heads = {{"masks": "mask_logits", "keypoints": "keypoint_logits"}.get(key, key) for key in ROWS[task]}
+    kind = one_stage if "class_logits" in outputs else two_stages
+    assert set(outputs) == {"anchors", "anchor_deltas", *kind, *heads}
+    axes = lengths(outputs)
+    assert len(axes["a"]) == 1
+    assert len(axes.get("s", {0})) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,7 +125,7 @@ def test_variables_do_not_depend_on_the_call(name):
     """Neither on ``train`` nor on the image's size: heads own their parameters either way."""
     model = shallow(traced(name)[0])
     variables = of_model(model)[1]
-    assert trained(model)[1] == variables
+    assert trained(name)[1] == variables
     assert set(variables) <= {"params", "batch_stats"}
 
 

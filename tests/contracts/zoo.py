@@ -11,7 +11,16 @@ from jaxseg import registry
 
 CLASSES = 3
 
-SMALL = [name for name, entry in registry.entries().items() if entry.small is not None]
+DETECTORS = [
+    name
+    for name, entry in registry.entries().items()
+    if entry.task in ("detection", "instance", "keypoints", "panoptic")
+]
+"""Networks that find objects; the others label pixels."""
+
+LABELLERS = [name for name in registry.entries() if name not in DETECTORS]
+
+SMALL = [name for name in LABELLERS if registry.find(name).small is not None]
 
 ODD = (37, 50)
 """A size that no stride divides."""
@@ -32,6 +41,14 @@ def image_of(size: tuple[int, int], batch: int = 2) -> jnp.ndarray:
     import numpy as np
 
     return jnp.asarray(np.random.default_rng(0).integers(0, 256, (batch, *size, 3), dtype=np.uint8))
+
+
+def objects_of(size: tuple[int, int], batch: int = 2) -> dict[str, jnp.ndarray]:
+    """Two objects and a crowd in every image, in four slots, as detectors take them in training."""
+    height, width = size
+    boxes = [[2, 3, width / 2, height / 2], [width / 3, 1, width - 1, height - 4], [0, 0, width, height], [0, 0, 0, 0]]
+    rows = {"boxes": jnp.asarray(boxes, jnp.float32), "valid": jnp.arange(4) < 3, "crowd": jnp.arange(4) == 2}
+    return {key: jnp.broadcast_to(value, (batch, *value.shape)) for key, value in rows.items()}
 
 
 def shallow(model: Any) -> Any:

@@ -6,10 +6,11 @@ its size; a head names what is in it and corrects the box. From pixels to detect
 proposals and detections lie in slots with a mask, and one compiled program holds all of it.
 
 The geometry is torchvision's: rounded anchors, RoIAlign without the half-cell shift, two samples along a bin's side,
-background as output 0. Its weights come in by :func:`torchvision_names`.
+background as output 0.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -23,13 +24,14 @@ from jaxseg.layers.canvas import mean_outside
 from jaxseg.layers.fpn import FPN, torchvision_fpn_names
 from jaxseg.layers.roi_heads import BoxHead, BoxPredictor, torchvision_box_names
 from jaxseg.layers.rpn import Proposals, Proposing, RPNHead, propose, torchvision_rpn_names
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.ops import boxes as box_ops
 from jaxseg.ops.anchors import torchvision_anchors
 from jaxseg.ops.detections import detections
 from jaxseg.ops.match import BELOW, match, sample
 from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.roi import roi_align
+from jaxseg.registry import register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ c"]
@@ -83,16 +85,21 @@ class FasterRCNN(nn.Module):
     detections: int = 100
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
     def __call__(
         self,
-        image: Shaped[Array, "b h w 3"],
+        image: Shaped[Array, "b h w c"],
         size: Int[Array, "b 2"] | None = None,
         targets: Mapping[str, Array] | None = None,
         *,
         train: bool = False,
-    ) -> dict[str, Any]:
-        """Return detections of raw RGB images: ``boxes``, ``scores``, ``classes``, ``valid``, and ``rows``.
+    ) -> dict[str, Array]:
+        """Return detections of raw images: ``boxes``, ``scores``, ``classes``, ``valid``, and ``exact``.
 
         Args:
           image: canvases; what is no image counts as the mean colour, as torchvision pads after standardising.
@@ -100,10 +107,15 @@ class FasterRCNN(nn.Module):
           targets: in training, ``boxes``, ``valid`` and, if there are any, ``crowd`` of the objects: regions are
             sampled by them, from the random stream "sample".
           train: return instead what losses are made of: ``objectness`` [b a], ``anchor_deltas`` [b a 4], ``anchors``
-            [a 4], ``rois`` [b s 4], ``roi_valid`` [b s], ``roi_logits`` [b s k+1], ``roi_deltas`` [b s k+1 4].
-
-        Besides, ``levels`` holds the pyramid's maps, finest first, and ``size`` the sizes, for more heads.
+            [a 4], ``rois`` [b s 4], ``roi_valid`` [b s], ``roi_logits`` [b s k+1], ``roi_deltas`` [b s k+1 4], and with
+            ``targets`` the random numbers by which anchors are sampled, ``anchor_luck`` [b a].
         """
+        return self._find(image, size, targets, train=train)[0]
+
+    def _find(
+        self, image: Array, size: Array | None, targets: Mapping[str, Array] | None, *, train: bool
+    ) -> tuple[dict[str, Array], list[Map]]:
+        """Return what ``__call__`` does, and the pyramid's maps, finest first, for more heads."""
         height, width = image.shape[1:3]
         if size is None:
             size = jnp.broadcast_to(jnp.asarray([height, width], jnp.int32), (image.shape[0], 2))
@@ -119,25 +131,18 @@ class FasterRCNN(nn.Module):
         rois, valid = proposals.boxes, proposals.valid
         if train and targets is not None:
             rois, valid = self._sample(proposals, targets)
-        regions = self.cut(levels, rois, valid, side=7)
-        vectors = self.box_head(regions, train=train)
+        vectors = self.box_head(self._cut(levels, rois, valid, side=7), train=train)
         outputs = self.num_classes + 1
         roi_logits, roi_deltas = BoxPredictor(outputs, outputs, dtype=self.dtype, name="box_predictor")(vectors)
-        shared = {"levels": levels, "size": size}
-        if train:
-            return {
-                "objectness": logits,
-                "anchor_deltas": deltas,
-                "anchors": anchors,
-                "rois": rois,
-                "roi_valid": valid,
-                "roi_logits": roi_logits,
-                "roi_deltas": roi_deltas,
-                **shared,
-            }
-        return {**self._detect(rois, valid, roi_logits, roi_deltas, size), **shared}
+        if not train:
+            return self._detect(rois, valid, roi_logits, roi_deltas, size), levels
+        of_anchors = {"objectness": logits, "anchor_deltas": deltas, "anchors": anchors}
+        if targets is not None:
+            of_anchors["anchor_luck"] = jax.random.uniform(self.make_rng("sample"), logits.shape)
+        of_rois = {"rois": rois, "roi_valid": valid, "roi_logits": roi_logits, "roi_deltas": roi_deltas}
+        return of_anchors | of_rois, levels
 
-    def cut(
+    def _cut(
         self, levels: list[Map], rois: Float[Array, "b p 4"], valid: Bool[Array, "b p"], *, side: int
     ) -> Float[Array, "b p y x c"]:
         """Return ``side`` by ``side`` cells of each region from the level of its size."""
@@ -145,15 +150,15 @@ class FasterRCNN(nn.Module):
         strides = [2 ** (finest + i) for i in range(self.roi_levels)]
         return roi_align(levels[: self.roi_levels], rois, valid, size=side, strides=strides, sampling_ratio=2)
 
-    def cut_for_head(self, found: Mapping[str, Any], *, train: bool) -> Float[Array, "b p y x c"]:
+    def _cut_for_head(self, found: Mapping[str, Array], levels: list[Map], *, train: bool) -> Float[Array, "b p y x c"]:
         """Return 14 by 14 cells of each region that a further head looks at, from what this network returned.
 
         At test time these are the detections; in training the first sampled regions, those that may be positive.
         """
         if not train:
-            return self.cut(found["levels"], found["boxes"], found["valid"], side=14)
+            return self._cut(levels, found["boxes"], found["valid"], side=14)
         most = int(self.samples * self.positive_fraction)
-        return self.cut(found["levels"], found["rois"][:, :most], found["roi_valid"][:, :most], side=14)
+        return self._cut(levels, found["rois"][:, :most], found["roi_valid"][:, :most], side=14)
 
     def _sample(self, proposals: Proposals, targets: Mapping[str, Array]) -> tuple[Array, Array]:
         """Draw regions to train the heads on, positives first; the objects' own boxes are among the candidates."""
@@ -192,51 +197,87 @@ class FasterRCNN(nn.Module):
 
 def on_resnet(
     layers: int,
-    num_classes: int,
+    num_classes: int = 90,
     *,
     version: int = 1,
     width: int = 64,
     features: int = 256,
     dense: int = 1024,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
-    **fields: Any,
 ) -> FasterRCNN:
-    """Return torchvision's Faster R-CNN of version 1 or 2 on a ResNet; ``fields`` are those of :class:`FasterRCNN`.
+    """Return torchvision's Faster R-CNN of version 1 or 2 on a ResNet.
 
     Version 2 normalises pyramid and head, has two convolutions in the proposal network and four in the head
     (Li et al. 2021, arXiv:2111.11429).
 
-    >>> on_resnet(50, 90, version=2).rpn.convs
+    >>> on_resnet(50, version=2).rpn.convs
     2
     """
+    backbone = resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype)
     norm, frozen = ("none", "frozen") if version == 1 else ("batch", "batch")
     convs, units = ((), (dense, dense)) if version == 1 else ((features,) * 4, (dense,))
     return FasterRCNN(
-        backbone=resnet.resnet(layers, width=width, standardize=standardize, dtype=dtype).clone(norm=frozen),
+        backbone=backbone.clone(norm=frozen),
         fpn=FPN(features, norm=norm, dtype=dtype),
         rpn=RPNHead(features, convs=version, dtype=dtype),
         box_head=BoxHead(convs, units, norm=norm, dtype=dtype),
         num_classes=num_classes,
         dtype=dtype,
-        **fields,
     )
 
 
-def torchvision_names(prefix: str = "") -> Rules:
-    r"""Return rules from torchvision's ``fasterrcnn_resnet50_fpn`` and ``_v2`` to paths under a prefix.
+def fields_of(model: FasterRCNN) -> dict[str, Any]:
+    """Return the fields of a network, for one that has a further head.
 
-    >>> torchvision_names("detector/")[0]
-    ('backbone\\.body\\.conv(\\d)\\.weight', 'detector/backbone/conv\\1/kernel')
+    >>> FasterRCNN(**fields_of(on_resnet(50))) == on_resnet(50)
+    True
     """
-    body = tuple((rf"backbone\.body\.{t}", None if o is None else f"{prefix}backbone/{o}") for t, o in _BODY)
-    return (
-        *body,
-        *torchvision_fpn_names(r"backbone\.fpn", f"{prefix}fpn"),
-        *torchvision_rpn_names(r"rpn\.head", f"{prefix}rpn"),
-        *torchvision_box_names("roi_heads", f"{prefix}box"),
-        (r".*\.num_batches_tracked", None),
-    )
+    return {field.name: getattr(model, field.name) for field in fields(model) if field.name not in ("parent", "name")}
 
 
-_BODY = tuple((theirs, ours) for theirs, ours in resnet.TORCHVISION_NAMES if not theirs.startswith(".*"))
+_BODY = tuple((theirs, ours and f"backbone/{ours}") for theirs, ours in resnet.TORCHVISION_NAMES if theirs[0] != ".")
+
+TORCHVISION_NAMES: Rules = (
+    *((rf"backbone\.body\.{theirs}", ours) for theirs, ours in _BODY),
+    *torchvision_fpn_names(r"backbone\.fpn", "fpn"),
+    *torchvision_rpn_names(r"rpn\.head", "rpn"),
+    *torchvision_box_names("roi_heads", "box"),
+    (r".*\.num_batches_tracked", None),
+)
+"""Rules from torchvision's ``fasterrcnn_resnet50_fpn`` and ``_v2``."""
+
+SMALL: Mapping[str, Any] = {
+    "width": 8,
+    "features": 32,
+    "dense": 64,
+    "backbone.depths": (1, 1, 1, 1),
+    "anchor_sizes": ((8,), (16,), (32,), (64,), (128,)),
+    "train_proposing": Proposing(128, 64),
+    "test_proposing": Proposing(128, 64),
+    "samples": 64,
+    "detections": 20,
+}
+"""The small variants: one block a stage, few channels, anchors for images of 64 to 128 pixels."""
+
+_register = partial(
+    register, task="detection", paper="arXiv:1506.01497", names={"torchvision": TORCHVISION_NAMES}, small=SMALL
+)
+
+faster_rcnn_resnet50_fpn = _register(
+    name="faster_rcnn_resnet50_fpn",
+    summary="Faster R-CNN on a feature pyramid of ResNet-50, as torchvision has it.",
+    params=41_755_286,
+)(partial(on_resnet, 50))
+
+faster_rcnn_resnet50_fpn_v2 = _register(
+    name="faster_rcnn_resnet50_fpn_v2",
+    summary="The same with normalised pyramid and head, and deeper heads.",
+    params=43_712_278,
+)(partial(on_resnet, 50, version=2))
+
+faster_rcnn_resnet101_fpn = _register(
+    name="faster_rcnn_resnet101_fpn",
+    summary="Faster R-CNN on a feature pyramid of ResNet-101.",
+)(partial(on_resnet, 101))

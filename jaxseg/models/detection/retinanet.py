@@ -5,6 +5,8 @@ for classes and one for boxes. The geometry is torchvision's.
 """
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -17,11 +19,12 @@ from jaxseg.layers.canvas import mean_outside
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.fpn import FPN, torchvision_fpn_names
 from jaxseg.layers.norm import make_norm
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.ops import boxes as box_ops
 from jaxseg.ops.anchors import torchvision_anchors
 from jaxseg.ops.nms import nms, top_k
 from jaxseg.ops.pad import zeros_to_multiple
+from jaxseg.registry import register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ c"]
@@ -51,6 +54,7 @@ class RetinaNet(nn.Module):
       maps: backbone maps under the pyramid, finest first.
       head_norm: of the heads' convolutions: "none", or "group" in torchvision's second version.
       convs: convolutions of each head.
+      smallest: root of the area of the least anchors, pixels; it doubles with each level.
       candidates: best boxes of each level that enter suppression.
       score_threshold: detections score above it.
       nms_threshold: IoU above which the worse of two detections of a class goes.
@@ -68,23 +72,36 @@ class RetinaNet(nn.Module):
     maps: tuple[str, ...] = ("c3", "c4", "c5")
     head_norm: str = "none"
     convs: int = 4
+    smallest: int = 32
     candidates: int = 1000
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     detections: int = 300
     dtype: jnp.dtype | type = jnp.float32
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image."""
+        return self.backbone.in_channels
+
     @nn.compact
     def __call__(
-        self, image: Shaped[Array, "b h w 3"], size: Int[Array, "b 2"] | None = None, *, train: bool = False
+        self,
+        image: Shaped[Array, "b h w c"],
+        size: Int[Array, "b 2"] | None = None,
+        targets: Mapping[str, Array] | None = None,
+        *,
+        train: bool = False,
     ) -> dict[str, Any]:
-        """Return detections of raw RGB images: ``boxes``, ``scores``, ``classes``, ``valid``.
+        """Return detections of raw images: ``boxes``, ``scores``, ``classes``, ``valid``.
 
         Args:
           image: canvases; what is no image counts as the mean colour.
           size: rows and columns of each canvas that are image; None for all.
+          targets: of no use to a network that samples no regions; taken so that one task serves both kinds.
           train: return instead ``class_logits`` [b a k], ``anchor_deltas`` [b a 4] and ``anchors`` [a 4].
         """
+        del targets
         height, width = image.shape[1:3]
         if size is None:
             size = jnp.broadcast_to(jnp.asarray([height, width], jnp.int32), (image.shape[0], 2))
@@ -97,7 +114,7 @@ class RetinaNet(nn.Module):
         logits = Subnet(per_cell, self.num_classes, bias=prior, **options, name="class_head")(levels, train=train)
         deltas = Subnet(per_cell, 4, **options, name="box_head")(levels, train=train)
         grids = [(x.shape[1], x.shape[2]) for x in levels]
-        sizes = [anchor_sizes(32 << i) for i in range(len(levels))]
+        sizes = [anchor_sizes(self.smallest << i) for i in range(len(levels))]
         canvas_size = (canvas.shape[1], canvas.shape[2])
         anchors, counts = torchvision_anchors(canvas_size, grids, sizes, [RATIOS] * len(levels))
         if train:
@@ -169,28 +186,30 @@ class Subnet(nn.Module):
 
 def on_resnet(
     layers: int,
-    num_classes: int,
+    num_classes: int = 91,
     *,
     version: int = 1,
     width: int = 64,
     features: int = 256,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
-    **fields: Any,
 ) -> RetinaNet:
-    """Return torchvision's RetinaNet of version 1 or 2 on a ResNet; ``fields`` are those of :class:`RetinaNet`.
+    """Return torchvision's RetinaNet of version 1 or 2 on a ResNet.
 
-    >>> on_resnet(50, 91).fpn.extra
+    Version 2 normalises the backbone and, by groups, the heads, and takes level 6 from c5.
+
+    >>> on_resnet(50).fpn.extra
     'p6p7_from_p5'
     """
+    backbone = resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype)
     extra, head_norm, norm = ("p6p7_from_p5", "none", "frozen") if version == 1 else ("p6p7_from_c5", "group", "batch")
     return RetinaNet(
-        backbone=resnet.resnet(layers, width=width, standardize=standardize, dtype=dtype).clone(norm=norm),
+        backbone=backbone.clone(norm=norm),
         fpn=FPN(features, extra=extra, dtype=dtype),
         num_classes=num_classes,
         head_norm=head_norm,
         dtype=dtype,
-        **fields,
     )
 
 
@@ -215,3 +234,35 @@ TORCHVISION_NAMES: Rules = (
     (r".*\.num_batches_tracked", None),
 )
 """Rules from torchvision's ``retinanet_resnet50_fpn`` and ``_v2``."""
+
+_register = partial(
+    register,
+    task="detection",
+    paper="arXiv:1708.02002",
+    names={"torchvision": TORCHVISION_NAMES},
+    small={
+        "width": 8,
+        "features": 32,
+        "convs": 2,
+        "backbone.depths": (1, 1, 1, 1),
+        "smallest": 8,
+        "candidates": 64,
+        "detections": 20,
+    },
+)
+
+retinanet_resnet50_fpn = _register(
+    name="retinanet_resnet50_fpn",
+    summary="RetinaNet on ResNet-50, as torchvision has it.",
+    params=34_014_999,
+)(partial(on_resnet, 50))
+
+retinanet_resnet50_fpn_v2 = _register(
+    name="retinanet_resnet50_fpn_v2",
+    summary="The same with normalised backbone and heads, and level 6 from c5.",
+    params=38_198_935,
+)(partial(on_resnet, 50, version=2))
+
+retinanet_resnet101_fpn = _register(name="retinanet_resnet101_fpn", summary="RetinaNet on ResNet-101.")(
+    partial(on_resnet, 101)
+)

@@ -4,6 +4,7 @@ A joint is one cell of a heatmap of 56 by 56 over the box, by a softmax over all
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -11,18 +12,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
 from jaxseg.layers.roi_heads import KeypointHead, torchvision_keypoint_names
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import Standardize
 from jaxseg.models.detection import faster_rcnn
 from jaxseg.models.detection.faster_rcnn import FasterRCNN
 from jaxseg.ops.keypoints import keypoints_from_heatmaps
+from jaxseg.registry import register
 from jaxseg.types import Rules
 
 
-class KeypointRCNN(nn.Module):
+class KeypointRCNN(FasterRCNN):
     """Faster R-CNN with a keypoint head.
 
     Attributes:
-      detector: finds the boxes.
       keypoint_head: one heatmap for each joint.
 
     >>> import jax
@@ -31,25 +32,24 @@ class KeypointRCNN(nn.Module):
     (1, 100, 17, 3)
     """
 
-    detector: FasterRCNN
-    keypoint_head: KeypointHead
+    keypoint_head: KeypointHead = KeypointHead()
 
     @nn.compact
     def __call__(
         self,
-        image: Shaped[Array, "b h w 3"],
+        image: Shaped[Array, "b h w c"],
         size: Int[Array, "b 2"] | None = None,
         targets: Mapping[str, Array] | None = None,
         *,
         train: bool = False,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Array]:
         """Return what :class:`FasterRCNN` returns, and ``keypoints`` f32[b d j 3]: x, y in pixels, and the logit.
 
         In training ``keypoint_logits`` f32[b f m m j] instead, of the first ``f`` sampled regions: those that may be
         positive.
         """
-        found = self.detector(image, size, targets, train=train)
-        logits = self.keypoint_head(self.detector.cut_for_head(found, train=train), train=train)
+        found, levels = self._find(image, size, targets, train=train)
+        logits = self.keypoint_head(self._cut_for_head(found, levels, train=train), train=train)
         if train:
             return {**found, "keypoint_logits": logits}
         boxes, valid = found["boxes"], found["valid"]
@@ -69,30 +69,32 @@ def on_resnet(
     features: int = 256,
     dense: int = 1024,
     head: int = 512,
-    standardize: Standardize = IMAGENET,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
-    **fields: Any,
 ) -> KeypointRCNN:
-    """Return torchvision's Keypoint R-CNN on a ResNet; ``fields`` are those of :class:`FasterRCNN`.
+    """Return torchvision's Keypoint R-CNN on a ResNet; ``head`` channels in its keypoint head.
 
     >>> on_resnet(50).keypoint_head.joints
     17
     """
-    detector = faster_rcnn.on_resnet(
-        layers,
-        num_classes,
-        width=width,
-        features=features,
-        dense=dense,
-        standardize=standardize,
-        dtype=dtype,
-        **fields,
-    )
-    return KeypointRCNN(detector=detector, keypoint_head=KeypointHead(joints, (head,) * 8, dtype=dtype))
+    options: dict[str, Any] = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
+    detector = faster_rcnn.on_resnet(layers, num_classes, width=width, features=features, dense=dense, **options)
+    return KeypointRCNN(**faster_rcnn.fields_of(detector), keypoint_head=KeypointHead(joints, (head,) * 8, dtype=dtype))
 
 
 TORCHVISION_NAMES: Rules = (
     *torchvision_keypoint_names("roi_heads", "keypoint_head"),
-    *faster_rcnn.torchvision_names("detector/"),
+    *faster_rcnn.TORCHVISION_NAMES,
 )
 """Rules from torchvision's ``keypointrcnn_resnet50_fpn``."""
+
+keypoint_rcnn_resnet50_fpn = register(
+    task="keypoints",
+    name="keypoint_rcnn_resnet50_fpn",
+    paper="arXiv:1703.06870",
+    summary="Keypoint R-CNN on a feature pyramid of ResNet-50, as torchvision has it.",
+    params=59_137_258,
+    names={"torchvision": TORCHVISION_NAMES},
+    small={**faster_rcnn.SMALL, "num_classes": 1, "joints": 5, "head": 16},
+)(partial(on_resnet, 50))
