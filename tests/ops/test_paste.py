@@ -15,7 +15,7 @@ ON_DEVICE = {"torchvision": paste_masks, "detectron2": paste_masks_aligned}
 
 def boxes(rng, height, width):
     """Inside, across each edge, the whole image, without area, upside down, far away, not finite."""
-    corners = rng.uniform(-20, 80, (8, 4))
+    corners = rng.uniform(-15, 60, (20, 4))
     some = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
     some[0] = [0, 0, width, height]
     some[1, 2:] = some[1, :2]
@@ -31,13 +31,13 @@ def test_host_and_device_paste_alike(rule, side):
     rng = np.random.default_rng(side)
     drawn = 0
     for height, width in ((37, 61), (64, 20)):
-        where, masks = boxes(rng, height, width), rng.random((8, side, side)).astype(np.float32)
+        where, masks = boxes(rng, height, width), rng.uniform(0.3, 1, (20, side, side)).astype(np.float32)
         expected = np.asarray(ON_DEVICE[rule](jnp.asarray(masks), jnp.asarray(where), height=height, width=width))
         for mask, box, whole in zip(masks, where, expected, strict=True):
             found = paste_rle(mask, box, height, width, rule=rule)
             assert found == rle.encode(whole)
             drawn += whole.any()
-    assert drawn > 5
+    assert drawn > 10
 
 
 def test_an_unknown_rule_is_told():
