@@ -10,12 +10,12 @@ from scipy import ndimage
 from jaxseg.data.records import Record, decode_image
 
 
-def features(*, ids: bool = True, difficult: bool = False) -> dict[str, Any]:
+def features(*, ids: bool = True, flags: Sequence[str] = ()) -> dict[str, Any]:
     """Return the TFDS features of objects: boxes, classes, area and what is asked for.
 
     Args:
       ids: a map of ids, u16 [h w].
-      difficult: VOC's flag.
+      flags: what is true or false of each object, ``crowd`` or ``difficult``.
 
     >>> sorted(features())
     ['area', 'boxes', 'classes', 'instance_ids']
@@ -25,8 +25,7 @@ def features(*, ids: bool = True, difficult: bool = False) -> dict[str, Any]:
         "classes": tfds.features.Tensor(shape=(None,), dtype=np.int32),
         "area": tfds.features.Tensor(shape=(None,), dtype=np.float32),
     }
-    if difficult:
-        found["difficult"] = tfds.features.Tensor(shape=(None,), dtype=np.bool_)
+    found |= {flag: tfds.features.Tensor(shape=(None,), dtype=np.bool_) for flag in flags}
     if ids:
         found["instance_ids"] = tfds.features.Image(shape=(None, None, 1), dtype=np.uint16)
     return found
@@ -39,6 +38,18 @@ def to_record(example: Mapping[str, Any], encoded: Sequence[str]) -> Record:
     (0, 4)
     """
     return {key: decode_image(value) if key in encoded else value for key, value in example.items()}
+
+
+def with_panoptic(record: Record) -> Record:
+    """Add ``panoptic`` where label and ids are there: the class of each pixel, and the object that it belongs to.
+
+    >>> one = np.ones((1, 2), np.uint8)
+    >>> with_panoptic({"label": 3 * one, "instance_ids": one})["panoptic"].tolist()
+    [[[3, 1], [3, 1]]]
+    """
+    if "label" not in record or "instance_ids" not in record:
+        return record
+    return {**record, "panoptic": np.stack([record["label"], record["instance_ids"]], -1, dtype=np.int32)}
 
 
 def from_ids(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, Record]:

@@ -161,7 +161,8 @@ def open_split(
     data_dir: str | os.PathLike[str] | None = None,
     options: Options = (),
 ) -> "Records":
-    """Open a split, or a slice of one (``"train[:20]"``), as a sequence of records. Generated sets prepare themselves.
+    """Open a split as a sequence of records: whole, a slice (``"train[:20]"``) or several, one after the other
+    (``"train+val"``). Generated sets prepare themselves.
 
     ``keys`` names what is wanted of a record, so that the rest need not be decoded; None is everything.
 
@@ -188,15 +189,18 @@ def open_split(
             )
         generate(builder, None)
     splits = builder.info.splits
-    if split.split("[")[0] not in splits:
+    absent = [part for part in split.split("+") if part.split("[")[0] not in splits]
+    if absent:
         raise BadInput(
-            f"data set {name!r} has no split {split!r} as it was prepared; there are: {', '.join(sorted(splits))}. "
+            f"data set {name!r} has no split {absent[0]!r} as it was prepared; there are: {', '.join(sorted(splits))}. "
             f"To add one, complete the source folder and run: jaxseg data prepare {name} --source DIR --again"
         )
     try:
         count = splits[split].num_examples
     except ValueError:
-        raise BadInput(f"{split!r} is not a split nor a slice of one such as 'train[:20]' or 'train[80%:]'") from None
+        raise BadInput(
+            f"{split!r} is not a split nor a slice of one such as 'train[:20]' or 'train[80%:]', nor a sum of those"
+        ) from None
     if not count:
         raise BadInput(f"{split!r} of data set {name!r} holds no example")
     return Records(builder, split, module, keys)

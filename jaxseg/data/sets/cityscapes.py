@@ -1,26 +1,36 @@
 """Cityscapes, fine annotations, the 19 classes of its benchmark, 2048x1024 (Cordts et al. 2016, arXiv:1604.01685).
 
-Source folder: ``leftImg8bit/SPLIT/CITY/ID_leftImg8bit.png`` and ``gtFine/SPLIT/CITY/ID_gtFine_labelIds.png`` for train
-and val, as the two archives unpack. Label files count 34 kinds; those outside the benchmark become void.
+Source folder: ``leftImg8bit/SPLIT/CITY/ID_leftImg8bit.png`` and ``gtFine/SPLIT/CITY/ID_gtFine_labelIds.png`` and
+``ID_gtFine_instanceIds.png`` for train and val, as the two archives unpack. Label files count 34 kinds; those outside
+the benchmark become void.
+
+Objects are those of the 8 classes that are things. Where people or cars could not be told apart, the files number no
+object (``instanceIds`` holds the kind itself): all such pixels of a class are one crowd.
 """
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 
-from jaxseg.data import label_files
+from jaxseg.data import label_files, objects
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
+from jaxseg.data.images import read_label
+from jaxseg.data.notes import note
+from jaxseg.data.records import Record, encode_png
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
 
 GENERATED = False
-ENCODED = ("image", "label")
+ENCODED = ("image", "label", "instance_ids")
 
 FACTS = Facts(
     name="cityscapes",
-    summary="street scenes of 50 cities, 2048x1024, 19 classes",
+    summary="street scenes of 50 cities, 2048x1024, 19 classes, 8 of them things",
     classes=(
         *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
         *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
@@ -30,7 +40,13 @@ FACTS = Facts(
         *((250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60)),
         *((255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32)),
     ),
+    things=("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+    thing_palette=(
+        *((220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230)),
+        (119, 11, 32),
+    ),
     splits={"train": 2975, "val": 500},
+    keys=("image", "label", "boxes", "classes", "crowd", "area", "instance_ids", "panoptic"),
     licence="non-commercial use after registration, with citation; no redistribution",
     url="https://www.cityscapes-dataset.com",
     source="leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of https://www.cityscapes-dataset.com/downloads, "
@@ -56,11 +72,12 @@ class Cityscapes(LocalBuilder):
     19
     """
 
+    VERSION = tfds.core.Version("2.0.0")  # with objects
     FACTS = FACTS
 
     def features(self) -> dict[str, Any]:
-        """Return image as published, label as PNG, and the frame's id."""
-        return label_files.features()
+        """Return image as published, label and ids as PNG, boxes, classes, crowds, and the frame's id."""
+        return {**label_files.features(), **objects.features(flags=("crowd",))}
 
     def splits(self, source: Path | None) -> dict[str, Examples]:
         """Return train and val, those that are there.
@@ -81,8 +98,16 @@ class Cityscapes(LocalBuilder):
 
 Builder = Cityscapes
 
-_IMAGE, _LABEL = "_leftImg8bit.png", "_gtFine_labelIds.png"
-to_record = label_files.to_record
+_IMAGE, _LABEL, _IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
+
+
+def to_record(example: Mapping[str, Any]) -> Record:
+    """Return the record of what was read, with ``panoptic``.
+
+    >>> to_record({"label": encode_png(np.zeros((2, 3), np.uint8))})["label"].shape
+    (2, 3)
+    """
+    return objects.with_panoptic(objects.to_record(example, ENCODED))
 
 
 def _examples(images: list[Path], annotations: Path) -> Examples:
@@ -93,5 +118,27 @@ def _example(path: Path, annotations: Path) -> dict[str, Any]:
     name = path.name.removesuffix(_IMAGE)
     classes = np.full(256, VOID, np.uint8)
     classes[list(LABEL_IDS)] = range(len(LABEL_IDS))
-    label = label_files.label_map(annotations / f"{name}{_LABEL}")
-    return label_files.example(path, classes[label], name, rgb_only=True)
+    kinds = label_files.label_map(annotations / f"{name}{_LABEL}")
+    found = _objects(annotations / f"{name}{_IDS}", kinds)
+    return {**label_files.example(path, classes[kinds], name, rgb_only=True), **found}
+
+
+def _objects(path: Path, kinds: np.ndarray) -> dict[str, Any]:
+    """Return the objects of a file that holds ``1000 * kind + number`` for an object and the kind for all else."""
+    if path.is_file():
+        ids = read_label(path).astype(np.int32)
+        if ids.shape != kinds.shape or (np.where(ids < 1000, ids, ids // 1000) != kinds).any():
+            raise BadInput(f"{path}: its kinds differ from those of {path.name.replace(_IDS, _LABEL)} beside it")
+    else:
+        note("without objects, since there are no instanceIds", path.name.removesuffix(_IDS))
+        ids = np.zeros(kinds.shape, np.int32)
+    things = [LABEL_IDS[FACTS.classes.index(thing)] for thing in FACTS.things]
+    numbers, ids, found = objects.from_ids(np.where(np.isin(kinds, things), ids, 0))
+    crowd = numbers < 1000
+    kind = np.where(crowd, numbers, numbers // 1000)
+    return {
+        **found,
+        "classes": np.searchsorted(things, kind).astype(np.int32),
+        "crowd": crowd,
+        "instance_ids": io.BytesIO(encode_png(ids)),
+    }

@@ -43,7 +43,7 @@ FACTS = Facts(
     things=("nucleus",),
     thing_palette=((235, 190, 40),),
     splits={"train": None, "val": None},
-    keys=("image", "label", "boxes", "classes", "area", "instance_ids"),
+    keys=("image", "label", "boxes", "classes", "area", "instance_ids", "panoptic"),
     licence="CC0 1.0",
     url="https://bbbc.broadinstitute.org/BBBC038",
     source="the folder stage1_train of BBBC038 or, corrected, of "
@@ -98,7 +98,7 @@ def to_record(example: Mapping[str, Any]) -> Record:
     >>> to_record({"label": encode_png(np.zeros((2, 3), np.uint8))})["label"].shape
     (2, 3)
     """
-    return objects.to_record(example, ENCODED)
+    return objects.with_panoptic(objects.to_record(example, ENCODED))
 
 
 def _examples(made: Mapping[str, Makes], names: list[str]) -> Iterator[dict[str, Any]]:

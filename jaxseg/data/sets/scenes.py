@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxseg.data import objects
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.raycast import CLASSES, JOINTS, THINGS, random_room, render
-from jaxseg.data.records import Record, decode_image, encode_png
+from jaxseg.data.records import Record, encode_png
 from jaxseg.errors import BadInput
 
 GENERATED = True
@@ -155,13 +156,11 @@ def to_record(example: Mapping[str, Any]) -> Record:
     >>> to_record({"depth": np.zeros((2, 3), np.float32)})["depth"].shape
     (2, 3)
     """
-    record = {key: decode_image(data) if key in ENCODED else data for key, data in example.items()}
+    record = objects.to_record(example, ENCODED)
     for key in ("boundary", "saliency"):
         if key in record:
             record[key] = record[key] > 0
-    if "label" in record and "instance_ids" in record:
-        record["panoptic"] = np.stack([record["label"], record["instance_ids"]], -1, dtype=np.int32)
-    return record
+    return objects.with_panoptic(record)
 
 
 def _examples(config: ScenesConfig, split: str, count: int) -> Examples:
