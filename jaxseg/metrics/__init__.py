@@ -3,6 +3,7 @@
 from jaxseg.metrics.boundary import BoundaryF1, boundary_counts
 from jaxseg.metrics.coco import CocoBoxes, CocoKeypoints, CocoMasks
 from jaxseg.metrics.confusion import Confusion, confusion_matrix
+from jaxseg.metrics.panoptic import PanopticQuality
 from jaxseg.metrics.rand import Rand
 from jaxseg.metrics.voc_ap import MaskAPr, VocAP
 from jaxseg.metrics.warping import Warping
@@ -14,6 +15,7 @@ __all__ = [
     "CocoMasks",
     "Confusion",
     "MaskAPr",
+    "PanopticQuality",
     "Rand",
     "VocAP",
     "Warping",

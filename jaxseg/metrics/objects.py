@@ -149,15 +149,9 @@ def in_order(images: list[ImageObjects]) -> list[ImageObjects]:
 
 
 def _image(row: Mapping[str, Any], masks: bool, rule: PasteRule) -> ImageObjects:
-    found, true, frame = row["found"], row["true"], row["frame"]
-    index = int(frame["index"]) if "index" in frame else -1
+    index = int(row["frame"]["index"]) if "index" in row["frame"] else -1
     size, scale, corner = _frame(row, masks)
-    number = np.flatnonzero(true["valid"])
-    lines = _lines(true["rle"], number, size, index) if "rle" in true else ()
-    pixels = true.get("pixels", np.zeros(len(true["valid"])))[number] * scale.prod()
-    cut = masks and "rle" not in true
-    strings = _cut_out(true, number, size) if cut else lines
-    keep = np.flatnonzero(found["valid"])
+    found, keep = row["found"], np.flatnonzero(row["found"]["valid"])
     boxes = _move(found["boxes"][keep], scale, corner)
     pairs = zip(found["masks"][keep], boxes, strict=True) if masks else ()
     pasted = [paste_rle(mask, box, *size, rule=rule) for mask, box in pairs]
@@ -169,28 +163,44 @@ def _image(row: Mapping[str, Any], masks: bool, rule: PasteRule) -> ImageObjects
         keypoints=_joints(found, keep, scale, corner),
         area=np.asarray([rle.area(mask) for mask in pasted], np.float64),
     )
-    boxes = _move(true["boxes"][number], scale, corner)
-    if "area" in true:
-        area = true["area"][number].astype(np.float64)
-        if "original_size" in frame and not _is_original(row, masks):  # annotated in the image, judged on the canvas
-            area = area * (_part(frame)[1].prod() / frame["original_size"].prod())
-    elif "pixels" in true:
-        area = pixels
-    elif lines:
-        area = np.asarray([rle.area(rle.from_string(line, *size)) for line in lines], np.float64)
-    else:
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    true, keep = row["true"], np.flatnonzero(row["true"]["valid"])
+    boxes = _move(true["boxes"][keep], scale, corner)
+    lines = _lines(true["rle"], keep, size, index) if "rle" in true else ()
+    if masks and "rle" not in true:
+        lines = _cut_out(true, keep, size)
     truth = Objects(
         boxes=boxes,
-        classes=true["classes"][number].astype(np.int64),
-        scores=np.zeros(len(number)),
-        masks=strings if masks else (),
-        keypoints=_joints(true, number, scale, corner),
-        area=area,
-        crowd=_flags(true, "crowd", number),
-        difficult=_flags(true, "difficult", number),
+        classes=true["classes"][keep].astype(np.int64),
+        scores=np.zeros(len(keep)),
+        masks=lines if masks else (),
+        keypoints=_joints(true, keep, scale, corner),
+        area=_areas(row, keep, boxes, lines, size, original=_is_original(row, masks)),
+        crowd=_flags(true, "crowd", keep),
+        difficult=_flags(true, "difficult", keep),
     )
     return ImageObjects(index, size, detections, truth)
+
+
+def _areas(
+    row: Mapping[str, Any],
+    keep: np.ndarray,
+    boxes: np.ndarray,
+    lines: tuple[str, ...],
+    size: tuple[int, int],
+    *,
+    original: bool,
+) -> np.ndarray:
+    """Areas of the truth where it is judged: as annotated, else of the masks, else of the boxes."""
+    true, frame = row["true"], row["frame"]
+    known = "original_size" in frame and not {"size", "extent"}.isdisjoint(frame)
+    shrunk = _part(frame)[1].prod() / frame["original_size"].prod() if known else 1.0
+    if "area" in true:
+        return true["area"][keep].astype(np.float64) * (1.0 if original else shrunk)
+    if "pixels" in true:
+        return true["pixels"][keep].astype(np.float64) / (shrunk if original else 1.0)
+    if lines:
+        return np.asarray([rle.area(rle.from_string(line, *size)) for line in lines], np.float64)
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)
 
 
 def _is_original(row: Mapping[str, Any], masks: bool) -> bool:
@@ -199,7 +209,7 @@ def _is_original(row: Mapping[str, Any], masks: bool) -> bool:
     return known and (not masks or "rle" in row["true"])
 
 
-def _part(frame: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _part(frame: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Corner x, y and width and height of the canvas's part that is image."""
     if "extent" in frame:
         extent = frame["extent"].astype(np.float64)

@@ -35,9 +35,9 @@ def images(count, seed=0):
     seen = rng.integers(0, 3, (count, TRUE, JOINTS, 1)) * (rng.random((count, TRUE, 1, 1)) < 0.9)
     batch["keypoints"] = np.concatenate([points, seen], -1).astype(np.float32)
     batch["instance_ids"], batch["hidden_ids"] = _maps(batch["boxes"], batch["valid"])
-    like = rng.integers(0, TRUE, (count, FOUND))
-    near = np.take_along_axis(batch["boxes"], like[..., None], 1) + rng.normal(0, 2, (count, FOUND, 4))
-    stray = rng.random((count, FOUND)) < 0.25
+    like = (np.arange(FOUND) + rng.integers(0, 3, (count, 1))) % np.maximum(batch["valid"].sum(1), 1)[:, None]
+    near = np.take_along_axis(batch["boxes"], like[..., None], 1) + rng.normal(0, 1.2, (count, FOUND, 4))
+    stray = rng.random((count, FOUND)) < 0.2
     boxes = np.where(stray[..., None], _boxes(rng, (count, FOUND)), _sorted(near)).astype(np.float32)
     boxes[rng.random((count, FOUND)) < 0.05, 2:] = 0
     boxes = _sorted(boxes)
@@ -52,7 +52,7 @@ def images(count, seed=0):
         ).astype(np.int32),
         "scores": (rng.integers(0, 6, (count, FOUND)) / 5).astype(np.float32),
         "valid": np.arange(FOUND) < rng.integers(0, FOUND + 1, count)[:, None],
-        "masks": rng.uniform(0.3, 1, (count, FOUND, SIDE, SIDE)).astype(np.float32),
+        "masks": rng.uniform(0.45, 1, (count, FOUND, SIDE, SIDE)).astype(np.float32),
         "keypoints": np.concatenate([joints[..., :2] + jitter, rng.random((count, FOUND, JOINTS, 1))], -1),
     }
     found["valid"][::7] = False

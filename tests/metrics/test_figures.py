@@ -18,7 +18,7 @@ from jaxseg.types import figure_of
 KINDS = [value for name, value in vars(metrics).items() if name in metrics.__all__ and isinstance(value, type)]
 
 
-NEEDED = {"num_classes": 2, "classes": ("cat", "dog"), "joints": ("nose", "tail")}
+NEEDED = {"num_classes": 2, "classes": ("cat", "dog"), "things": ("dog",), "joints": ("nose", "tail")}
 
 
 def made(kind):
@@ -52,6 +52,7 @@ def test_every_result_is_described(kind):
     probability = rng.dirichlet([1.0, 1.0], (2, 12, 12)).astype(np.float32)
     batch, found = objects(rng)
     predictions = {"label": probability.argmax(-1).astype(np.int32), "probability": probability, **found}
+    batch["panoptic"] = predictions["panoptic"] = np.stack([label, label], -1)
     seen = metric.observe(jax.tree.map(jnp.asarray, predictions), jax.tree.map(jnp.asarray, {"label": label, **batch}))
     result = metric.result(metric.fold(metric.init(), seen))
     known = {figure.name: figure for figure in metric.figures()}
