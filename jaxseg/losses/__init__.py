@@ -4,6 +4,7 @@ Losses are not reduced over the batch. They return values and counts, per pixel 
 image; the task sums both before it divides, so the loss does not depend on placement or on the split into batches.
 """
 
+from jaxseg.losses.boxes import giou_loss, smooth_l1
 from jaxseg.losses.class_weights import inverse_log, median_frequency
 from jaxseg.losses.cross_entropy import (
     CrossEntropy,
@@ -28,6 +29,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_dice",
     "class_weight",
+    "giou_loss",
     "hard_pixels",
     "inverse_log",
     "kth_largest",
@@ -36,6 +38,7 @@ __all__ = [
     "lovasz_softmax",
     "median_frequency",
     "sigmoid_focal",
+    "smooth_l1",
     "softmax_cross_entropy",
     "softmax_dice",
     "softmax_focal",

@@ -57,8 +57,9 @@ def crop_instances(
     size: int,
     sampling_ratio: int = 0,
     aligned: bool = False,
+    hidden_ids: Integer[Array, "h w"] | None = None,
 ) -> Float[Array, "p m m"]:
-    """Return the same as ``crop_masks`` of masks that do not overlap and travel as one map.
+    """Return the same as ``crop_masks`` of masks that travel as one map, or as two where they overlap.
 
     >>> ids = jnp.asarray([[1, 1, 2, 2], [1, 1, 2, 2]])
     >>> crop_instances(ids, jnp.asarray([[0.0, 0.0, 4.0, 2.0]]), jnp.asarray([1]), size=2, aligned=True)[0].tolist()
@@ -71,8 +72,13 @@ def crop_instances(
       size: m.
       sampling_ratio: as of ``roi_align``.
       aligned: as of ``roi_align``.
+      hidden_ids: the same of the object behind the one that owns the pixel.
     """
-    read = lambda i: instance_ids.astype(jnp.int32) == i.astype(jnp.int32) + 1  # noqa: E731
+
+    def read(i: Array) -> Array:
+        owns = instance_ids.astype(jnp.int32) == i.astype(jnp.int32) + 1
+        return owns if hidden_ids is None else owns | (hidden_ids.astype(jnp.int32) == i.astype(jnp.int32) + 1)
+
     return _crop(read, instance_ids.shape, boxes, index, size, sampling_ratio, aligned)
 
 

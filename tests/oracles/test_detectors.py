@@ -196,6 +196,16 @@ def ours_rcnn(kind, version):
     return detector, faster_rcnn.TORCHVISION_NAMES
 
 
+def ours_retina(version):
+    extra, head_norm, norm = ("p6p7_from_p5", "none", "frozen") if version == 1 else ("p6p7_from_c5", "group", "batch")
+    return RetinaNet(
+        backbone=ResNet(depths=(1, 1, 1, 1), norm=norm),
+        fpn=FPN(WIDTH, extra=extra),
+        num_classes=CLASSES,
+        head_norm=head_norm,
+    )
+
+
 def both(ours, rules, theirs, size):
     """Outputs of ours, compiled, and of theirs, for two photographs."""
     images = photograph(*size)
@@ -249,13 +259,7 @@ def test_rcnn_equals_torchvision(kind, version, monkeypatch):
 @pytest.mark.parametrize("version", [1, 2])
 def test_retinanet_equals_torchvision(version, monkeypatch):
     theirs = reference(functools.partial(retina, version), monkeypatch)
-    extra, head_norm, norm = ("p6p7_from_p5", "none", "frozen") if version == 1 else ("p6p7_from_c5", "group", "batch")
-    ours = RetinaNet(
-        backbone=ResNet(depths=(1, 1, 1, 1), norm=norm),
-        fpn=FPN(WIDTH, extra=extra),
-        num_classes=CLASSES,
-        head_norm=head_norm,
-    )
+    ours = ours_retina(version)
     for size in SIZES:
         found, expected = both(ours, retinanet.TORCHVISION_NAMES, theirs, size)
         total = sum(len(partners(found, one, i, background=0)) for i, one in enumerate(expected))
