@@ -140,9 +140,7 @@ def hand_over(model, outputs, batch, how):
     heads = model.roi_heads
 
     def select(proposals, targets):
-        rois = [
-            torch.from_numpy(roi[there]) for roi, there in zip(outputs["rois"], outputs["roi_valid"], strict=True)
-        ]
+        rois = [torch.from_numpy(roi[there]) for roi, there in zip(outputs["rois"], outputs["roi_valid"], strict=True)]
         boxes, classes = [t["boxes"] for t in targets], [t["labels"] for t in targets]
         matched, labels = heads.assign_targets_to_proposals(rois, boxes, classes)
         own = [box[index] for box, index in zip(boxes, matched, strict=True)]
@@ -169,7 +167,7 @@ def test_each_term_of_a_two_stage_detector_is_torchvisions(kind, monkeypatch):
     }[kind]
     theirs = reference(functools.partial(rcnn, kind, 1), monkeypatch)
     ours, rules = ours_rcnn(kind, 1)
-    ours = ours.clone(samples=SAMPLES) if kind == "box" else ours.clone(detector=ours.detector.clone(samples=SAMPLES))
+    ours = ours.clone(samples=SAMPLES)
     batch, masks = truth()
     outputs, terms = trained_outputs(ours, rules, theirs, task, batch)
     hand_over(theirs, outputs, batch, how)
