@@ -70,7 +70,7 @@ class MobileNet(nn.Module):
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
         """Return ``{"c1".."c5"}`` for raw pixels, at strides 2 to 32 or ``output_stride``; ``c5`` is the last
-        convolution's.
+        convolution's, beside which ``c5_blocks`` is the last stage's.
         """
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of MobileNet; there are 8, 16 and 32")
@@ -95,6 +95,7 @@ class MobileNet(nn.Module):
             if self.out_maps == "last" or row.stride == 2:
                 maps[f"c{level}"] = x
         if self.last:
+            maps["c5_blocks"] = maps[f"c{level}"]
             x = act(layer(self.last, 1, name="last")(x, train=train))
         return {**maps, "c5": x}
 

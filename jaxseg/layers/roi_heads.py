@@ -26,7 +26,7 @@ class BoxHead(nn.Module):
 
     Attributes:
       convs: channels of 3x3 convolutions before the dense layers; () in the paper, four of 256 in torchvision's v2.
-      dense: units of the dense layers.
+      dense: units of the dense layers; () takes the mean over the cells instead.
       norm: of the convolutions; with "none" they have biases.
       dtype: compute dtype.
 
@@ -42,11 +42,13 @@ class BoxHead(nn.Module):
 
     @nn.compact
     def __call__(self, regions: Regions, *, train: bool) -> Vectors:
-        """Return a vector of ``dense[-1]`` numbers of each region."""
+        """Return a vector of ``dense[-1]`` numbers of each region, or of one for each channel."""
         b, p = regions.shape[:2]
         x = regions.reshape(b * p, *regions.shape[2:]).astype(self.dtype)
         x = _convs(self, x, self.convs, self.norm, train=train)
-        for i, units in enumerate(self.dense, 6):
+        if not self.dense:
+            return x.astype(jnp.float32).mean((1, 2)).astype(self.dtype).reshape(b, p, -1)
+        for i, units in enumerate(self.dense, len(self.convs) + 1 if self.convs else 6):  # as torchvision numbers them
             window = (x.shape[1], x.shape[2])
             dense = Conv(units, window, kernel_init=uniform_fan_in, dtype=self.dtype, name=f"fc{i}")
             x = jax.nn.relu(dense(x))
@@ -170,15 +172,16 @@ def torchvision_box_names(source: str, path: str) -> Rules:
     r"""Return rules from torchvision's ``TwoMLPHead`` or ``FastRCNNConvFCHead``, and ``FastRCNNPredictor``.
 
     >>> torchvision_box_names(r"roi_heads", "box")[0]
-    ('roi_heads\\.box_head\\.fc(6|7)\\.weight', 'box_head/fc\\1/kernel')
+    ('roi_heads\\.box_head\\.fc(6|7)\\.weight', 'box_head/fc\\1/kernel|dense')
     """
     rules: list[tuple[str, str | None]] = []
-    for theirs, ours in _LEAVES:
+    for theirs, ours in (("weight", "kernel|dense"), ("bias", "bias")):
         rules.append((rf"{source}\.box_head\.fc(6|7)\.{theirs}", rf"{path}_head/fc\1/{ours}"))
-        rules.append((rf"{source}\.box_head\.5\.{theirs}", f"{path}_head/fc6/{ours}"))
-        rules.append((rf"{source}\.box_head\.([0-3])\.0\.{theirs}", rf"{path}_head/conv\1/{ours}"))
+        rules.append((rf"{source}\.box_head\.5\.{theirs}", f"{path}_head/fc5/{ours}"))
         rules.append((rf"{source}\.box_predictor\.cls_score\.{theirs}", f"{path}_predictor/logits/{ours}"))
         rules.append((rf"{source}\.box_predictor\.bbox_pred\.{theirs}", f"{path}_predictor/deltas/{ours}"))
+    for theirs, ours in _LEAVES:
+        rules.append((rf"{source}\.box_head\.([0-3])\.0\.{theirs}", rf"{path}_head/conv\1/{ours}"))
     rules += [
         (rf"{source}\.box_head\.([0-3])\.1\.{theirs}", rf"{path}_head/conv\1_norm/{ours}") for theirs, ours in _NORM
     ]

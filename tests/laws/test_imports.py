@@ -51,6 +51,7 @@ DESCENT: dict[str, set[str]] = {
     "bayesian_segnet": {"segnet"},
     "crfrnn": {"fcn"},
     "deeplabv3": {"fcn"},
+    "faster_rcnn_mobilenet": {"faster_rcnn"},
     "keypoint_rcnn": {"faster_rcnn"},
     "mask_rcnn": {"faster_rcnn"},
     "deeplabv3plus": {"deeplabv3"},

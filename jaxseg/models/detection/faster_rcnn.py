@@ -5,8 +5,11 @@ A pyramid of maps; a region proposal network that picks boxes worth looking at; 
 its size; a head names what is in it and corrects the box. From pixels to detections everything has a fixed shape:
 proposals and detections lie in slots with a mask, and one compiled program holds all of it.
 
-The geometry is torchvision's: rounded anchors, RoIAlign without the half-cell shift, two samples along a bin's side,
-background as output 0.
+The geometry is torchvision's by default: rounded anchors, RoIAlign without the half-cell shift, two samples along a
+bin's side. ``anchors``, ``aligned``, ``sampling_ratio``, ``level_epsilon`` and ``coded_background`` give detectron2's.
+Background is output 0 in both: rules of detectron2, which has it last, turn the arrays.
+
+``shared_head`` makes it the paper's network on one map (C4): what follows the map runs on every region.
 """
 
 from collections.abc import Mapping
@@ -20,17 +23,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxseg.backbones import resnet
+from jaxseg.errors import BadInput
 from jaxseg.layers.canvas import mean_outside
 from jaxseg.layers.fpn import FPN, torchvision_fpn_names
 from jaxseg.layers.roi_heads import BoxHead, BoxPredictor, torchvision_box_names
 from jaxseg.layers.rpn import Proposals, Proposing, RPNHead, propose, torchvision_rpn_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops import boxes as box_ops
-from jaxseg.ops.anchors import torchvision_anchors
+from jaxseg.ops.anchors import detectron2_anchors, torchvision_anchors
 from jaxseg.ops.detections import detections
 from jaxseg.ops.match import BELOW, match, sample
 from jaxseg.ops.pad import zeros_to_multiple
-from jaxseg.ops.roi import roi_align
+from jaxseg.ops.roi import pyramid_levels, roi_align
 from jaxseg.registry import register
 from jaxseg.types import Rules
 
@@ -46,13 +50,22 @@ class FasterRCNN(nn.Module):
 
     Attributes:
       backbone: gives ``maps``.
-      fpn: the pyramid on them.
-      rpn: its head; three anchors a cell for each size.
+      rpn: head of the proposal network; three anchors a cell for each size.
       box_head: of the regions.
+      fpn: the pyramid on the maps; None for the maps themselves.
+      shared_head: what boxes and masks both see of a region; None for the region itself.
       num_classes: without background.
       maps: backbone maps under the pyramid, finest first.
-      roi_levels: levels of the pyramid that regions are cut from.
+      finest_stride: of the finest level, pixels; it doubles with each.
+      roi_levels: levels that regions are cut from.
+      side: rows and columns of cells that the box head has of a region.
+      multiple: canvases are padded to multiples of it.
+      anchors: "torchvision" for corners rounded to whole pixels, or "detectron2" for exact ones.
       anchor_sizes: roots of the anchors' areas on each level, pixels.
+      aligned: whether RoIAlign subtracts half a cell.
+      sampling_ratio: samples along a bin's side; 0 for as many as it has cells.
+      level_epsilon: by which regions may fall short of the next level.
+      coded_background: whether background has a box code, never used, as in torchvision.
       train_proposing: proposals in training.
       test_proposing: proposals at test time.
       samples: regions of an image that the head is trained on.
@@ -69,13 +82,22 @@ class FasterRCNN(nn.Module):
     """
 
     backbone: nn.Module
-    fpn: FPN
     rpn: RPNHead
     box_head: BoxHead
+    fpn: FPN | None = None
+    shared_head: nn.Module | None = None
     num_classes: int = 90
     maps: tuple[str, ...] = ("c2", "c3", "c4", "c5")
+    finest_stride: int = 4
     roi_levels: int = 4
+    side: int = 7
+    multiple: int = 32
+    anchors: str = "torchvision"
     anchor_sizes: tuple[tuple[int, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
+    aligned: bool = False
+    sampling_ratio: int = 2
+    level_epsilon: float = 1e-6
+    coded_background: bool = True
     train_proposing: Proposing = Proposing(2000, 2000)
     test_proposing: Proposing = Proposing(1000, 1000)
     samples: int = 512
@@ -114,51 +136,76 @@ class FasterRCNN(nn.Module):
 
     def _find(
         self, image: Array, size: Array | None, targets: Mapping[str, Array] | None, *, train: bool
-    ) -> tuple[dict[str, Array], list[Map]]:
-        """Return what ``__call__`` does, and the pyramid's maps, finest first, for more heads."""
+    ) -> tuple[dict[str, Array], list[Map], Array]:
+        """Return what ``__call__`` does, and for more heads the levels' maps and the regions that the box head saw."""
         height, width = image.shape[1:3]
         if size is None:
             size = jnp.broadcast_to(jnp.asarray([height, width], jnp.int32), (image.shape[0], 2))
-        canvas = zeros_to_multiple(mean_outside(image, size, self.backbone.standardize), 32)
+        canvas = zeros_to_multiple(mean_outside(image, size, self.backbone.standardize), self.multiple)
         found = self.backbone(canvas, train=train)
-        levels = self.fpn([found[name] for name in self.maps], train=train)
+        levels = [found[name] for name in self.maps]
+        levels = levels if self.fpn is None else self.fpn(levels, train=train)
         logits, deltas = self.rpn(levels)
-        grids = [(x.shape[1], x.shape[2]) for x in levels]
-        canvas_size = (canvas.shape[1], canvas.shape[2])
-        anchors, counts = torchvision_anchors(canvas_size, grids, self.anchor_sizes, [RATIOS] * len(levels))
+        anchors, counts = self._anchors((canvas.shape[1], canvas.shape[2]), levels)
         how = self.train_proposing if train else self.test_proposing
         proposals = propose(logits, deltas, anchors, counts, size, how=how)
         rois, valid = proposals.boxes, proposals.valid
         if train and targets is not None:
             rois, valid = self._sample(proposals, targets)
-        vectors = self.box_head(self._cut(levels, rois, valid, side=7), train=train)
-        outputs = self.num_classes + 1
-        roi_logits, roi_deltas = BoxPredictor(outputs, outputs, dtype=self.dtype, name="box_predictor")(vectors)
+        regions = self._regions(levels, rois, valid, self.side, train=train)
+        outputs, coded = self.num_classes + 1, self.num_classes + self.coded_background
+        predictor = BoxPredictor(outputs, coded, dtype=self.dtype, name="box_predictor")
+        roi_logits, roi_deltas = predictor(self.box_head(regions, train=train))
+        roi_deltas = jnp.pad(roi_deltas, ((0, 0), (0, 0), (outputs - coded, 0), (0, 0)))
         if not train:
-            return self._detect(rois, valid, roi_logits, roi_deltas, size), levels
+            return self._detect(rois, valid, roi_logits, roi_deltas, size), levels, regions
         of_anchors = {"objectness": logits, "anchor_deltas": deltas, "anchors": anchors}
         if targets is not None:
             of_anchors["anchor_luck"] = jax.random.uniform(self.make_rng("sample"), logits.shape)
         of_rois = {"rois": rois, "roi_valid": valid, "roi_logits": roi_logits, "roi_deltas": roi_deltas}
-        return of_anchors | of_rois, levels
+        return of_anchors | of_rois, levels, regions
 
-    def _cut(
-        self, levels: list[Map], rois: Float[Array, "b p 4"], valid: Bool[Array, "b p"], *, side: int
+    def _anchors(self, canvas: tuple[int, int], levels: list[Map]) -> tuple[Array, tuple[int, ...]]:
+        """Return the anchors, and how many each level has."""
+        grids = [(x.shape[1], x.shape[2]) for x in levels]
+        ratios = [RATIOS] * len(levels)
+        if self.anchors == "torchvision":
+            return torchvision_anchors(canvas, grids, self.anchor_sizes, ratios)
+        if self.anchors == "detectron2":
+            strides = [self.finest_stride << i for i in range(len(levels))]
+            return detectron2_anchors(grids, strides, self.anchor_sizes, ratios)
+        raise BadInput(f"anchors {self.anchors!r} of Faster R-CNN; there are 'torchvision' and 'detectron2'")
+
+    def _regions(
+        self, levels: list[Map], rois: Float[Array, "b p 4"], valid: Bool[Array, "b p"], side: int, *, train: bool
     ) -> Float[Array, "b p y x c"]:
-        """Return ``side`` by ``side`` cells of each region from the level of its size."""
-        finest = int(self.maps[0].removeprefix("c"))
-        strides = [2 ** (finest + i) for i in range(self.roi_levels)]
-        return roi_align(levels[: self.roi_levels], rois, valid, size=side, strides=strides, sampling_ratio=2)
+        """Return ``side`` by ``side`` cells of each region from the level of its size, through the shared head."""
+        first, count = self.finest_stride.bit_length() - 1, self.roi_levels
+        regions = roi_align(
+            levels[:count],
+            rois,
+            valid,
+            size=side,
+            strides=[self.finest_stride << i for i in range(count)],
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
+            levels=pyramid_levels(rois, count, first_level=first, epsilon=self.level_epsilon),
+        )
+        return regions if self.shared_head is None else self.shared_head(regions, train=train)
 
-    def _cut_for_head(self, found: Mapping[str, Array], levels: list[Map], *, train: bool) -> Float[Array, "b p y x c"]:
-        """Return 14 by 14 cells of each region that a further head looks at, from what this network returned.
+    def _regions_for_head(
+        self, found: Mapping[str, Array], levels: list[Map], regions: Array, *, train: bool
+    ) -> Float[Array, "b p y x c"]:
+        """Return 14 by 14 cells, before a shared head, of each region that a further head looks at.
 
         At test time these are the detections; in training the first sampled regions, those that may be positive.
         """
         if not train:
-            return self._cut(levels, found["boxes"], found["valid"], side=14)
+            return self._regions(levels, found["boxes"], found["valid"], 14, train=train)
         most = int(self.samples * self.positive_fraction)
-        return self._cut(levels, found["rois"][:, :most], found["roi_valid"][:, :most], side=14)
+        if self.shared_head is not None:
+            return regions[:, :most]
+        return self._regions(levels, found["rois"][:, :most], found["roi_valid"][:, :most], 14, train=train)
 
     def _sample(self, proposals: Proposals, targets: Mapping[str, Array]) -> tuple[Array, Array]:
         """Draw regions to train the heads on, positives first; the objects' own boxes are among the candidates."""

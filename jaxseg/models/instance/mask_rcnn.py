@@ -25,7 +25,7 @@ class MaskRCNN(FasterRCNN):
     """Faster R-CNN with a mask head.
 
     Attributes:
-      mask_head: one mask for background, which is never used, and for each class, as torchvision has it.
+      mask_head: one mask for each class, and as torchvision has it for background, which is never used.
 
     >>> model, image = on_resnet(18, 3, width=4, features=4, dense=8), jnp.zeros((1, 64, 64, 3), jnp.uint8)
     >>> jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), image)[0])["masks"].shape
@@ -48,9 +48,11 @@ class MaskRCNN(FasterRCNN):
         In training ``mask_logits`` f32[b f m m k+1] instead, of the first ``f`` sampled regions: those that may be
         positive.
         """
-        found, levels = self._find(image, size, targets, train=train)
-        regions = self._cut_for_head(found, levels, train=train)
-        logits = self.mask_head(regions, self.num_classes + 1, train=train)
+        found, levels, regions = self._find(image, size, targets, train=train)
+        regions = self._regions_for_head(found, levels, regions, train=train)
+        outputs = self.num_classes + self.coded_background
+        logits = self.mask_head(regions, outputs, train=train)
+        logits = jnp.pad(logits, (*((0, 0),) * 4, (self.num_classes + 1 - outputs, 0)))
         if train:
             return {**found, "mask_logits": logits}
         own = jnp.take_along_axis(logits, found["classes"][:, :, None, None, None] + 1, axis=-1)[..., 0]

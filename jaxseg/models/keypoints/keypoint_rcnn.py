@@ -48,8 +48,8 @@ class KeypointRCNN(FasterRCNN):
         In training ``keypoint_logits`` f32[b f m m j] instead, of the first ``f`` sampled regions: those that may be
         positive.
         """
-        found, levels = self._find(image, size, targets, train=train)
-        logits = self.keypoint_head(self._cut_for_head(found, levels, train=train), train=train)
+        found, levels, regions = self._find(image, size, targets, train=train)
+        logits = self.keypoint_head(self._regions_for_head(found, levels, regions, train=train), train=train)
         if train:
             return {**found, "keypoint_logits": logits}
         boxes, valid = found["boxes"], found["valid"]
