@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 @click.option("--crf", is_flag=True, help="Refine by a fully connected CRF (slow on large images).")
 @click.option("--tta", metavar="VIEWS", help="Mean over views: flip, turns, scales; as in flip,0.75,1.25,1.5.")
 @click.option("--shapes", type=click.IntRange(1), help="Pad images of many sizes to at most so many compiled ones.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Least score of an object that is drawn; the JSON file has all of them.",
+)
 @click.option("--range", "span", type=float, nargs=2, metavar="LOW HIGH", help="Values that are black and white.")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--samples", type=click.IntRange(2), help="Passes with dropout, of a Bayesian network; 6 or more.")
@@ -38,6 +45,7 @@ def command(
     crf: bool,
     tta: str | None,
     shapes: int | None,
+    threshold: float,
     span: tuple[float, float] | None,
     last: bool,
     samples: int | None,
@@ -46,7 +54,8 @@ def command(
 ) -> None:
     """Predict each IMAGE (a file, folder or glob pattern); write visualisations and NAME.json.
 
-    Label maps are written as NAME_label.png, whose pixels are classes, and NAME_overlay.png.
+    Label maps are written as NAME_label.png, whose pixels are classes, and NAME_overlay.png; objects as NAME_boxes.png,
+    and where there are masks NAME_instances.png and NAME_instance_ids.png, whose pixels are 1 + the object's slot.
 
     With --samples, labels are the mean of that many passes with dropout, and NAME_variance.png shows the variance:
     darker is less certain.
@@ -108,7 +117,7 @@ def command(
                 found = predict_samples(run, image, samples=samples, seed=seed, keys=wanted, **options)
             bar.end()
             sampling = {} if samples is None else {"samples": samples, "seed": seed}
-            click.echo(write(run, path, image, found, out / name, sampling))
+            click.echo(write(run, path, image, found, out / name, sampling, threshold=threshold))
             bar.move(done)
     finally:
         bar.close()
@@ -163,6 +172,8 @@ def write(
     found: Mapping[str, "np.ndarray"],
     target: Path,
     sampling: Mapping[str, int],
+    *,
+    threshold: float,
 ) -> str:
     """Write the results of an image, each in one go, the JSON last; return a line about it.
 
@@ -173,6 +184,7 @@ def write(
       found: the predictions, by name.
       target: the results' path without suffix.
       sampling: how a Bayesian network's samples were drawn, for the report of their variance.
+      threshold: least score of an object that is drawn and counted.
     """
     from jaxseg import viz
 
@@ -180,10 +192,11 @@ def write(
     if sampling:
         report["variance"] = {**sampling, **report["variance"]}
     target.parent.mkdir(parents=True, exist_ok=True)
-    written = viz.write(viz.draw(image, found, run.facts), target.parent, target.name)
+    written = viz.write(viz.draw(image, found, run.facts, threshold=threshold), target.parent, target.name)
     report[PICTURES] = [picture.name for picture in written]
     _replace(target.with_name(f"{target.name}.json"), (json.dumps(report, indent=2) + "\n").encode())
-    return f"{path.name} {report['height']}x{report['width']}: {viz.summarize(found, run.facts)}"
+    words = viz.summarize(found, run.facts, threshold=threshold)
+    return f"{path.name} {report['height']}x{report['width']}: {words}"
 
 
 def header(run: "TrainedModel", path: Path, image: "np.ndarray") -> dict[str, Any]:

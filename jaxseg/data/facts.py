@@ -22,6 +22,7 @@ class Facts:
       weights: named lists of class weights (name -> one weight per class), each with its definition in the file.
       fractions: share of each class among all pixels of the training split, void counted in the total.
       joints: names of the keypoints of an object.
+      skeleton: pairs of joints, by name, between which a limb is drawn.
       things: names of the classes that objects have (``classes`` of a record), 0, 1, ...; void and stuff are not
         among them. A thing that is a class of label maps too bears the same name there.
       thing_palette: one RGB triple per thing.
@@ -48,6 +49,7 @@ class Facts:
     weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     fractions: tuple[float, ...] | None = None
     joints: tuple[str, ...] = ()
+    skeleton: tuple[tuple[str, str], ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
     things: tuple[str, ...] = ()
     thing_palette: tuple[tuple[int, int, int], ...] = ()

@@ -49,6 +49,7 @@ class Card:
       geometry: transforms that an image goes through before the network, at test time.
       things: names of the classes of objects.
       joints: names of the keypoints of an object.
+      skeleton: pairs of joints between which a limb is drawn.
       tables: names of the classes of a task of its own, by the task's name.
     """
 
@@ -68,6 +69,7 @@ class Card:
     geometry: tuple[Any, ...] = ()
     things: tuple[str, ...] = ()
     joints: tuple[str, ...] = ()
+    skeleton: tuple[tuple[str, str], ...] = ()
     tables: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -106,6 +108,7 @@ def card_from_text(text: str, *, where: str) -> Card:
         form["geometry"] = load(form.get("geometry", []))
         form |= {"model": load(form["model"]), "task": load(form["task"]), "classes": tuple(form["classes"])}
         form |= {name: tuple(form.get(name, ())) for name in ("things", "joints")}
+        form["skeleton"] = tuple((a, b) for a, b in form.get("skeleton", ()))
         form["tables"] = {task: tuple(names) for task, names in form.get("tables", {}).items()}
         return Card(**{**form, "palette": tuple(tuple(color) for color in form["palette"])})
     except BadInput:

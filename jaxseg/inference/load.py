@@ -80,8 +80,18 @@ class TrainedModel:
         if self.card is None:
             return self.data.facts()
         card = self.card
-        named = {"things": card.things, "joints": card.joints, "tables": card.tables}
-        return Facts(card.name, "", card.classes, card.palette, {}, licence=card.licence, **named)
+        return Facts(
+            card.name,
+            "",
+            card.classes,
+            card.palette,
+            {},
+            licence=card.licence,
+            things=card.things,
+            joints=card.joints,
+            skeleton=card.skeleton,
+            tables=card.tables,
+        )
 
     @property
     def _trained(self) -> Recipe:
@@ -220,6 +230,7 @@ def card_of(run: TrainedModel, *, licence: str = "", metrics: Mapping[str, float
         palette=run.facts.palette,
         things=run.facts.things,
         joints=run.facts.joints,
+        skeleton=run.facts.skeleton,
         tables=dict(run.facts.tables),
         licence=licence,
         step=run.step,

@@ -7,11 +7,12 @@ prediction has a :class:`Painter`. Nothing here needs a display, and matplotlib 
 from jaxseg.viz.curves import curves
 from jaxseg.viz.geometry import colorize_depth, colorize_normal
 from jaxseg.viz.labels import colorize, label_png, overlay
-from jaxseg.viz.masks import instance_map, paste_mask
+from jaxseg.viz.masks import instance_map, instance_maps, paste_mask
 from jaxseg.viz.objects import draw_boxes, draw_instances
 from jaxseg.viz.painter import (
     Painter,
     compare,
+    confident,
     describe,
     draw,
     painter,
@@ -31,6 +32,7 @@ __all__ = [
     "colorize_depth",
     "colorize_normal",
     "compare",
+    "confident",
     "curves",
     "describe",
     "distinct_palette",
@@ -38,6 +40,7 @@ __all__ = [
     "draw_boxes",
     "draw_instances",
     "instance_map",
+    "instance_maps",
     "label_png",
     "overlay",
     "painter",

@@ -22,13 +22,24 @@ def paste_mask(mask: Any, box: Any, size: tuple[int, int]) -> np.ndarray:
     >>> paste_mask([[1.0, 0.5], [0.0, 1.0]], [1, 0, 3, 2], (2, 4))[0].tolist()
     [0.0, 1.0, 0.5, 0.0]
     """
+    out = np.zeros(size, np.float32)
+    rows, columns, values = mask_patch(mask, box, size)
+    out[rows, columns] = values
+    return out
+
+
+def mask_patch(mask: Any, box: Any, size: tuple[int, int]) -> tuple[slice, slice, np.ndarray]:
+    """Return what :func:`paste_mask` does, but only the part within the box: its rows, its columns and the values.
+
+    >>> rows, columns, values = mask_patch([[1.0, 0.5], [0.0, 1.0]], [1, 0, 3, 2], (2, 4))
+    >>> rows, columns, values.tolist()
+    (slice(0, 2, None), slice(1, 3, None), [[1.0, 0.5], [0.0, 1.0]])
+    """
     mask = np.asarray(mask, np.float32)
     x0, y0, x1, y1 = (float(v) for v in box)
-    out = np.zeros(size, np.float32)
     rows, down = _weights(y0, y1, mask.shape[0], size[0])
     columns, across = _weights(x0, x1, mask.shape[1], size[1])
-    out[rows, columns] = down @ mask @ across.T
-    return out
+    return rows, columns, down @ mask @ across.T
 
 
 def instance_map(
@@ -49,13 +60,30 @@ def instance_map(
     >>> instance_map(np.ones((2, 1, 1)), [[0, 0, 4, 4], [2, 0, 6, 4]], (4, 6), scores=[0.5, 0.9])[1].tolist()
     [1, 1, 2, 2, 2, 2]
     """
+    return instance_maps(masks, boxes, size, scores=scores, valid=valid, threshold=threshold)[0]
+
+
+def instance_maps(
+    masks: Any, boxes: Any, size: tuple[int, int], *, scores: Any = None, valid: Any = None, threshold: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the map of objects in front and that of the next ones behind them, each uint16 ``[h w]``.
+
+    These are ``instance_ids`` and ``hidden_ids`` of the vocabulary, in the order of :func:`instance_map`.
+
+    >>> front, hidden = instance_maps(np.ones((2, 1, 1)), [[0, 0, 4, 4], [2, 0, 6, 4]], (4, 6), scores=[0.5, 0.9])
+    >>> hidden[1].tolist()
+    [0, 0, 1, 1, 0, 0]
+    """
     order = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores), kind="stable")
     held = np.ones(len(boxes), bool) if valid is None else np.asarray(valid, bool)
-    ids = np.zeros(size, np.uint16)
+    front, hidden = np.zeros(size, np.uint16), np.zeros(size, np.uint16)
     for slot in order[::-1].tolist():
         if held[slot]:
-            ids[paste_mask(masks[slot], boxes[slot], size) >= threshold] = slot + 1
-    return ids
+            rows, columns, values = mask_patch(masks[slot], boxes[slot], size)
+            inside = values >= threshold
+            hidden[rows, columns][inside] = front[rows, columns][inside]
+            front[rows, columns][inside] = slot + 1
+    return front, hidden
 
 
 def _weights(low: float, high: float, cells: int, length: int) -> tuple[slice, np.ndarray]:

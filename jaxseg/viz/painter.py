@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from jaxseg.files import atomic
+from jaxseg.types import bare_key, beside
 from jaxseg.viz.panels import sheet
 from jaxseg.viz.png import encode
 from jaxseg.viz.visible import visible
@@ -143,13 +144,18 @@ def registered_painters() -> dict[str, Painter]:
     return dict(_painters)
 
 
-def draw(image: Any, predictions: Mapping[str, Any], facts: Any) -> Pictures:
+THRESHOLD = 0.5
+"""Least score of an object that is drawn, and counted in a line about the image."""
+
+
+def draw(image: Any, predictions: Mapping[str, Any], facts: Any, *, threshold: float = THRESHOLD) -> Pictures:
     """Draw what is predicted of one image, with every painter whose keys are there.
 
     Args:
       image: ``[h w c]``; bands other than RGB bytes are made visible by :func:`jaxseg.viz.visible.visible`.
       predictions: of this image, arrays without axis ``b``.
       facts: of the data set: classes, palette.
+      threshold: objects of a lower score are left out.
 
     Returns:
       Pictures by name, ``{"label": PNG bytes, "overlay": uint8 [h w 3]}`` say; ``task/name`` for predictions of one
@@ -163,19 +169,22 @@ def draw(image: Any, predictions: Mapping[str, Any], facts: Any) -> Pictures:
     """
     pixels = visible(image)
     found: Pictures = {}
-    for part in _parts(predictions, facts):
+    for part in _parts(confident(predictions, threshold), facts):
         pictures = part.painter.draw(pixels, part.values, part.facts)
         _add(found, {part.prefix + name: picture for name, picture in pictures.items()}, part.painter)
     return found
 
 
-def compare(batch: Mapping[str, Any], predictions: Mapping[str, Any], facts: Any) -> dict[str, np.ndarray]:
+def compare(
+    batch: Mapping[str, Any], predictions: Mapping[str, Any], facts: Any, *, threshold: float = THRESHOLD
+) -> dict[str, np.ndarray]:
     """Draw sheets with a row per real example: image, truth and prediction side by side.
 
     Args:
       batch: ``image``, and the truth where it is known; rows with ``real`` or ``task/present`` false are left out.
       predictions: of the whole batch.
       facts: of the data set: classes, palette.
+      threshold: predicted objects of a lower score are left out.
 
     Returns:
       Sheets uint8 ``[h w 3]`` by the painters' names, ``task/name`` for predictions of one task among several.
@@ -185,7 +194,7 @@ def compare(batch: Mapping[str, Any], predictions: Mapping[str, Any], facts: Any
     ['saliency']
     """
     found: dict[str, np.ndarray] = {}
-    for part in _parts(predictions, facts):
+    for part in _parts(confident(predictions, threshold), facts):
         truth = _of_task(part.prefix, batch)
         rows = np.asarray(truth.get("real", np.ones(len(truth["image"]), bool)), bool)
         chosen = {key: np.asarray(value)[rows] for key, value in truth.items()}
@@ -197,7 +206,7 @@ def compare(batch: Mapping[str, Any], predictions: Mapping[str, Any], facts: Any
 
 
 def describe(predictions: Mapping[str, Any], facts: Any) -> dict[str, Any]:
-    """Return what can be said in numbers of the predictions for one image, ready for JSON.
+    """Return what can be said in numbers of the predictions for one image, ready for JSON: every object too.
 
     >>> import types
     >>> facts = types.SimpleNamespace(classes=("sky", "road"), palette=((0, 0, 255), (90, 90, 90)))
@@ -211,14 +220,31 @@ def describe(predictions: Mapping[str, Any], facts: Any) -> dict[str, Any]:
     return found
 
 
-def summarize(predictions: Mapping[str, Any], facts: Any) -> str:
+def summarize(predictions: Mapping[str, Any], facts: Any, *, threshold: float = THRESHOLD) -> str:
     """Return the predictions for one image in a few words, for one line of a terminal.
+
+    Objects of a lower score than ``threshold`` are left out.
 
     >>> summarize({"depth": np.asarray([[1.0, 2.5]])}, None)
     '1.00 to 2.50 m'
     """
-    words = [(part.prefix[:-1], part.painter.summarize(part.values, part.facts)) for part in _parts(predictions, facts)]
+    parts = _parts(confident(predictions, threshold), facts)
+    words = [(part.prefix[:-1], part.painter.summarize(part.values, part.facts)) for part in parts]
     return "; ".join(f"{task}: {text}" if task else text for task, text in words if text)
+
+
+def confident(predictions: Mapping[str, Any], threshold: float) -> dict[str, Any]:
+    """Return the predictions with ``valid`` false for objects of a lower score, of each task that has ``scores``.
+
+    >>> confident({"scores": np.asarray([0.9, 0.2])}, 0.5)["valid"].tolist()
+    [True, False]
+    """
+    found = dict(predictions)
+    for name, scores in predictions.items():
+        if bare_key(name) == "scores":
+            valid = beside(name, "valid")
+            found[valid] = np.logical_and(predictions.get(valid, True), np.asarray(scores) >= threshold)
+    return found
 
 
 def unpainted(predictions: Mapping[str, Any]) -> tuple[str, ...]:
@@ -249,6 +275,7 @@ class _OwnFacts:
 
     classes: tuple[str, ...]
     joints: tuple[str, ...] = ()
+    skeleton: tuple[tuple[str, str], ...] = ()
     palette: tuple[tuple[int, int, int], ...] = ()
 
     @property
@@ -264,7 +291,9 @@ def _parts(predictions: Mapping[str, Any], facts: Any) -> list[_Part]:
         tasks.setdefault(task + slash, {})[key] = np.asarray(value)
     found = []
     for prefix, values in tasks.items():
-        known = _OwnFacts(facts.tables[prefix[:-1]], facts.joints) if _has_table(facts, prefix) else facts
+        known = (
+            _OwnFacts(facts.tables[prefix[:-1]], facts.joints, facts.skeleton) if _has_table(facts, prefix) else facts
+        )
         for each in registered_painters().values():
             if all(key in values for key in each.needs):
                 keys = (*each.needs, *(key for key in each.uses if key in values))

@@ -40,7 +40,15 @@ def test_what_is_saved_is_loaded(run, tmp_path, name):
 
 def test_names_of_objects_joints_and_tasks_travel_with_the_weights(run, tmp_path):
     card = Card(
-        run.model, run.task, "x", tuple("abcdefg"), (), things=("cat",), joints=("top",), tables={"a": ("arm",)}
+        run.model,
+        run.task,
+        "x",
+        tuple("abcdefg"),
+        (),
+        things=("cat",),
+        joints=("top", "foot"),
+        skeleton=(("top", "foot"),),
+        tables={"a": ("arm",)},
     )
     again = folder.card_from_text(folder.card_text(card), where="here")
     assert again == card
@@ -48,7 +56,8 @@ def test_names_of_objects_joints_and_tasks_travel_with_the_weights(run, tmp_path
     assert load(tmp_path / "model").facts.things == run.facts.things != ()
     folder.write(tmp_path / "other", card, run.variables)
     facts = load(tmp_path / "other").facts
-    assert (facts.things, facts.joints, facts.tables) == (("cat",), ("top",), {"a": ("arm",)})
+    assert (facts.things, facts.joints, facts.tables) == (("cat",), ("top", "foot"), {"a": ("arm",)})
+    assert facts.skeleton == (("top", "foot"),)
 
 
 def test_it_loads_without_the_recipe_s_code(run, tmp_path):

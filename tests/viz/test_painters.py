@@ -18,6 +18,7 @@ FACTS = SimpleNamespace(
     palette=((10, 20, 30), (200, 100, 0), (0, 0, 255)),
     things=("cat", "dog"),
     joints=("top", "bottom"),
+    skeleton=(("bottom", "top"),),
     tables={"parts": ("arm", "leg", "head")},
 )
 SIZE = (40, 60)
@@ -94,6 +95,8 @@ def test_pictures_of_numbers_give_them_back():
     np.testing.assert_array_equal(read(pictures["label"]), found["label"])
     np.testing.assert_allclose(read(pictures["depth_mm"]) / 1000, found["depth"], atol=5e-4)
     ids = read(pictures["instance_ids"])
+    assert [ids[5, 5], ids[20, 25], ids[35, 50], ids[0, 0]] == [1, 1, 0, 0]
+    ids = read(viz.draw(IMAGE, found, FACTS, threshold=0.3)["instance_ids"])
     assert [ids[5, 5], ids[20, 25], ids[35, 50], ids[0, 0]] == [1, 1, 2, 0]  # the higher score lies in front
     numbers = read(pictures["segments"])
     for row in viz.describe(found, FACTS)["segments"]:
@@ -126,7 +129,94 @@ def test_descriptions_are_json_and_say_what_is_there():
     assert told["variance"]["largest"] == pytest.approx(found["variance"].max())
     assert [row["pixels"] for row in told["classes"]] == np.bincount(found["label"].ravel(), minlength=3).tolist()
     assert told["depth"]["nearest"] == pytest.approx(found["depth"].min())
-    assert "1 cat, 1 dog" in viz.summarize(found, FACTS)
+    assert "1 cat, 1 dog" in viz.summarize(found, FACTS, threshold=0.4)
+
+
+def test_objects_of_low_score_are_described_but_neither_drawn_nor_counted():
+    found = first(example())
+    assert "1 cat" in viz.summarize(found, FACTS)
+    assert "dog" not in viz.summarize(found, FACTS)
+    alone = {**found, "valid": np.asarray([True, False, False])}
+    for name in ("boxes", "instances", "keypoints"):
+        shown = viz.draw(IMAGE, found, FACTS)[name]
+        np.testing.assert_array_equal(shown, viz.draw(IMAGE, alone, FACTS)[name])
+        assert (shown != viz.draw(IMAGE, found, FACTS, threshold=0.4)[name]).any()
+    assert len(viz.describe(found, FACTS)["objects"]) == 2
+    of_task = {f"far/{key}": value for key, value in found.items() if key in ("boxes", "scores", "classes", "valid")}
+    assert viz.summarize(of_task, FACTS) == "far: 1 cat"
+    without = {key: value for key, value in found.items() if key in ("boxes", "scores", "classes")}
+    assert viz.summarize(without, FACTS) == "1 cat"
+
+
+def objects():
+    """Two objects in a canvas: 2 is smaller and in front of 1, which goes on behind it."""
+    image = np.full((2, *SIZE, 3), 90, np.uint8)
+    ids, hidden = np.zeros((2, *SIZE), np.uint16), np.zeros((2, *SIZE), np.uint16)
+    ids[:, 4:24, 4:44], ids[:, 10:18, 20:30], hidden[:, 10:18, 20:30] = 1, 2, 1
+    boxes = np.asarray([[[4, 4, 44, 24], [20, 10, 30, 18], [0, 0, 0, 0]]] * 2, np.float32)
+    masks = np.ones((2, 3, 40, 40), np.float32)  # a cell for each pixel: no corner is lost
+    valid = np.asarray([[True, True, False]] * 2)
+    points = np.asarray([[[6, 6, 2], [40, 20, 2]], [[22, 12, 2], [28, 16, 2]], [[0, 0, 0]] * 2], np.float32)
+    truth = {
+        "boxes": boxes,
+        "classes": np.asarray([[0, 1, 0]] * 2),
+        "valid": valid,
+        "keypoints": points[None].repeat(2, 0),
+    }
+    truth |= {"instance_ids": ids, "hidden_ids": hidden}
+    label = np.where(ids > 0, 2, 1).astype(np.int32)
+    truth["panoptic"] = np.stack([label, ids.astype(np.int32)], -1)
+    scores = np.asarray([[0.7, 0.9, 0.0]] * 2, np.float32)
+    found = {key: truth[key] for key in ("boxes", "classes", "valid", "keypoints", "panoptic")}
+    return {"image": image, **truth}, {**found, "scores": scores, "masks": masks}
+
+
+@pytest.mark.parametrize("name", ["instances", "keypoints", "panoptic"])
+def test_a_perfect_prediction_of_objects_looks_like_the_truth_beside_it(name):
+    batch, found = objects()
+    sheet = viz.compare(batch, found, FACTS)[name]
+    columns = [sheet[:, 8 + i * 368 : 8 + i * 368 + 360][36:] for i in range(3)]
+    np.testing.assert_array_equal(columns[1], columns[2])
+    assert (columns[1] != columns[0]).any()
+    sure = {**found, "scores": np.zeros((2, 3), np.float32)}
+    missed = viz.compare(batch, sure, FACTS)[name]
+    assert (name == "panoptic") == np.array_equal(missed, sheet)
+
+
+def test_boxes_of_the_truth_stand_beside_the_predicted_ones():
+    batch, found = objects()
+    sheet = viz.compare(batch, found, FACTS)["boxes"]
+    one, other = (sheet[36:, 8 + i * 368 : 8 + i * 368 + 360] for i in (1, 2))
+    assert one.shape == other.shape
+    differ = (one != other).any(-1)
+    assert 0 < differ.mean() < 0.1  # the scores behind the names
+
+
+def test_an_object_behind_another_shows_through():
+    batch, _ = objects()
+    ids, hidden = batch["instance_ids"][0], batch["hidden_ids"][0]
+    shown = viz.draw_instances(batch["image"][0], ids, hidden, alpha=1.0)
+    first_color, second = viz.distinct_palette(2)
+    assert shown[14, 25].tolist() == pytest.approx((np.asarray(first_color) + second) / 2, abs=1)
+    assert shown[20, 10].tolist() == list(first_color)
+    plain = viz.draw_instances(batch["image"][0], ids, alpha=1.0)
+    assert plain[14, 25].tolist() == list(second)
+    front, behind = viz.instance_maps(np.ones((2, 40, 40)), batch["boxes"][0, :2], SIZE, scores=[0.1, 0.2])
+    np.testing.assert_array_equal(front, ids)
+    np.testing.assert_array_equal(behind, hidden)
+
+
+def test_limbs_join_the_joints_that_are_seen():
+    image = np.zeros((60, 60, 3), np.uint8)
+    points = np.asarray([[[10, 30, 2], [50, 30, 2], [30, 5, 0]]], np.float32)
+    color = viz.distinct_palette(1)[0]
+    off = np.zeros((1, 4), np.float32)
+    drawn = viz.draw_boxes(image, off, keypoints=points, skeleton=((0, 1), (1, 2)))
+    assert tuple(drawn[30, 30]) == color
+    assert not drawn[6:20, 35:].any()  # no limb to the absent joint
+    assert not viz.draw_boxes(image, off, keypoints=points)[30, 30].any()
+    twice = viz.draw_boxes(image, off, keypoints=points, skeleton=((0, 1),), zoom=2)
+    assert tuple(twice[60, 60]) == color
 
 
 def test_each_task_has_files_of_its_own(tmp_path):

@@ -59,6 +59,7 @@ FACTS = Facts(
     licence="Apache-2.0, as jaxseg",
     source="made by jaxseg itself",
     joints=JOINTS,
+    skeleton=(("top", "middle"), ("middle", "bottom")),
     options={"size": 128, "train": 1000, "val": 200},
 )
 

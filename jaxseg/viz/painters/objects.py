@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from jaxseg.viz.masks import instance_map
+from jaxseg.viz.masks import instance_maps
 from jaxseg.viz.objects import draw_boxes, draw_instances
 from jaxseg.viz.painter import Arrays, Painter, Pictures, painter
 from jaxseg.viz.palettes import class_name
@@ -60,28 +60,41 @@ class Instances(Painter):
 
     @override
     def paint(self, image: np.ndarray, predictions: Arrays, facts: Any) -> np.ndarray:
-        return draw_instances(image, _ids(image, predictions))
+        return draw_instances(image, *_ids(image, predictions))
 
     @override
     def draw(self, image: np.ndarray, predictions: Arrays, facts: Any) -> Pictures:
-        ids = _ids(image, predictions)
-        return {"instances": draw_instances(image, ids), "instance_ids": encode(ids)}
+        front, hidden = _ids(image, predictions)
+        return {"instances": draw_instances(image, front, hidden), "instance_ids": encode(front)}
 
     @override
     def truth(self, batch: Arrays) -> Arrays | None:
-        return {"instance_ids": batch["instance_ids"]} if "instance_ids" in batch else None
+        if "instance_ids" not in batch:
+            return None
+        return {key: batch[key] for key in ("instance_ids", "hidden_ids") if key in batch}
 
 
-@painter("keypoints", uses=("boxes", "valid"))
+@painter("keypoints", uses=("boxes", "scores", "valid"))
 class Keypoints(Painter):
-    """Discs in the object's colour; ``keypoints``, by the joint's name x, y and score of each object."""
+    """Joints and limbs in the object's colour; ``keypoints``, by the joint's name x, y and score of each object.
+
+    The limbs are those of ``Facts.skeleton``. Predicted joints are drawn where their score is positive; of the truth
+    hidden joints are rings.
+    """
 
     @override
     def paint(self, image: np.ndarray, predictions: Arrays, facts: Any) -> np.ndarray:
         points = predictions["keypoints"].copy()
-        points[..., 2] = np.where(points[..., 2] > 0, 2, 0)
-        boxes = predictions.get("boxes", np.zeros((len(points), 4)))
-        return draw_boxes(image, boxes, valid=predictions.get("valid"), keypoints=points, zoom=_zoom(image))
+        if "scores" in predictions:
+            points[..., 2] = np.where(points[..., 2] > 0, 2, 0)
+        return draw_boxes(
+            image,
+            predictions.get("boxes", np.zeros((len(points), 4))),
+            valid=predictions.get("valid"),
+            keypoints=points,
+            skeleton=_limbs(facts),
+            zoom=_zoom(image),
+        )
 
     @override
     def describe(self, predictions: Arrays, facts: Any) -> dict[str, Any]:
@@ -103,14 +116,20 @@ def _names(facts: Any) -> tuple[str, ...]:
     return facts.things
 
 
+def _limbs(facts: Any) -> list[tuple[int, int]]:
+    """Return the skeleton by the joints' numbers."""
+    return [(facts.joints.index(a), facts.joints.index(b)) for a, b in facts.skeleton]
+
+
 def _zoom(image: np.ndarray) -> int:
     """Return the whole factor that brings a small image to :data:`LEGIBLE` pixels."""
     return max(1, -(-LEGIBLE // max(1, min(image.shape[:2]))))
 
 
-def _ids(image: np.ndarray, predictions: Arrays) -> np.ndarray:
-    """Return the map of objects: predicted, or the truth's own."""
+def _ids(image: np.ndarray, predictions: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return the maps of objects in front and behind: predicted, or the truth's own."""
     if "instance_ids" in predictions:
-        return predictions["instance_ids"]
+        front = predictions["instance_ids"]
+        return front, predictions.get("hidden_ids", np.zeros_like(front))
     scores, valid = predictions.get("scores"), predictions.get("valid")
-    return instance_map(predictions["masks"], predictions["boxes"], image.shape[:2], scores=scores, valid=valid)
+    return instance_maps(predictions["masks"], predictions["boxes"], image.shape[:2], scores=scores, valid=valid)
