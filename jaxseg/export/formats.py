@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxseg.errors import BadInput, suggest
 from jaxseg.export import folder, onnx, stablehlo, torch
+from jaxseg.export.differences import probe_picture
 from jaxseg.export.folder import Card
 from jaxseg.types import Rules
 
@@ -118,8 +117,7 @@ def _verify_stablehlo(job: Export) -> float:
     sides = job.size or job.example[1:3]
     if job.size is None and stablehlo.takes_any_size(job.path):
         sides = (sides[0] + 3, sides[1] + 11)  # odd, so that what pads and crops is seen too
-    image = np.random.default_rng(0).integers(0, 256, (2, *sides, job.example[-1]), dtype=np.uint8)
-    return stablehlo.verify(job.path, job.card, job.variables, image)
+    return stablehlo.verify(job.path, job.card, job.variables, probe_picture(2, *sides, job.example[-1]))
 
 
 def _write_torch(job: Export) -> str:

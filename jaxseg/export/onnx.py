@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from jax import export
 
 from jaxseg.errors import BadInput, FailedRun
 from jaxseg.export import folder
+from jaxseg.export.differences import largest_difference, probe_picture
 from jaxseg.export.folder import Card, card_text
 from jaxseg.export.stablehlo import forward_of
 from jaxseg.files import atomic
@@ -31,8 +33,10 @@ ENVIRONMENT = ".venv-onnx"
 
 
 def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int], channels: int = 3) -> None:
-    """Write an ONNX file from raw pixels ``u8[b h w c]`` to probabilities, for any batch, or for one image
-    where jax2onnx cannot translate more.
+    """Write an ONNX file from raw pixels ``u8[b h w c]`` to predictions, for any batch, or for one image where jax2onnx
+    cannot translate more, as of detectors.
+
+    The outputs bear the names of the predictions: ``probability``, or if the task predicts none all that it does.
 
     >>> from jaxseg.models.semantic.unet import unet
     >>> from jaxseg.tasks.semantic import Semantic
@@ -59,7 +63,7 @@ def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int], chan
 
 
 def verify(path: Path, card: Card, variables: Any) -> float:
-    """Return the largest difference of any probability between onnxruntime and ``model.apply``.
+    """Return the largest difference of any predicted number between onnxruntime and ``model.apply``.
 
     >>> from jaxseg.models.semantic.unet import unet
     >>> from jaxseg.tasks.semantic import Semantic
@@ -121,15 +125,17 @@ def translate(source: Path, path: Path, size: tuple[int, int], channels: int) ->
     card, variables = folder.read(source)
     forward = forward_of(card, jax.tree.map(np.array, variables))
 
-    def probability(image: jax.Array) -> jax.Array:
+    def predictions(image: jax.Array) -> tuple[jax.Array, ...]:
         # runtimes pad and slice floats, not bytes; of other than colours the type says the range
-        return forward(image.astype(jnp.float32) if channels == 3 else image)["probability"]
+        return tuple(_exported(forward(image.astype(jnp.float32) if channels == 3 else image)).values())
 
+    example = jax.ShapeDtypeStruct((1, *size, channels), np.uint8)
+    names = list(_exported(jax.eval_shape(forward, example)))
     for batch in ("B", 1):  # some operations are translated for a batch of known size only
         shape = export.symbolic_shape(f"{batch}, {size[0]}, {size[1]}, {channels}")
         try:
             given = [jax.ShapeDtypeStruct(shape, np.uint8)]
-            made = jax2onnx.to_onnx(using("xla")(probability), given, model_name=card.name)
+            made = jax2onnx.to_onnx(using("xla")(predictions), given, model_name=card.name, output_names=names)
             break
         except Exception:
             if batch == 1:
@@ -150,10 +156,15 @@ def compare(source: Path, path: Path) -> float:
     session = onnxruntime.InferenceSession(str(path))
     given = session.get_inputs()[0]
     rows = given.shape[0] if isinstance(given.shape[0], int) else 2
-    image = np.random.default_rng(0).integers(0, 256, (rows, *given.shape[1:]), dtype=np.uint8)
-    wanted = jax.jit(forward_of(card, jax.tree.map(np.array, variables)))(jnp.asarray(image))["probability"]
-    found = session.run(None, {given.name: image})[0]
-    return float(np.abs(found - np.asarray(wanted)).max())
+    image = probe_picture(rows, *given.shape[1:])
+    wanted = _exported(jax.jit(forward_of(card, jax.tree.map(np.array, variables)))(jnp.asarray(image)))
+    names = [output.name for output in session.get_outputs()]
+    return largest_difference(dict(zip(names, session.run(names, {given.name: image}), strict=True)), wanted)
+
+
+def _exported(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the predictions that a file gives: probabilities, or all where there are none."""
+    return {name: found[name] for name in (["probability"] if "probability" in found else sorted(found))}
 
 
 if __name__ == "__main__":

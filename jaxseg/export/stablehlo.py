@@ -6,6 +6,9 @@ The file is a zip of ``program.bin`` (``jax.export``) and ``card.json``. In a pr
         program = jax.export.deserialize(bytearray(file.read("program.bin")))
         card = json.loads(file.read("card.json"))
     probability = program.call(image)["probability"]  # image u8[b h w 3], raw RGB
+
+A detector's program is of one size of image, for any batch, and returns the slots of :data:`jaxseg.types.PREDICTIONS`:
+``boxes``, ``scores``, ``classes``, ``valid``, and what else it predicts of them.
 """
 
 import json
@@ -20,6 +23,7 @@ import numpy as np
 from jax import export
 
 from jaxseg.errors import BadInput
+from jaxseg.export.differences import largest_difference
 from jaxseg.export.folder import Card, card_text
 from jaxseg.files import atomic
 from jaxseg.forward import forward
@@ -131,7 +135,7 @@ def takes_any_size(path: Path) -> bool:
 def verify(path: Path, card: Card, variables: Any, image: np.ndarray) -> float:
     """Return the largest difference of any predicted number between the file's program and ``model.apply``.
 
-    Classes are not compared: those of two probabilities that are equal to rounding may differ.
+    See :func:`jaxseg.export.differences.largest_difference`.
 
     >>> import tempfile
     >>> from jaxseg.models.semantic.unet import unet
@@ -145,9 +149,7 @@ def verify(path: Path, card: Card, variables: Any, image: np.ndarray) -> float:
     True
     """
     found, wanted = read(path)[0](image), jax.jit(forward_of(card, variables))(jnp.asarray(image))
-    numbers = [name for name, value in wanted.items() if jnp.issubdtype(value.dtype, jnp.floating)]
-    errors = [np.abs(np.asarray(found[name]) - np.asarray(wanted[name])).max(initial=0) for name in numbers]
-    return float(max(errors, default=0))
+    return largest_difference(found, wanted)
 
 
 def forward_of(card: Card, variables: Any) -> Callable[[jax.Array], dict[str, jax.Array]]:

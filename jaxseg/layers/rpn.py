@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.layers.conv import Conv
 from jaxseg.ops import boxes as box_ops
+from jaxseg.ops.backend import map_images
 from jaxseg.ops.nms import nms, top_k
 from jaxseg.types import Rules
 
@@ -142,7 +143,7 @@ def propose(
         chosen = jnp.where(merged.valid[:, None], jnp.concatenate(boxes)[merged.index], 0)
         return Proposals(chosen, jnp.where(merged.valid, merged.value, 0), merged.valid)
 
-    return jax.vmap(one)(logits, deltas, size)
+    return map_images(one)(logits, deltas, size)
 
 
 def torchvision_rpn_names(source: str, path: str) -> Rules:

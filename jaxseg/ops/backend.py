@@ -2,7 +2,8 @@
 
 The default, ``"auto"``, defers the choice to compilation (``lax.platform_dependent``): a program exported for several
 platforms holds both forms. ``"xla"`` traces XLA's form alone, for translators that do not know such branches (ONNX) and
-for analysis; ``"cpu"`` traces the CPU's form alone, for measurements on other platforms.
+for analysis, and treats the images of a batch one after the other (:func:`map_images`); ``"cpu"`` traces the CPU's form
+alone, for measurements on other platforms.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jax import lax
 
 from jaxseg.errors import BadInput, suggest
@@ -75,3 +78,24 @@ def choose(*operands: Any, cpu: Callable[..., Any], default: Callable[..., Any],
     if backend == "auto":
         return lax.platform_dependent(*operands, cpu=cpu, default=default)
     return (cpu if backend == "cpu" else default)(*operands)
+
+
+def map_images(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Map a function of one image over the first axis of all its arguments, by ``jax.vmap``.
+
+    Under "xla" the images follow one another in the program instead, each with operations of its own: translators do
+    not know the gathers with a batch axis that ``vmap`` makes.
+
+    >>> with using("xla"):
+    ...     map_images(lambda x, i: x[i])(jnp.asarray([[1, 2], [3, 4]]), jnp.asarray([1, 0])).tolist()
+    [2, 3]
+    """
+
+    def mapped(*arguments: Any) -> Any:
+        if current() != "xla":
+            return jax.vmap(function)(*arguments)
+        count = len(jax.tree.leaves(arguments)[0])
+        rows = [function(*jax.tree.map(lambda x, i=i: x[i], arguments)) for i in range(count)]
+        return jax.tree.map(lambda *values: jnp.stack(values), *rows)
+
+    return mapped

@@ -103,7 +103,7 @@ def _one_by_one(form: Form) -> Form:
     each = custom_vmap(form)
 
     @each.def_vmap
-    def mapped(axis_size: int, in_batched: list, *args: Any) -> tuple[Array, bool]:
+    def mapped(axis_size: Any, in_batched: list, *args: Any) -> tuple[Array, bool]:
         def spread(x: Any, batched: bool) -> Array:
             return x if batched else jnp.broadcast_to(jnp.asarray(x)[None], (axis_size, *x.shape))
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxseg.errors import BadInput
 from jaxseg.losses import lovasz_softmax
-from jaxseg.ops.backend import choose, current, using
+from jaxseg.ops.backend import choose, current, map_images, using
 from jaxseg.ops.conv import conv, conv_transpose
 from tests.laws.tree import modules
 
@@ -82,3 +82,19 @@ def test_the_choice_is_made_in_one_place():
 def test_an_unknown_backend_is_refused():
     with pytest.raises(BadInput, match="no backend is called 'gpu'; did you mean 'cpu'"), using("gpu"):
         pass
+
+
+def test_images_are_mapped_at_once_or_one_after_the_other_with_the_same_result():
+    def take(x, index):
+        return {"taken": x[index], "sum": x.sum()}
+
+    x, index = jnp.arange(12.0).reshape(3, 4), jnp.asarray([[0, 3], [1, 1], [2, 0]])
+    at_once = map_images(take)(x, index)
+    text = str(jax.make_jaxpr(using("xla")(map_images(take)))(x, index))
+    assert "operand_batching_dims=()" in text
+    assert "operand_batching_dims=(0,)" not in text
+    assert "operand_batching_dims=(0,)" in str(jax.make_jaxpr(map_images(take))(x, index))
+    with using("xla"):
+        in_turn = map_images(take)(x, index)
+    for key, value in at_once.items():
+        np.testing.assert_array_equal(value, in_turn[key])

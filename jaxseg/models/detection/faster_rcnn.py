@@ -31,6 +31,7 @@ from jaxseg.layers.rpn import Proposals, Proposing, RPNHead, propose, torchvisio
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops import boxes as box_ops
 from jaxseg.ops.anchors import detectron2_anchors, torchvision_anchors
+from jaxseg.ops.backend import map_images
 from jaxseg.ops.detections import detections
 from jaxseg.ops.match import BELOW, match, sample
 from jaxseg.ops.pad import zeros_to_multiple
@@ -239,7 +240,7 @@ class FasterRCNN(nn.Module):
             best = find(box_ops.clip(boxes, size[0], size[1]), scores, valid=valid)
             return {k: v for k, v in best._asdict().items() if k in ("boxes", "scores", "classes", "valid", "exact")}
 
-        return jax.vmap(one)(rois, valid, logits, deltas, size)
+        return map_images(one)(rois, valid, logits, deltas, size)
 
 
 def on_resnet(

@@ -22,6 +22,7 @@ from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops import boxes as box_ops
 from jaxseg.ops.anchors import torchvision_anchors
+from jaxseg.ops.backend import map_images
 from jaxseg.ops.nms import nms, top_k
 from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.registry import register
@@ -148,7 +149,7 @@ class RetinaNet(nn.Module):
                 "valid": kept.valid,
             }
 
-        return jax.vmap(one)(logits, deltas, size)
+        return map_images(one)(logits, deltas, size)
 
 
 class Subnet(nn.Module):
