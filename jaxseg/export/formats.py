@@ -117,7 +117,7 @@ def _verify_stablehlo(job: Export) -> float:
     sides = job.size or job.example[1:3]
     if job.size is None and stablehlo.takes_any_size(job.path):
         sides = (sides[0] + 3, sides[1] + 11)  # odd, so that what pads and crops is seen too
-    return stablehlo.verify(job.path, job.card, job.variables, probe_picture(2, *sides, job.example[-1]))
+    return stablehlo.verify(job.path, job.card, job.variables, probe_picture(2, sides[0], sides[1], job.example[-1]))
 
 
 def _write_torch(job: Export) -> str:

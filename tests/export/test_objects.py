@@ -39,11 +39,11 @@ class Found:
 def small(name):
     """A network whose random weights find several objects, its variables and its card."""
     if name == "mask":
-        limits = {"detections": 10, "test_proposing": Proposing(60, 50)}
-        model = mask_rcnn.on_resnet(18, 3, width=4, features=8, dense=16, **limits)
+        model = mask_rcnn.on_resnet(18, 3, width=4, features=8, dense=16)
+        model = model.clone(detections=10, test_proposing=Proposing(60, 50))
         task = Found((*Found().keys, "masks"))
     else:
-        model = retinanet.on_resnet(18, 3, width=4, features=8, detections=10, candidates=50)
+        model = retinanet.on_resnet(18, 3, width=4, features=8).clone(detections=10, candidates=50)
         task = Found()
     card = folder.Card(model, task, name, (), (), things=("a", "b", "c"))
     return card, random_numbers(model)
