@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxseg.ops.paste import paste_window
+
 
 def paste_mask(mask: Any, box: Any, size: tuple[int, int]) -> np.ndarray:
     """Return a box-relative mask at the pixels of an image, by bilinear interpolation; 0 outside the box.
@@ -22,24 +24,13 @@ def paste_mask(mask: Any, box: Any, size: tuple[int, int]) -> np.ndarray:
     >>> paste_mask([[1.0, 0.5], [0.0, 1.0]], [1, 0, 3, 2], (2, 4))[0].tolist()
     [0.0, 1.0, 0.5, 0.0]
     """
-    out = np.zeros(size, np.float32)
-    rows, columns, values = mask_patch(mask, box, size)
-    out[rows, columns] = values
-    return out
-
-
-def mask_patch(mask: Any, box: Any, size: tuple[int, int]) -> tuple[slice, slice, np.ndarray]:
-    """Return what :func:`paste_mask` does, but only the part within the box: its rows, its columns and the values.
-
-    >>> rows, columns, values = mask_patch([[1.0, 0.5], [0.0, 1.0]], [1, 0, 3, 2], (2, 4))
-    >>> rows, columns, values.tolist()
-    (slice(0, 2, None), slice(1, 3, None), [[1.0, 0.5], [0.0, 1.0]])
-    """
     mask = np.asarray(mask, np.float32)
     x0, y0, x1, y1 = (float(v) for v in box)
+    out = np.zeros(size, np.float32)
     rows, down = _weights(y0, y1, mask.shape[0], size[0])
     columns, across = _weights(x0, x1, mask.shape[1], size[1])
-    return rows, columns, down @ mask @ across.T
+    out[rows, columns] = down @ mask @ across.T
+    return out
 
 
 def instance_map(
@@ -79,10 +70,10 @@ def instance_maps(
     front, hidden = np.zeros(size, np.uint16), np.zeros(size, np.uint16)
     for slot in order[::-1].tolist():
         if held[slot]:
-            rows, columns, values = mask_patch(masks[slot], boxes[slot], size)
-            inside = values >= threshold
-            hidden[rows, columns][inside] = front[rows, columns][inside]
-            front[rows, columns][inside] = slot + 1
+            inside, top, left = paste_window(masks[slot], boxes[slot], *size, rule="detectron2", threshold=threshold)
+            part = slice(top, top + inside.shape[0]), slice(left, left + inside.shape[1])
+            hidden[part][inside] = front[part][inside]
+            front[part][inside] = slot + 1
     return front, hidden
 
 

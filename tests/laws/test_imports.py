@@ -9,7 +9,7 @@ BELOW: dict[str, set[str]] = {
     "ops": {"types"},
     "layers": {"types", "ops"},
     "weights": {"types", "files"},
-    "viz": {"types", "files"},
+    "viz": {"types", "files", "ops.paste"},
     "backbones": {"types", "ops", "layers", "weights", "registry"},
     "models": {"types", "ops", "layers", "weights", "backbones", "registry"},
     "registry": {"types", "models", "override"},
