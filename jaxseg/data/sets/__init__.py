@@ -33,7 +33,7 @@ def list_sets() -> list[str]:
     """Return the names of the data sets, sorted.
 
     >>> list_sets()[:2]
-    ['ade20k', 'camvid']
+    ['ade20k', 'bccd']
     """
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
