@@ -99,6 +99,12 @@ def test_jitter_with_a_fixed_scale_is_scaling_cropping_and_padding(record):
     assert len(places) == 1
 
 
+def test_jitter_cuts_anywhere():
+    label = {"label": np.arange(16, dtype=np.uint8).reshape(4, 4)}
+    jitter = T.LargeScaleJitter((2.0, 2.0), size=(4, 4))
+    assert {int(jitter(label, rng(seed))["label"][0, 0]) for seed in range(100)} == {0, 1, 2, 4, 5, 6, 8, 9, 10}
+
+
 def test_objects_that_jitter_makes_vanish_are_dropped_and_cut_ones_refitted():
     ids = np.zeros((64, 64), np.uint16)
     ids[10:50, 10:50], ids[0, 63] = 1, 2
