@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from jaxseg.cli.data import command
 from jaxseg.data import Data, Source, sets, voc_xml
 from jaxseg.data.origin import Origin
 from jaxseg.data.records import encode_png
-from jaxseg.data.sets import nuclei
+from jaxseg.data.sets import bccd, nuclei
 from jaxseg.errors import BadInput
 from tests.shared_data import shared_data
 
@@ -98,6 +100,25 @@ def test_the_repositorys_own_folders_are_found(cells, tmp_path):
         (cells / name).rename(lists.parents[1] / name)
     where = prepared("bccd", tmp_path / "repository", tmp_path / "prepared")
     assert sets.prepared_splits("bccd", data_dir=where) == {"train": 2, "val": 1, "test": 1}
+
+
+def test_the_commands_show_things_where_they_show_classes(cells, tmp_path):
+    def said(*words):
+        done = CliRunner().invoke(command, [*map(str, words), "--data-dir", str(tmp_path / "prepared")])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert "splits: train 2, val 1\n" in said("prepare", "bccd", "--source", cells)
+    shown = said("show", "bccd").splitlines()
+    assert any(line.startswith("prepared: train 2, val 1 (in ") for line in shown)
+    table = [line.split() for line in shown[-4:]]
+    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in bccd.FACTS.thing_palette]
+    expected = [[str(i), thing, colours[i]] for i, thing in enumerate(("RBC", "WBC", "Platelets"))]
+    assert table == [["thing", "name", "colour"], *expected]
+    rows = {words[0]: words[1:3] for words in map(str.split, said("list").splitlines()) if words}
+    assert rows["name"] == ["classes", "things"]
+    assert (rows["bccd"], rows["camvid"], rows["nuclei"]) == (["-", "3"], ["11", "-"], ["2", "1"])
+    assert json.loads(said("show", "bccd", "--json"))["things"] == ["RBC", "WBC", "Platelets"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,10 @@ A transform is a frozen dataclass with ``__call__(record, rng) -> record``: it n
 draws everything random from ``rng``, so that an example depends on nothing but the seed and its index. Geometry moves
 the whole record: image (bilinear), label and the other maps (nearest), boxes, instance ids, keypoints, depth, normals.
 What comes from outside the image is black there, void in the label, and marked invalid in the masks.
+
+Boxes move as they are annotated, tight or not, and are clipped. Only where a crop cuts an object, and after a turn or a
+deformation, a box is fitted to the object's remaining pixels, if the record has ``instance_ids``. ``area`` and ``rle``
+stay: they are of the image as it was read.
 """
 
 from typing import Protocol, runtime_checkable
