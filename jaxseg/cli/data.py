@@ -10,6 +10,9 @@ import click
 from jaxseg.files import default_data_dir
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
+_OPTIONS = click.option(
+    "--option", "given", multiple=True, metavar="NAME=VALUE", help="An option of the data set, as `show` lists them."
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -42,16 +45,18 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
 @click.argument("name")
 @click.option("--source", type=click.Path(path_type=Path), help="Folder with the published files, as `show` says.")
 @click.option("--again", is_flag=True, help="Prepare it anew; the old files serve until the new ones are complete.")
+@_OPTIONS
 @_DATA_DIR
-def prepare(name: str, source: Path | None, again: bool, data_dir: Path | None) -> None:
+def prepare(name: str, source: Path | None, again: bool, given: tuple[str, ...], data_dir: Path | None) -> None:
     """Convert data set NAME to the format that training reads."""
     from jaxseg.cli import report
     from jaxseg.data import sets
 
-    where = sets.prepare(name, source=source, data_dir=data_dir, again=again)
-    origin = sets.prepared_from(name, data_dir=data_dir)
+    options = _options(given)
+    where = sets.prepare(name, source=source, data_dir=data_dir, options=options, again=again)
+    origin = sets.prepared_from(name, data_dir=data_dir, options=options)
     report.say(f"{name} is ready in {where}" + (f", prepared on {origin.prepared} from {origin}" if origin else ""))
-    report.say(f"splits: {_words(sets.prepared_splits(name, data_dir=data_dir))}")
+    report.say(f"splits: {_words(sets.prepared_splits(name, data_dir=data_dir, options=options))}")
     if origin is None and not sets.find(name).GENERATED:
         report.say("note: from what it was prepared was not written down; --again prepares it anew")
     for note in origin.notes if origin else ():
@@ -61,16 +66,18 @@ def prepare(name: str, source: Path | None, again: bool, data_dir: Path | None) 
 @command.command("show")
 @click.argument("name")
 @_JSON
+@_OPTIONS
 @_DATA_DIR
-def show(name: str, as_json: bool, data_dir: Path | None) -> None:
+def show(name: str, as_json: bool, given: tuple[str, ...], data_dir: Path | None) -> None:
     """Show the facts of data set NAME: classes, things, palette, splits, licence, where to get it."""
     from jaxseg.cli import report
     from jaxseg.data import sets
 
-    origin = sets.prepared_from(name, data_dir=data_dir)
+    options = _options(given)
+    origin = sets.prepared_from(name, data_dir=data_dir, options=options)
     facts = {
-        **_facts(name),
-        "prepared": sets.is_prepared(name, data_dir=data_dir),
+        **_facts(name, options, data_dir),
+        "prepared": sets.is_prepared(name, data_dir=data_dir, options=options),
         "prepared_from": dataclasses.asdict(origin) if origin else None,
     }
     if as_json:
@@ -82,7 +89,7 @@ def show(name: str, as_json: bool, data_dir: Path | None) -> None:
         if facts[key]:
             report.say(f"{key}: {_words(facts[key])}")
     report.say(f"splits: {_words(facts['splits'])}")
-    there = sets.prepared_splits(name, data_dir=data_dir)
+    there = sets.prepared_splits(name, data_dir=data_dir, options=options)
     report.say(f"prepared: {_words(there) if there else 'no'} (in {data_dir or default_data_dir()})")
     if origin:
         report.say(f"prepared from: {origin}, on {origin.prepared}")
@@ -109,11 +116,29 @@ def _counts(facts: Mapping[str, Any]) -> list[str]:
     return [str(len(facts[key])) if facts[key] else "-" for key in ("classes", "things")]
 
 
-def _facts(name: str) -> dict[str, Any]:
+def _options(given: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+    """Return NAME=VALUE as a source's options: Python literals, or else the words themselves."""
+    from jaxseg.errors import BadInput
+    from jaxseg.literals import parse_literal
+
+    found = []
+    for item in given:
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            raise BadInput(f"--option takes NAME=VALUE, not {item!r}")
+        try:
+            value = parse_literal(text)
+        except (ValueError, SyntaxError):
+            value = text
+        found.append((name, value))
+    return tuple(found)
+
+
+def _facts(name: str, options: tuple[tuple[str, Any], ...] = (), data_dir: Path | None = None) -> dict[str, Any]:
     """Return the facts table, ready for JSON."""
     from jaxseg.data import sets
 
-    facts = sets.find(name).FACTS
+    facts = sets.facts(name, data_dir=data_dir, options=options)
     return {f.name: getattr(facts, f.name) for f in dataclasses.fields(facts)}
 
 

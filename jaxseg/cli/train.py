@@ -44,7 +44,7 @@ def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placeme
     report.say(f"recipe {value.name}: {recipes.find_file(recipe)}")
     report.say(f"work directory: {folder}")
     metrics = fit(value, folder, placement=by_name(placement), data_dir=data_dir)
-    facts = value.stages[-1].data.facts()
+    facts = value.stages[-1].data.facts(data_dir)
     figures = task_figures(value.stages[-1].task)
     report.metrics_table(metrics, figures, classes=facts.classes, title=f"{facts.name}, validation")
     report.say(f"samples: {folder / 'samples'}")

@@ -50,6 +50,15 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Return the splits to write, read from the source folder if there is one."""
         raise NotImplementedError
 
+    def facts(self) -> Facts:
+        """Return the facts of the data set as it is configured.
+
+        >>> from jaxseg.data.sets import camvid
+        >>> camvid.Builder(data_dir="nowhere").facts() is camvid.FACTS
+        True
+        """
+        return self.FACTS
+
     def _info(self) -> Any:
         return tfds.core.DatasetInfo(
             builder=self,
@@ -57,6 +66,7 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             homepage=self.FACTS.url or None,
             citation=self.FACTS.citation,
             features=tfds.features.FeaturesDict(self.features()),
+            metadata=tfds.core.MetadataDict(),
             disable_shuffling=True,
         )
 

@@ -30,6 +30,9 @@ class Facts:
       tables: classes of the label maps of further tasks, by the task's name: ``{"parts": ("head", "tail")}`` for
         the key ``parts/label``.
       options: what its builder takes, with the defaults.
+      class_ids: what the published files call the classes, where that is another number: COCO's category ids.
+      thing_ids: likewise for the things; results are written with them.
+      made_of: key -> the stored features that it is made of, where they have other names.
 
     >>> facts = Facts("cells", "cells or not", ("background", "cell"), ((0, 0, 0), (255, 0, 0)), {"train": 10})
     >>> facts.num_classes, facts.limits["c"]
@@ -55,6 +58,9 @@ class Facts:
     thing_palette: tuple[tuple[int, int, int], ...] = ()
     bands: tuple[str, ...] = ("red", "green", "blue")
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    class_ids: tuple[int, ...] = ()
+    thing_ids: tuple[int, ...] = ()
+    made_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

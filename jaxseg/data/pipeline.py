@@ -132,9 +132,9 @@ class Data:
         total = len(examples) if limit is None else min(limit, len(examples))
         return EvalBatches(examples, total, batch_size, shard, self.workers, self.prefetch)
 
-    def facts(self) -> Facts:
-        """Return the facts of the data set that is evaluated on."""
-        return sets.find(self.val.dataset).FACTS
+    def facts(self, data_dir: DataDir = None) -> Facts:
+        """Return the facts of the data set that is evaluated on; your own annotations' lie beside the prepared data."""
+        return sets.facts(self.val.dataset, data_dir=data_dir, options=self.val.options)
 
     def _eval_source(self, split: str | None) -> Source:
         if split in (None, "val"):
@@ -198,7 +198,7 @@ class Examples:
             rle_bytes=self.rle_bytes,
             where=where,
         )
-        records.validate(done, where=where, limits=sets.find(self.source.dataset).FACTS.limits)
+        records.validate(done, where=where, limits=self._limits)
         return done
 
     def _placed(self, index: int, record: Record) -> Record:
@@ -217,6 +217,10 @@ class Examples:
         return {**record, **{key: value for key, value in known.items() if key in wanted}}
 
     @functools.cached_property
+    def _limits(self) -> dict[str, int]:
+        return sets.facts(self.source.dataset, data_dir=self.data_dir, options=self.source.options).limits
+
+    @functools.cached_property
     def _records(self) -> Sequence[Record]:
         source = self.source
         wanted = closure(("image", *self.keys))
@@ -225,7 +229,7 @@ class Examples:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_records"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_records", "_limits")}
 
 
 class Batches(Iterator[Batch]):

@@ -136,7 +136,7 @@ def open_stage(
         yield FinishedStage(stage.steps, done), None
         return
     _check_batch_size(site)  # 2
-    check_facts(stage.task, stage.data.facts())
+    check_facts(stage.task, stage.data.facts(data_dir))
     with contextlib.ExitStack() as opened:
         checkpoints = Checkpoints(site.folder / "checkpoints", keep=stage.keep_last)
         opened.enter_context(contextlib.closing(checkpoints))

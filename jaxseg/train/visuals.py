@@ -45,7 +45,7 @@ def samples(folder: Path, step: int, *, stage: Any, variables: Any, data_dir: An
     """
     batch = _examples(stage.data, stage.pictures, None if data_dir is None else str(data_dir))
     found = jax.device_get(_predict(stage.model, stage.task)(variables, batch))
-    sheets = viz.compare(batch, found, stage.data.facts())
+    sheets = viz.compare(batch, found, stage.data.facts(data_dir))
     if sheets:
         with atomic(folder / f"step_{step:08}.png") as part:
             Image.fromarray(viz.stack(list(sheets.values()), title=f"step {step}")).save(part, format="PNG")

@@ -16,11 +16,15 @@ import functools
 import importlib
 import os
 import pkgutil
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
+from jaxseg.data.facts import Facts
 from jaxseg.data.origin import Origin, recall
 from jaxseg.data.records import Record
 from jaxseg.errors import BadInput, suggest
@@ -62,6 +66,23 @@ def is_prepared(name: str, *, data_dir: str | os.PathLike[str] | None = None, op
     from jaxseg.data.builder import is_complete
 
     return is_complete(_builder(name, data_dir, options))
+
+
+def facts(name: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()) -> Facts:
+    """Return the facts of a data set as the options have it: those of your own annotations name their own classes.
+
+    Args:
+      name: the data set.
+      data_dir: where prepared data lie; the facts of your own annotations lie beside them.
+      options: the builder's options.
+
+    Raises:
+      BadInput: unknown name or option, or facts that are neither prepared nor in a file that the options name.
+
+    >>> facts("camvid") is find("camvid").FACTS
+    True
+    """
+    return _builder(name, data_dir, options).facts() if options else find(name).FACTS
 
 
 def prepare(
@@ -113,13 +134,13 @@ def prepare(
             if after.digest != before.digest:
                 raise BadInput(
                     f"data set {name!r} was prepared on {before.prepared} from {before}, but now there is {after}; "
-                    f"to prepare it anew: jaxseg data prepare {name} --source {os.fspath(source)} --again"
+                    f"to prepare it anew: {_command(name, os.fspath(source), options)} --again"
                 )
         return folder
     if not module.GENERATED:
         if source is None:
             raise BadInput(
-                f"data set {name!r} needs the folder of its published files: jaxseg data prepare {name} --source DIR "
+                f"data set {name!r} needs the folder of its published files: {_command(name, 'DIR', options)} "
                 f"({module.FACTS.source})"
             )
         if not Path(source).is_dir():
@@ -151,6 +172,27 @@ def prepared_splits(
     if not is_complete(builder):
         return {}
     return {split: info.num_examples for split, info in builder.info.splits.items()}
+
+
+def image_ids(
+    name: str, split: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()
+) -> np.ndarray:
+    """Return i64[examples], COCO's ``image_id`` of each example of a split, for files of results.
+
+    The row is ``index`` of a batch.
+
+    Raises:
+      BadInput: the data set is not prepared, has no such split, or knows no such numbers.
+
+    >>> import tempfile
+    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     image_ids("scenes", "val", data_dir=folder, options=tiny)
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: data set 'scenes' does not store 'image_id'; ...
+    """
+    return np.asarray(open_split(name, split, data_dir=data_dir, options=options).column("image_id"), np.int64)
 
 
 def open_split(
@@ -185,7 +227,7 @@ def open_split(
             where = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
             raise BadInput(
                 f"data set {name!r} is not prepared under {os.fspath(builder.data_path.parent)}; "
-                f"run: jaxseg data prepare {name} --source DIR{where}"
+                f"run: {_command(name, 'DIR', options)}{where}"
             )
         generate(builder, None)
     splits = builder.info.splits
@@ -193,7 +235,7 @@ def open_split(
     if absent:
         raise BadInput(
             f"data set {name!r} has no split {absent[0]!r} as it was prepared; there are: {', '.join(sorted(splits))}. "
-            f"To add one, complete the source folder and run: jaxseg data prepare {name} --source DIR --again"
+            f"To add one, complete the source folder and run: {_command(name, 'DIR', options)} --again"
         )
     try:
         count = splits[split].num_examples
@@ -220,9 +262,12 @@ class Records(Sequence[Record]):
     def __init__(self, builder: Any, split: str, module: ModuleType, keys: tuple[str, ...] | None = None):
         import tensorflow_datasets as tfds
 
-        stored = set(builder.info.features) & set(module.FACTS.keys)
-        wanted = stored if keys is None else stored & set(keys)
-        self._skip = {key: tfds.decode.SkipDecoding() for key in wanted & set(module.ENCODED)}
+        made_of = module.FACTS.made_of
+        asked = set(module.FACTS.keys if keys is None else keys) & set(module.FACTS.keys)
+        wanted = {part for key in asked for part in made_of.get(key, (key,))} & set(builder.info.features)
+        self._name, self._stored, self._encoded = builder.name, builder.info.features, module.ENCODED
+        self._skipping = tfds.decode.SkipDecoding()
+        self._skip = dict.fromkeys(wanted & set(module.ENCODED), self._skipping)
         self._features = tfds.features.FeaturesDict({key: builder.info.features[key] for key in sorted(wanted)})
         self._to_record = module.to_record
         self._examples = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
@@ -235,6 +280,32 @@ class Records(Sequence[Record]):
             raise IndexError(f"record {index} of {len(self)}")
         example = self._features.deserialize_example_np(self._examples[index], decoders=self._skip)
         return self._to_record(example)
+
+    def column(self, name: str) -> list[Any]:
+        """Return one stored feature of every example, also such as are no keys of a record: ``image_id``.
+
+        Raises:
+          BadInput: the data set does not store it.
+
+        >>> import tempfile
+        >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     records = open_split("scenes", "val", data_dir=folder, options=tiny)
+        ...     [classes.dtype.name for classes in records.column("classes")]
+        ['int32', 'int32']
+        """
+        if name not in self._stored:
+            raise BadInput(f"data set {self._name!r} does not store {name!r}; it stores {', '.join(self._stored)}")
+        feature = self._stored[name]
+        features = type(self._stored)({name: feature})
+        skip = {name: self._skipping} if name in self._encoded else {}
+        return [features.deserialize_example_np(data, decoders=skip)[name] for data in self._examples]
+
+
+def _command(name: str, source: str, options: Options) -> str:
+    """Return the command that prepares a data set with these options."""
+    flags = "".join(f" --option {shlex.quote(f'{option}={value!r}')}" for option, value in options)
+    return f"jaxseg data prepare {name} --source {source}{flags}"
 
 
 def _builder(name: str, data_dir: str | os.PathLike[str] | None, options: Options) -> Any:

@@ -1,0 +1,62 @@
+"""Miniature folders in COCO's layouts, written by the tests."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxseg.data.coco_tables import JOINTS, STUFF, STUFF_IDS, THING_IDS, THINGS
+
+SIZE = (8, 12)
+"""Height and width of every image."""
+
+CATEGORIES = [{"id": number, "name": name} for number, name in zip(THING_IDS, THINGS, strict=True)]
+STUFF_CATEGORIES = [{"id": number, "name": name, "isthing": 0} for number, name in zip(STUFF_IDS, STUFF, strict=True)]
+
+
+def square(x: float, y: float, width: float, height: float) -> list[list[float]]:
+    return [[x, y, x + width, y, x + width, y + height, x, y + height]]
+
+
+def annotation(number: int, image: int, category: int, box=(1, 2, 4, 3), **more) -> dict:
+    """An object whose mask fills its box."""
+    given = {"segmentation": square(*box), "bbox": list(box), "area": box[2] * box[3], "iscrowd": 0}
+    return {"id": number, "image_id": image, "category_id": category, **given, **more}
+
+
+def images(count: int) -> list[dict]:
+    return [{"id": 10 + i, "file_name": f"{i:012}.jpg", "height": SIZE[0], "width": SIZE[1]} for i in range(count)]
+
+
+def write_json(path: Path, annotations: list[dict], count: int = 3, categories=None, **more) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    categories = CATEGORIES if categories is None else categories
+    content = {"images": images(count), "annotations": annotations, "categories": categories, **more}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def write_images(folder: Path, count: int = 3) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        pixels = np.random.default_rng(i).integers(0, 256, (*SIZE, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:012}.jpg")
+
+
+def person_keypoints(annotations: list[dict]) -> dict:
+    """What write_json takes for a file of person keypoints."""
+    return {"annotations": annotations, "categories": [{"id": 1, "name": "person", "keypoints": list(JOINTS)}]}
+
+
+def write_panoptic(path: Path, maps: dict[int, np.ndarray], segments: dict[int, list[dict]], count: int = 3) -> None:
+    """Maps hold the segments' ids."""
+    folder = path.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for image, ids in maps.items():
+        name = f"{image - 10:012}.png"
+        colours = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], -1).astype(np.uint8)
+        Image.fromarray(colours).save(folder / name)
+        rows.append({"image_id": image, "file_name": name, "segments_info": segments[image]})
+    write_json(path, rows, count, [{**row, "isthing": 1} for row in CATEGORIES] + STUFF_CATEGORIES)

@@ -1,0 +1,392 @@
+"""COCO's layouts and one's own JSON, from miniature folders; every fault is named with its file and id."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxseg.data import Data, Source, sets
+from jaxseg.data.coco_tables import JOINTS
+from jaxseg.data.sets import coco
+from jaxseg.errors import BadInput
+from jaxseg.ops import rle
+from jaxseg.types import VOID
+from tests.data.coco_trees import (
+    CATEGORIES,
+    SIZE,
+    annotation,
+    person_keypoints,
+    square,
+    write_images,
+    write_json,
+    write_panoptic,
+)
+
+CROWD = {"size": list(SIZE), "counts": [8, 4, 84]}
+OBJECTS = [
+    annotation(1, 10, 1, (1, 2, 6, 4)),
+    annotation(2, 10, 18, (2.5, 3.0, 2.0, 2.0)),
+    annotation(3, 10, 1, (1, 0, 1, 4), segmentation=CROWD, iscrowd=1),
+    annotation(5, 12, 90, (0, 0, 12, 8), area=77.5),
+]
+"""Image 11 has none."""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    write_images(tmp_path / "train2017")
+    write_json(tmp_path / "annotations" / "instances_train2017.json", OBJECTS)
+    return tmp_path
+
+
+def opened(folder, split="train", keys=None, **options):
+    chosen = tuple(options.items())
+    where = folder / "prepared"
+    sets.prepare("coco", source=folder, data_dir=where, options=chosen)
+    return sets.open_split("coco", split, keys=keys, data_dir=where, options=chosen)
+
+
+def notes(folder, **options):
+    return sets.prepared_from("coco", data_dir=folder / "prepared", options=tuple(options.items())).notes
+
+
+def mask_of(record, slot):
+    return (record["instance_ids"] == slot + 1) | (record["hidden_ids"] == slot + 1)
+
+
+def rewrite(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_objects_come_as_they_were_annotated(tree):
+    first, second, third = opened(tree)
+    assert first["boxes"].tolist() == [[1, 2, 7, 6], [2.5, 3, 4.5, 5], [1, 0, 2, 4]]
+    assert first["classes"].tolist() == [0, coco.FACTS.things.index("dog"), 0]
+    assert first["crowd"].tolist() == [False, False, True]
+    assert first["area"].tolist() == [24, 4, 4]
+    assert third["area"].tolist() == [77.5]
+    assert third["classes"].tolist() == [79]
+    assert second["boxes"].shape == (0, 4)
+    assert not second["instance_ids"].any()
+    assert "panoptic" not in first
+    assert "keypoints" not in first
+
+
+def test_masks_are_exact_as_text_and_the_smaller_object_is_in_front(tree):
+    first = opened(tree)[0]
+    expected = [rle.decode(rle.from_coco(row["segmentation"], *SIZE)) for row in OBJECTS[:3]]
+    lines = first["rle"].tobytes().decode().split("\n")
+    for slot, mask in enumerate(expected):
+        assert np.array_equal(rle.decode(rle.from_string(lines[slot], *SIZE)), mask)
+        assert np.array_equal(mask_of(first, slot), mask)
+    assert (first["instance_ids"][expected[1]] == 2).all()
+    assert (first["hidden_ids"][expected[1] & expected[0]] == 1).all()
+
+
+def test_only_what_is_asked_for_is_read(tree):
+    assert set(opened(tree, keys=("image", "boxes"))[0]) == {"image", "boxes"}
+    assert set(opened(tree, keys=("rle",))[0]) == {"rle"}
+    assert {"instance_ids", "hidden_ids"} <= set(opened(tree, keys=("instance_ids",))[0])
+
+
+def test_keypoints_of_another_file_belong_to_the_object_of_the_same_id(tree):
+    points = [0] * 51
+    points[:6] = [3, 4, 2, 5, 6, 1]
+    rows = person_keypoints([annotation(1, 10, 1, (1, 2, 6, 4), keypoints=points, num_keypoints=2)])
+    write_json(tree / "annotations" / "person_keypoints_train2017.json", **rows)
+    first = opened(tree)[0]
+    assert first["keypoints"].shape == (3, len(JOINTS), 3)
+    assert first["keypoints"][0].ravel().tolist() == points
+    assert not first["keypoints"][1:].any()
+
+
+def test_persons_with_keypoints_alone_are_objects_too(tree):
+    (tree / "annotations" / "instances_train2017.json").unlink()
+    rows = person_keypoints([annotation(1, 10, 1, (1, 2, 6, 4), keypoints=[1, 1, 2] * 17)])
+    write_json(tree / "annotations" / "person_keypoints_train2017.json", **rows)
+    first, second, _ = opened(tree)
+    assert first["keypoints"].shape == (1, 17, 3)
+    assert second["keypoints"].shape == (0, 17, 3)
+
+
+def test_the_layout_of_2014_is_an_option(tmp_path):
+    write_images(tmp_path / "val2014")
+    write_json(tmp_path / "annotations" / "instances_val2014.json", OBJECTS)
+    assert len(opened(tmp_path, "val", year=2014)) == 3
+    with pytest.raises(BadInput, match="nor any other of COCO's of 2017"):
+        opened(tmp_path)
+
+
+def panoptic_tree(folder):
+    """The person's segment is what the dog in front leaves of it; grass, and a strip of void."""
+    ids = np.full(SIZE, 2**20 + 3)
+    ids[2:6, 1:7] = 300
+    ids[3:5, 2:5] = 9
+    ids[:, 11] = 0
+    rows = [{"id": 300, "category_id": 1}, {"id": 9, "category_id": 18}, {"id": 2**20 + 3, "category_id": 193}]
+    write_images(folder / "train2017")
+    path = folder / "annotations" / "panoptic_train2017.json"
+    write_panoptic(path, {10: ids, 11: np.zeros(SIZE, int)}, {10: rows, 11: []})
+    return ids
+
+
+def test_panoptic_segments_make_labels_and_objects(tmp_path):
+    ids = panoptic_tree(tmp_path)
+    first, second, third = opened(tmp_path)
+    grass = coco.FACTS.classes.index("grass-merged")
+    assert first["label"][0, 0] == grass
+    assert (first["label"][:, 11] == VOID).all()
+    assert first["classes"].tolist() == [0, 16]
+    assert first["boxes"].tolist() == [[1, 2, 7, 6], [2, 3, 5, 5]]
+    assert np.array_equal(first["panoptic"][..., 1] == 1, ids == 300)
+    assert np.array_equal(first["panoptic"][..., 1], first["instance_ids"])
+    assert (second["panoptic"] == (VOID, 0)).all()
+    assert "panoptic" not in third
+    assert any(
+        "images without panoptic annotation: panoptic_train2017.json image 12" in note for note in notes(tmp_path)
+    )
+
+
+def test_segments_find_their_objects(tmp_path):
+    ids = panoptic_tree(tmp_path)
+    objects = [
+        annotation(1, 10, 18, (2, 3, 3, 2)),
+        annotation(2, 10, 1, (8, 0, 2, 2)),
+        annotation(3, 10, 1, (1, 2, 6, 4)),
+    ]
+    write_json(tmp_path / "annotations" / "instances_train2017.json", objects)
+    first = opened(tmp_path)[0]
+    assert np.array_equal(first["panoptic"][..., 1] == 1, ids == 9)
+    assert np.array_equal(first["panoptic"][..., 1] == 3, ids == 300)
+    assert not (first["panoptic"][..., 1] == 2).any()
+    assert mask_of(first, 2).sum() == 24, "the whole person, not only what is seen of it"
+
+
+def test_boxes_alone_take_masks_from_segments_and_crowds_are_added(tmp_path):
+    ids = panoptic_tree(tmp_path)
+    path = tmp_path / "annotations" / "panoptic_train2017.json"
+    rewrite(path, lambda content: content["annotations"][0]["segments_info"][1].update(iscrowd=1))
+    boxes = [
+        {key: annotation(7, 10, 1, (1, 2, 6, 4))[key] for key in ("id", "image_id", "category_id", "bbox", "area")}
+    ]
+    write_json(tmp_path / "annotations" / "boxes_train2017.json", boxes)
+    first = opened(tmp_path)[0]
+    assert first["crowd"].tolist() == [False, True]
+    assert np.array_equal(mask_of(first, 0), ids == 300)
+    assert np.array_equal(mask_of(first, 1), ids == 9)
+
+
+def test_boxes_alone_have_no_masks(tree):
+    rewrite(
+        tree / "annotations" / "instances_train2017.json",
+        lambda content: [row.pop("segmentation") for row in content["annotations"]],
+    )
+    assert {"rle", "instance_ids", "hidden_ids"}.isdisjoint(opened(tree)[0])
+
+
+OWN = [{"id": 7, "name": "bolt"}, {"id": 3, "name": "nut", "keypoints": ["head", "foot"]}]
+
+
+def own_tree(folder, count=30):
+    write_images(folder / "images", count)
+    rows = [annotation(i, 10 + i, 7 if i % 2 else 3, keypoints=[1, 1, 2, 0, 0, 0]) for i in range(count)]
+    return write_json(folder / "parts.json", rows, count, OWN)
+
+
+def test_ones_own_json_brings_its_own_classes_and_is_split_by_the_names_of_its_images(tmp_path):
+    own_tree(tmp_path)
+    train, val = (opened(tmp_path, split, json="parts.json") for split in ("train", "val"))
+    assert len(train) + len(val) == 30
+    assert 2 <= len(val) <= 12
+    source = Source("coco", "train", options=(("json", "parts.json"),))
+    facts = Data(train=source, val=source).facts(tmp_path / "prepared")
+    assert facts.things == facts.classes == ("nut", "bolt")
+    assert facts.thing_ids == (3, 7)
+    assert facts.joints == ("head", "foot")
+    assert train[0]["keypoints"].shape == (1, 2, 3)
+    batch = next(
+        iter(
+            Data(train=source, val=source, keys=("image", "boxes", "classes")).eval_batches(
+                batch_size=2, split="train", data_dir=tmp_path / "prepared"
+            )
+        )
+    )
+    assert set(batch["classes"][batch["valid"]].tolist()) <= {0, 1}
+
+
+def test_ones_own_facts_are_known_before_preparation_where_they_can_be(tmp_path):
+    path = own_tree(tmp_path)
+    assert sets.facts("coco", data_dir=tmp_path, options=(("json", str(path)),)).things == ("nut", "bolt")
+    named = (("json", "far.json"), ("classes", ("a", "b")))
+    assert sets.facts("coco", data_dir=tmp_path, options=named).things == ("a", "b")
+    with pytest.raises(BadInput, match=r"'coco' with far.json is not prepared, so its classes are not known"):
+        sets.facts("coco", data_dir=tmp_path, options=(("json", "far.json"),))
+
+
+def test_ones_own_files_of_train_and_val_stay_apart(tmp_path):
+    write_images(tmp_path)
+    write_json(tmp_path / "a.json", [annotation(1, 10, 7)], 2, OWN)
+    write_json(tmp_path / "b.json", [annotation(1, 10, 3)], 3, OWN)
+    assert len(opened(tmp_path, "train", json=("a.json", "b.json"))) == 2
+    assert len(opened(tmp_path, "val", json=("a.json", "b.json"))) == 3
+
+
+def test_a_choice_of_classes_leaves_out_the_others(tree):
+    first = opened(tree, classes=("dog", "person"))[0]
+    assert first["classes"].tolist() == [1, 0, 1]
+    assert opened(tree, classes=("dog",))[0]["classes"].tolist() == [0]
+    assert sets.facts("coco", data_dir=tree, options=(("classes", ("dog",)),)).thing_ids == (18,)
+    with pytest.raises(BadInput, match="'coco' has no class 'dogg'; did you mean 'dog'"):
+        opened(tree, classes=("dogg",))
+
+
+DROPPED = {
+    "a box that is not a number": ({"bbox": [1, float("nan"), 2, 2]}, "their boxes are not finite"),
+    "a box without area": ({"bbox": [1, 1, 0, 2]}, "their boxes have no area"),
+    "a box outside": ({"bbox": [12, 1, 3, 2]}, "their boxes lie outside the image"),
+    "half a box": ({"bbox": [1, 1, 3]}, "their boxes are not x, y, width, height"),
+    "nothing": ({"bbox": None, "segmentation": []}, "they have neither a box nor a mask"),
+    "a broken mask": ({"segmentation": {"size": list(SIZE), "counts": "_b"}}, "their masks are broken"),
+    "a mask of another size": ({"segmentation": {"size": [9, 9], "counts": [81]}}, "their masks are broken"),
+    "a polygon of two points": ({"segmentation": [[1, 1, 4, 4]]}, "their polygons have less than three points"),
+}
+
+
+@pytest.mark.parametrize("fault", DROPPED)
+def test_an_object_that_cannot_be_used_is_dropped_counted_and_named(tree, fault):
+    change, reason = DROPPED[fault]
+    rows = [*OBJECTS[:1], annotation(99, 10, 18, **change), annotation(100, 11, 18, **change)]
+    write_json(tree / "annotations" / "instances_train2017.json", rows)
+    first = opened(tree)[0]
+    assert first["classes"].tolist() == [0]
+    (said,) = [note for note in notes(tree) if reason in note]
+    assert said.startswith("objects dropped, ")
+    assert "instances_train2017.json annotation 99" in said
+    assert "annotation 100" in said
+
+
+def test_a_short_polygon_beside_good_ones_is_left_out(tree):
+    rows = [annotation(99, 10, 18, segmentation=[*square(1, 2, 4, 3), [1, 1, 2, 2]])]
+    write_json(tree / "annotations" / "instances_train2017.json", rows)
+    assert mask_of(opened(tree)[0], 0).sum() == 12
+    assert any(
+        "polygons of less than three points, left out: instances_train2017.json annotation 99" in n for n in notes(tree)
+    )
+
+
+def test_a_box_that_passes_the_edge_is_cut_there(tree):
+    write_json(tree / "annotations" / "instances_train2017.json", [annotation(99, 10, 18, bbox=[9, 5, 8, 3.5])])
+    assert opened(tree)[0]["boxes"].tolist() == [[9, 5, 12, 8]]
+    assert any("boxes cut at the edge" in note and "annotation 99" in note for note in notes(tree))
+
+
+def test_an_object_without_a_mask_among_others_is_named(tree):
+    rows = [*OBJECTS, annotation(99, 12, 18, segmentation=[])]
+    write_json(tree / "annotations" / "instances_train2017.json", rows)
+    third = opened(tree)[2]
+    assert not mask_of(third, 1).any()
+    assert any("objects without a mask: instances_train2017.json annotation 99" in note for note in notes(tree))
+
+
+def repeat_image(content):
+    content["images"][2]["id"] = 10
+
+
+def repeat_annotation(content):
+    content["annotations"][1]["id"] = 1
+
+
+REFUSED = {
+    "image twice": (repeat_image, r"instances_train2017\.json: image id 10 occurs twice"),
+    "annotation twice": (repeat_annotation, r"instances_train2017\.json: annotation id 1 occurs twice"),
+    "category twice": (lambda c: c["categories"][1].update(id=1), r"json: category id 1 occurs twice"),
+    "unknown image": (
+        lambda c: c["annotations"][0].update(image_id=77),
+        r"annotation 1 is of image 77, which the file",
+    ),
+    "unknown category": (
+        lambda c: c["annotations"][3].update(category_id=12),
+        r"instances_train2017\.json: annotation 5 has category 12, which the file does not list",
+    ),
+    "another table": (
+        lambda c: c["categories"][0].update(name="cat", id=1) or c["categories"].pop(15),
+        r"instances_train2017\.json: category 1 is 'cat', which is 'person' in COCO's table; for classes of your own",
+    ),
+    "missing image": (
+        lambda c: c["images"][1].update(file_name="gone.jpg"),
+        r"instances_train2017\.json: image 11 names gone\.jpg, which is not in .*train2017; .* skip_missing=True",
+    ),
+    "another size": (
+        lambda c: c["images"][1].update(width=13),
+        r"instances_train2017\.json: image 11: .*000000000001\.jpg is 12x8 but its label is 13x8",
+    ),
+    "no size": (lambda c: c["images"][1].pop("width"), r"json: image 11 has no height and width"),
+    "no name": (lambda c: c["images"][1].pop("file_name"), r"json: image 11 has no file_name"),
+    "no annotations": (lambda c: c.pop("annotations"), r"json is no COCO JSON with images, annotations and categories"),
+    "no image id": (lambda c: c["annotations"][0].pop("image_id"), r"json: an entry lacks or misspells 'image_id'"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_file_that_contradicts_itself_is_refused_by_name(tree, fault):
+    change, message = REFUSED[fault]
+    rewrite(tree / "annotations" / "instances_train2017.json", change)
+    with pytest.raises(BadInput, match=message) as caught:
+        opened(tree)
+    assert "\n" not in str(caught.value)
+    assert not sets.is_prepared("coco", data_dir=tree / "prepared")
+
+
+def test_missing_images_may_be_left_out(tree):
+    (tree / "train2017" / "000000000000.jpg").unlink()
+    assert len(opened(tree, skip_missing=True)) == 2
+    said = notes(tree, skip_missing=True)
+    assert any("images that are not there, left out: instances_train2017.json image 10" in note for note in said)
+
+
+PANOPTIC = {
+    "unlisted": (lambda rows: rows.pop(1), r"000000000000\.png: segment 9 is not listed in .*\.json \(image 10\)"),
+    "unseen": (lambda rows: rows.append({"id": 4, "category_id": 1}), r"segment 4 of image 10 has no pixel in"),
+    "twice": (lambda rows: rows.append(rows[0]), r"image 10 lists segment 300 twice"),
+    "category": (
+        lambda rows: rows[0].update(category_id=12),
+        r"segment 300 of image 10 has category 12, which is unknown",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PANOPTIC)
+def test_segments_and_their_picture_must_agree(tmp_path, fault):
+    panoptic_tree(tmp_path)
+    change, message = PANOPTIC[fault]
+    path = tmp_path / "annotations" / "panoptic_train2017.json"
+    rewrite(path, lambda content: change(content["annotations"][0]["segments_info"]))
+    with pytest.raises(BadInput, match=message):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("year", 2015), ("val", 1.0), ("json", 3), ("classes", (1,)), ("images", "nowhere")]
+)
+def test_an_option_that_cannot_be_is_named(tree, option, value):
+    with pytest.raises(BadInput, match=f"option '{option}' of data set 'coco'"):
+        opened(tree, **{option: value})
+
+
+def test_keypoints_of_another_number_or_visibility_are_refused(tree):
+    for points, message in [
+        ([1, 1, 2] * 3, "9 numbers for 17 keypoints"),
+        ([1, 1, 3] * 17, "visibility is not 0, 1 or 2"),
+    ]:
+        rows = person_keypoints([annotation(1, 10, 1, keypoints=points)])
+        write_json(tree / "annotations" / "person_keypoints_train2017.json", **rows)
+        with pytest.raises(BadInput, match=f"person_keypoints_train2017.json annotation 1: .*{message}"):
+            opened(tree)
+
+
+def test_the_official_table_has_133_classes_of_which_the_first_80_are_things():
+    assert coco.FACTS.classes[:80] == coco.FACTS.things
+    assert len(CATEGORIES) == 80
+    assert len(set(coco.FACTS.classes)) == len(set(coco.FACTS.class_ids)) == len(coco.FACTS.palette) == 133
