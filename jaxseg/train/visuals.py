@@ -23,7 +23,7 @@ def samples(folder: Path, step: int, *, stage: Any, variables: Any, data_dir: An
     >>> class Data:
     ...     def eval_batches(self, **options):
     ...         return [{"image": np.zeros((1, 8, 8, 3), np.uint8), "label": np.zeros((1, 8, 8), np.int32)}]
-    ...     def facts(self):
+    ...     def facts(self, data_dir=None):
     ...         return Facts("toy", "all black", ("a", "b"), ((0, 0, 0), (255, 0, 0)), {"val": 1})
     >>> model, folder = unet(num_classes=2, depth=1, width=1), Path(tempfile.mkdtemp())
     >>> variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8))
