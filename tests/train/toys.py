@@ -115,7 +115,7 @@ class Toy:
             batches.append({**batch, "real": chunk < total})
         return batches
 
-    def facts(self) -> Facts:
+    def facts(self, data_dir=None) -> Facts:
         return Facts()
 
 
