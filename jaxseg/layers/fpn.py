@@ -108,3 +108,18 @@ def torchvision_fpn_names(source: str, path: str) -> Rules:
     for leaf, target in (("weight", "kernel"), ("bias", "bias")):
         rules.append((rf"{source}\.extra_blocks\.(p[67])\.{leaf}", rf"{path}/\1/{target}"))
     return tuple(rules)
+
+
+def detectron2_fpn_names(source: str, path: str, finest: int = 2) -> Rules:
+    r"""Return rules from detectron2's ``FPN`` whose finest level has that number.
+
+    >>> detectron2_fpn_names("backbone", "fpn")[0]
+    ('backbone\\.fpn_lateral2\\.weight', 'fpn/lateral0/kernel')
+    """
+    rules: list[tuple[str, str | None]] = []
+    for leaf, target in (("weight", "kernel"), ("bias", "bias")):
+        for level in range(finest, 6):
+            rules.append((rf"{source}\.fpn_lateral{level}\.{leaf}", f"{path}/lateral{level - finest}/{target}"))
+            rules.append((rf"{source}\.fpn_output{level}\.{leaf}", f"{path}/smooth{level - finest}/{target}"))
+        rules.append((rf"{source}\.top_block\.(p[67])\.{leaf}", rf"{path}/\1/{target}"))
+    return tuple(rules)

@@ -221,3 +221,52 @@ def torchvision_keypoint_names(source: str, path: str) -> Rules:
     lowres = rf"{source}\.keypoint_predictor\.kps_score_lowres"
     rules += [(rf"{lowres}\.weight", f"{path}/upsample/kernel|iohw"), (rf"{lowres}\.bias", f"{path}/upsample/bias")]
     return tuple(rules)
+
+
+def detectron2_box_names(source: str, path: str) -> Rules:
+    r"""Return rules from detectron2's ``FastRCNNConvFCHead`` and ``FastRCNNOutputLayers``.
+
+    >>> detectron2_box_names(r"roi_heads", "box")[0]
+    ('roi_heads\\.box_head\\.fc1\\.weight', 'box_head/fc6/kernel|dense')
+    """
+    rules: list[tuple[str, str | None]] = []
+    for theirs, ours, layout in (("weight", "kernel", "|dense"), ("bias", "bias", "")):
+        for i in (1, 2):
+            rules.append((rf"{source}\.box_head\.fc{i}\.{theirs}", f"{path}_head/fc{i + 5}/{ours}{layout}"))
+        predictor = rf"{source}\.box_predictor"
+        rules.append((rf"{predictor}\.cls_score\.{theirs}", f"{path}_predictor/logits/{ours}|background last"))
+        rules.append((rf"{predictor}\.bbox_pred\.{theirs}", f"{path}_predictor/deltas/{ours}{layout}"))
+    return tuple(rules)
+
+
+def detectron2_mask_names(source: str, path: str) -> Rules:
+    r"""Return rules from detectron2's ``MaskRCNNConvUpsampleHead``.
+
+    >>> detectron2_mask_names(r"roi_heads", "mask")[0]
+    ('roi_heads\\.mask_head\\.mask_fcn1\\.weight', 'mask/conv0/kernel')
+    """
+    rules: list[tuple[str, str | None]] = []
+    for theirs, ours in _LEAVES:
+        for i in range(4):
+            rules.append((rf"{source}\.mask_head\.mask_fcn{i + 1}\.{theirs}", f"{path}/conv{i}/{ours}"))
+        layout = "|iohw" * (theirs == "weight")
+        rules.append((rf"{source}\.mask_head\.deconv\.{theirs}", f"{path}/upsample/{ours}{layout}"))
+        rules.append((rf"{source}\.mask_head\.predictor\.{theirs}", f"{path}/logits/{ours}"))
+    return tuple(rules)
+
+
+def detectron2_keypoint_names(source: str, path: str) -> Rules:
+    r"""Return rules from detectron2's ``KRCNNConvDeconvUpsampleHead``.
+
+    >>> detectron2_keypoint_names(r"roi_heads", "keypoints")[-1][1]
+    'keypoints/upsample/bias'
+    """
+    rules: list[tuple[str, str | None]] = []
+    for i in range(8):
+        rules += [
+            (rf"{source}\.keypoint_head\.conv_fcn{i + 1}\.{theirs}", f"{path}/conv{i}/{ours}")
+            for theirs, ours in _LEAVES
+        ]
+    lowres = rf"{source}\.keypoint_head\.score_lowres"
+    rules += [(rf"{lowres}\.weight", f"{path}/upsample/kernel|iohw"), (rf"{lowres}\.bias", f"{path}/upsample/bias")]
+    return tuple(rules)

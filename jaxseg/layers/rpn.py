@@ -159,3 +159,18 @@ def torchvision_rpn_names(source: str, path: str) -> Rules:
     rules += [(rf"{source}\.cls_logits\.{theirs}", f"{path}/objectness/{ours}") for theirs, ours in leaves]
     rules += [(rf"{source}\.bbox_pred\.{theirs}", f"{path}/deltas/{ours}") for theirs, ours in leaves]
     return tuple(rules)
+
+
+def detectron2_rpn_names(source: str, path: str) -> Rules:
+    r"""Return rules from detectron2's ``StandardRPNHead``; anchors that its files hold are left out.
+
+    >>> detectron2_rpn_names("proposal_generator", "rpn")[0]
+    ('proposal_generator\\.rpn_head\\.conv\\.weight', 'rpn/conv0/kernel')
+    """
+    parts = (("conv", "conv0"), ("objectness_logits", "objectness"), ("anchor_deltas", "deltas"))
+    rules: list[tuple[str, str | None]] = [
+        (rf"{source}\.rpn_head\.{part}\.{theirs}", f"{path}/{name}/{ours}")
+        for part, name in parts
+        for theirs, ours in (("weight", "kernel"), ("bias", "bias"))
+    ]
+    return (*rules, (rf"{source}\.anchor_generator\..*", None))

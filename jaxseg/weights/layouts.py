@@ -118,6 +118,15 @@ def _dense_out(array: np.ndarray) -> np.ndarray:
     return _to_oihw(array).reshape(array.shape[3], -1)
 
 
+def _background_in(array: np.ndarray, shape: Shape) -> np.ndarray:
+    first = np.roll(array, 1, axis=0)
+    return _dense_in(first, shape) if len(shape) == 4 else first
+
+
+def _background_out(array: np.ndarray) -> np.ndarray:
+    return np.roll(_dense_out(array) if array.ndim == 4 else array, -1, axis=0)
+
+
 def _depthwise_in(array: np.ndarray, shape: Shape) -> np.ndarray:
     h, w, _, out = shape
     return array.reshape(h, w, 1, out)
@@ -126,6 +135,7 @@ def _depthwise_in(array: np.ndarray, shape: Shape) -> np.ndarray:
 LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
     "": (_from_oihw, _to_oihw),
     "dense": (_dense_in, _dense_out),
+    "background last": (_background_in, _background_out),
     "iohw": (lambda array, _: array.transpose(2, 3, 0, 1), lambda array: array.transpose(2, 3, 0, 1)),
     "hwio": (lambda array, _: array, lambda array: array),
     "hwoi": (lambda array, _: array.transpose(0, 1, 3, 2), lambda array: array.transpose(0, 1, 3, 2)),
@@ -139,6 +149,7 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np
 
 - "": OIHW and OI, convolutions (depthwise too) and dense layers of torch and Caffe;
 - "dense": O(IHW), a dense layer over a flattened map, read as a convolution with its whole window;
+- "background last": "dense" or a bias with background as the last output, which is the first here (detectron2);
 - "iohw": transposed convolutions of torch and Caffe; those of as many inputs as outputs would fit "" too, and be wrong:
   they are never guessed;
 - "hwio": Keras' convolutions and dense layers; "hwoi" its transposed, "hwcm" its depthwise ones;

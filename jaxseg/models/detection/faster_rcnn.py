@@ -25,10 +25,10 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from jaxseg.backbones import resnet
 from jaxseg.errors import BadInput
 from jaxseg.layers.canvas import mean_outside
-from jaxseg.layers.fpn import FPN, torchvision_fpn_names
-from jaxseg.layers.roi_heads import BoxHead, BoxPredictor, torchvision_box_names
-from jaxseg.layers.rpn import Proposals, Proposing, RPNHead, propose, torchvision_rpn_names
-from jaxseg.layers.standardize import Standardize
+from jaxseg.layers.fpn import FPN, detectron2_fpn_names, torchvision_fpn_names
+from jaxseg.layers.roi_heads import BoxHead, BoxPredictor, detectron2_box_names, torchvision_box_names
+from jaxseg.layers.rpn import Proposals, Proposing, RPNHead, detectron2_rpn_names, propose, torchvision_rpn_names
+from jaxseg.layers.standardize import MSRA, Standardize, statistics
 from jaxseg.ops import boxes as box_ops
 from jaxseg.ops.anchors import detectron2_anchors, torchvision_anchors
 from jaxseg.ops.backend import map_images
@@ -72,6 +72,7 @@ class FasterRCNN(nn.Module):
       samples: regions of an image that the head is trained on.
       positive_fraction: of them that may be objects.
       score_threshold: detections score above it.
+      min_size: least width and height of detections, pixels.
       nms_threshold: IoU above which the worse of two detections of a class goes.
       detections: slots of detections.
       dtype: compute dtype.
@@ -104,6 +105,7 @@ class FasterRCNN(nn.Module):
     samples: int = 512
     positive_fraction: float = 0.25
     score_threshold: float = 0.05
+    min_size: float = 1e-2
     nms_threshold: float = 0.5
     detections: int = 100
     dtype: jnp.dtype | type = jnp.float32
@@ -112,6 +114,11 @@ class FasterRCNN(nn.Module):
     def in_channels(self) -> int:
         """Channels of the image."""
         return self.backbone.in_channels
+
+    @property
+    def conventions(self) -> str:
+        """Whose weights fit: "torchvision" or "detectron2"."""
+        return self.anchors
 
     @nn.compact
     def __call__(
@@ -229,6 +236,7 @@ class FasterRCNN(nn.Module):
         find = partial(
             detections,
             score_threshold=self.score_threshold,
+            min_size=self.min_size,
             nms_threshold=self.nms_threshold,
             count=self.detections,
             slots=min(2000, rois.shape[1] * self.num_classes),
@@ -243,10 +251,55 @@ class FasterRCNN(nn.Module):
         return map_images(one)(rois, valid, logits, deltas, size)
 
 
+DETECTRON2: Mapping[str, Any] = {
+    "anchors": "detectron2",
+    "aligned": True,
+    "sampling_ratio": 0,
+    "level_epsilon": 0.0,
+    "coded_background": False,
+    "train_proposing": Proposing(2000, 1000, min_size=1e-30),
+    "test_proposing": Proposing(1000, 1000, min_size=1e-30),
+    "min_size": 0.0,
+}
+"""Fields of a network on a pyramid as detectron2 has it; a proposal has any area but none."""
+
+X101 = Standardize((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), order="bgr")
+"""Statistics of pixels of detectron2's ResNeXt-101."""
+
+
+def detectron2_resnet(
+    layers: int,
+    *,
+    width: int = 64,
+    groups: int = 1,
+    width_per_group: int = 64,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> resnet.ResNet:
+    """Return the backbone as detectron2 has it: frozen BatchNorm, and for groups of 1 MSRA's stride and statistics.
+
+    >>> detectron2_resnet(50).stride_on, detectron2_resnet(101, groups=32, width_per_group=8).stride_on
+    ('1x1', '3x3')
+    """
+    backbone = resnet.resnet(
+        layers,
+        width=width,
+        groups=groups,
+        width_per_group=width_per_group,
+        stride_on="1x1" if groups == 1 else "3x3",
+        in_channels=in_channels,
+        standardize=statistics(standardize, MSRA if groups == 1 else X101, in_channels),
+        dtype=dtype,
+    )
+    return backbone.clone(norm="frozen")
+
+
 def on_resnet(
     layers: int,
-    num_classes: int = 90,
+    num_classes: int | None = None,
     *,
+    conventions: str = "torchvision",
     version: int = 1,
     width: int = 64,
     features: int = 256,
@@ -255,15 +308,26 @@ def on_resnet(
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> FasterRCNN:
-    """Return torchvision's Faster R-CNN of version 1 or 2 on a ResNet.
+    """Return torchvision's Faster R-CNN of version 1 or 2 on a ResNet, or detectron2's.
 
     Version 2 normalises pyramid and head, has two convolutions in the proposal network and four in the head
-    (Li et al. 2021, arXiv:2111.11429).
+    (Li et al. 2021, arXiv:2111.11429). Without ``num_classes`` it has COCO's: torchvision counts 90, ten of them never
+    used, detectron2 80.
 
-    >>> on_resnet(50, version=2).rpn.convs
-    2
+    >>> on_resnet(50, version=2).rpn.convs, on_resnet(50, conventions="detectron2").num_classes
+    (2, 80)
+
+    Raises:
+      BadInput: other conventions, or version 2 of detectron2's.
     """
-    backbone = resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype)
+    options: dict[str, Any] = {"width": width, "in_channels": in_channels, "standardize": standardize, "dtype": dtype}
+    if conventions not in CONVENTIONS or (conventions == "detectron2" and version != 1):
+        told = "version 2 is torchvision's" if conventions in CONVENTIONS else f"conventions {conventions!r}"
+        raise BadInput(f"{told}; conventions of Faster R-CNN are {' and '.join(map(repr, CONVENTIONS))}")
+    if conventions == "detectron2":
+        backbone = detectron2_resnet(layers, **options)
+        return in_detectron2(backbone, num_classes, features=features, dense=dense, dtype=dtype)
+    backbone = resnet.resnet(layers, **options)
     norm, frozen = ("none", "frozen") if version == 1 else ("batch", "batch")
     convs, units = ((), (dense, dense)) if version == 1 else ((features,) * 4, (dense,))
     return FasterRCNN(
@@ -271,8 +335,35 @@ def on_resnet(
         fpn=FPN(features, norm=norm, dtype=dtype),
         rpn=RPNHead(features, convs=version, dtype=dtype),
         box_head=BoxHead(convs, units, norm=norm, dtype=dtype),
-        num_classes=num_classes,
+        num_classes=90 if num_classes is None else num_classes,
         dtype=dtype,
+    )
+
+
+CONVENTIONS = ("torchvision", "detectron2")
+
+
+def in_detectron2(
+    backbone: nn.Module,
+    num_classes: int | None = None,
+    *,
+    features: int = 256,
+    dense: int = 1024,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> FasterRCNN:
+    """Return detectron2's Faster R-CNN on a backbone.
+
+    >>> in_detectron2(detectron2_resnet(101, groups=32, width_per_group=8)).num_classes
+    80
+    """
+    return FasterRCNN(
+        backbone=backbone,
+        fpn=FPN(features, dtype=dtype),
+        rpn=RPNHead(features, dtype=dtype),
+        box_head=BoxHead((), (dense, dense), dtype=dtype),
+        num_classes=80 if num_classes is None else num_classes,
+        dtype=dtype,
+        **DETECTRON2,
     )
 
 
@@ -296,6 +387,17 @@ TORCHVISION_NAMES: Rules = (
 )
 """Rules from torchvision's ``fasterrcnn_resnet50_fpn`` and ``_v2``."""
 
+_BODY2 = tuple((theirs, ours and f"backbone/{ours}") for theirs, ours in resnet.DETECTRON2_NAMES if "fc" not in theirs)
+
+DETECTRON2_NAMES: Rules = (
+    *((rf"backbone\.bottom_up\.{theirs}", ours) for theirs, ours in _BODY2 if ours),
+    *detectron2_fpn_names("backbone", "fpn"),
+    *detectron2_rpn_names("proposal_generator", "rpn"),
+    *detectron2_box_names("roi_heads", "box"),
+    (r"pixel_(mean|std)|.*\.num_batches_tracked", None),
+)
+"""Rules from detectron2's ``faster_rcnn_R_50_FPN_3x`` and others."""
+
 SMALL: Mapping[str, Any] = {
     "width": 8,
     "features": 32,
@@ -309,9 +411,9 @@ SMALL: Mapping[str, Any] = {
 }
 """The small variants: one block a stage, few channels, anchors for images of 64 to 128 pixels."""
 
-_register = partial(
-    register, task="detection", paper="arXiv:1506.01497", names={"torchvision": TORCHVISION_NAMES}, small=SMALL
-)
+NAMES = {"torchvision": TORCHVISION_NAMES, "detectron2": DETECTRON2_NAMES}
+
+_register = partial(register, task="detection", paper="arXiv:1506.01497", names=NAMES, small=SMALL)
 
 faster_rcnn_resnet50_fpn = _register(
     name="faster_rcnn_resnet50_fpn",
@@ -327,5 +429,5 @@ faster_rcnn_resnet50_fpn_v2 = _register(
 
 faster_rcnn_resnet101_fpn = _register(
     name="faster_rcnn_resnet101_fpn",
-    summary="Faster R-CNN on a feature pyramid of ResNet-101.",
-)(partial(on_resnet, 101))
+    summary="Faster R-CNN on a feature pyramid of ResNet-101, as detectron2 has it.",
+)(partial(on_resnet, 101, conventions="detectron2"))

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
-from jaxseg.layers.roi_heads import MaskHead, torchvision_mask_names
+from jaxseg.layers.roi_heads import MaskHead, detectron2_mask_names, torchvision_mask_names
 from jaxseg.layers.standardize import Standardize
-from jaxseg.models.detection import faster_rcnn
+from jaxseg.models.detection import faster_rcnn, faster_rcnn_c4
 from jaxseg.models.detection.faster_rcnn import FasterRCNN
 from jaxseg.registry import register
 from jaxseg.types import Rules
@@ -48,21 +48,29 @@ class MaskRCNN(FasterRCNN):
         In training ``mask_logits`` f32[b f m m k+1] instead, of the first ``f`` sampled regions: those that may be
         positive.
         """
+        return self._masked(image, size, targets, train=train)[0]
+
+    def _masked(
+        self, image: Array, size: Array | None, targets: Mapping[str, Array] | None, *, train: bool
+    ) -> tuple[dict[str, Array], list[Array]]:
+        """Return what ``__call__`` does, and the levels' maps."""
         found, levels, regions = self._find(image, size, targets, train=train)
         regions = self._regions_for_head(found, levels, regions, train=train)
         outputs = self.num_classes + self.coded_background
         logits = self.mask_head(regions, outputs, train=train)
         logits = jnp.pad(logits, (*((0, 0),) * 4, (self.num_classes + 1 - outputs, 0)))
         if train:
-            return {**found, "mask_logits": logits}
+            return {**found, "mask_logits": logits}, levels
         own = jnp.take_along_axis(logits, found["classes"][:, :, None, None, None] + 1, axis=-1)[..., 0]
-        return {**found, "masks": jnp.where(found["valid"][:, :, None, None], jax.nn.sigmoid(own), 0)}
+        masks = jnp.where(found["valid"][:, :, None, None], jax.nn.sigmoid(own), 0)
+        return {**found, "masks": masks}, levels
 
 
 def on_resnet(
     layers: int,
-    num_classes: int = 90,
+    num_classes: int | None = None,
     *,
+    conventions: str = "torchvision",
     version: int = 1,
     width: int = 64,
     features: int = 256,
@@ -71,18 +79,70 @@ def on_resnet(
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> MaskRCNN:
-    """Return torchvision's Mask R-CNN of version 1 or 2 on a ResNet.
+    """Return Mask R-CNN on :func:`jaxseg.models.detection.faster_rcnn.on_resnet`, which takes the same options.
 
     >>> on_resnet(50).mask_head.convs
     (256, 256, 256, 256)
     """
     options: dict[str, Any] = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
-    sizes: dict[str, int] = {"version": version, "width": width, "features": features, "dense": dense}
-    detector = faster_rcnn.on_resnet(layers, num_classes, **sizes, **options)
+    sizes: dict[str, Any] = {"version": version, "width": width, "features": features, "dense": dense}
+    detector = faster_rcnn.on_resnet(layers, num_classes, conventions=conventions, **sizes, **options)
     norm = "none" if version == 1 else "batch"
-    return MaskRCNN(
-        **faster_rcnn.fields_of(detector), mask_head=MaskHead((features,) * 4, features, norm=norm, dtype=dtype)
-    )
+    return with_masks(detector, MaskHead((features,) * 4, features, norm=norm, dtype=dtype))
+
+
+def on_resnext(
+    layers: int,
+    groups: int,
+    width_per_group: int,
+    num_classes: int = 80,
+    *,
+    width: int = 64,
+    features: int = 256,
+    dense: int = 1024,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> MaskRCNN:
+    """Return detectron2's Mask R-CNN on a pyramid of a ResNeXt.
+
+    >>> on_resnext(101, 32, 8).backbone.groups
+    32
+    """
+    grouped: dict[str, int] = {"width": width, "groups": groups, "width_per_group": width_per_group}
+    options: dict[str, Any] = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
+    backbone = faster_rcnn.detectron2_resnet(layers, **grouped, **options)
+    detector = faster_rcnn.in_detectron2(backbone, num_classes, features=features, dense=dense, dtype=dtype)
+    return with_masks(detector, MaskHead((features,) * 4, features, dtype=dtype))
+
+
+def on_c4(
+    layers: int,
+    num_classes: int = 80,
+    *,
+    width: int = 64,
+    features: int = 256,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> MaskRCNN:
+    """Return detectron2's Mask R-CNN on one map (Figure 4, left): masks of 14 by 14, from what the box head sees.
+
+    >>> on_c4(50).mask_head.convs
+    ()
+    """
+    options: dict[str, Any] = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
+    detector = faster_rcnn_c4.on_c4(layers, num_classes, width=width, **options)
+    return with_masks(detector, MaskHead((), features, dtype=dtype))
+
+
+def with_masks(detector: FasterRCNN, head: MaskHead) -> MaskRCNN:
+    """Return a detector with a mask head.
+
+    >>> with_masks(faster_rcnn.on_resnet(50), MaskHead()).num_classes
+    90
+    """
+    return MaskRCNN(**faster_rcnn.fields_of(detector), mask_head=head)
 
 
 TORCHVISION_NAMES: Rules = (
@@ -91,27 +151,63 @@ TORCHVISION_NAMES: Rules = (
 )
 """Rules from torchvision's ``maskrcnn_resnet50_fpn`` and ``_v2``."""
 
-_register = partial(
-    register,
-    task="instance",
-    paper="arXiv:1703.06870",
-    names={"torchvision": TORCHVISION_NAMES},
-    small=faster_rcnn.SMALL,
+DETECTRON2_NAMES: Rules = (
+    *detectron2_mask_names("roi_heads", "mask_head"),
+    *faster_rcnn.DETECTRON2_NAMES,
 )
+"""Rules from detectron2's ``mask_rcnn_R_50_FPN_3x`` and others."""
 
-mask_rcnn_resnet50_fpn = _register(
+C4_NAMES: Rules = (
+    *detectron2_mask_names("roi_heads", "mask_head"),
+    *faster_rcnn_c4.DETECTRON2_NAMES,
+)
+"""Rules from detectron2's ``mask_rcnn_R_50_C4_3x`` and others."""
+
+NAMES = {"torchvision": TORCHVISION_NAMES, "detectron2": DETECTRON2_NAMES}
+
+_register = partial(register, task="instance", paper="arXiv:1703.06870")
+_fpn = partial(_register, names=NAMES, small=faster_rcnn.SMALL)
+_x101 = partial(_register, names={"detectron2": DETECTRON2_NAMES}, small={**faster_rcnn.SMALL, "width": 16})
+_c4 = partial(_register, names={"detectron2": C4_NAMES}, small={**faster_rcnn_c4.SMALL_C4, "features": 32})
+
+mask_rcnn_resnet50_fpn = _fpn(
     name="mask_rcnn_resnet50_fpn",
     summary="Mask R-CNN on a feature pyramid of ResNet-50, as torchvision has it.",
     params=44_401_393,
 )(partial(on_resnet, 50))
 
-mask_rcnn_resnet50_fpn_v2 = _register(
+mask_rcnn_resnet50_fpn_v2 = _fpn(
     name="mask_rcnn_resnet50_fpn_v2",
     summary="The same with normalised pyramid and heads, and deeper heads.",
     params=46_359_409,
 )(partial(on_resnet, 50, version=2))
 
-mask_rcnn_resnet101_fpn = _register(
+mask_rcnn_resnet101_fpn = _fpn(
     name="mask_rcnn_resnet101_fpn",
-    summary="Mask R-CNN on a feature pyramid of ResNet-101.",
-)(partial(on_resnet, 101))
+    summary="Mask R-CNN on a feature pyramid of ResNet-101, as detectron2 has it.",
+    params=63_283_120,
+)(partial(on_resnet, 101, conventions="detectron2"))
+
+mask_rcnn_resnext101_32x8d_fpn = _x101(
+    name="mask_rcnn_resnext101_32x8d_fpn",
+    summary="Mask R-CNN on a feature pyramid of ResNeXt-101 32x8d, as detectron2 has it.",
+    params=107_427_760,
+)(partial(on_resnext, 101, 32, 8))
+
+mask_rcnn_resnext101_64x4d_fpn = _x101(
+    name="mask_rcnn_resnext101_64x4d_fpn",
+    summary="The same on ResNeXt-101 64x4d.",
+    params=102_091_696,
+)(partial(on_resnext, 101, 64, 4))
+
+mask_rcnn_resnet50_c4 = _c4(
+    name="mask_rcnn_resnet50_c4",
+    summary="Mask R-CNN on the map of stride 16 of ResNet-50, as detectron2 has it.",
+    params=35_909_612,
+)(partial(on_c4, 50))
+
+mask_rcnn_resnet101_c4 = _c4(
+    name="mask_rcnn_resnet101_c4",
+    summary="The same on ResNet-101.",
+    params=54_849_516,
+)(partial(on_c4, 101))

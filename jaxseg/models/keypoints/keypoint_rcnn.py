@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
-from jaxseg.layers.roi_heads import KeypointHead, torchvision_keypoint_names
+from jaxseg.layers.roi_heads import KeypointHead, detectron2_keypoint_names, torchvision_keypoint_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.detection import faster_rcnn
 from jaxseg.models.detection.faster_rcnn import FasterRCNN
@@ -65,6 +65,7 @@ def on_resnet(
     num_classes: int = 1,
     joints: int = 17,
     *,
+    conventions: str = "torchvision",
     width: int = 64,
     features: int = 256,
     dense: int = 1024,
@@ -73,13 +74,14 @@ def on_resnet(
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> KeypointRCNN:
-    """Return torchvision's Keypoint R-CNN on a ResNet; ``head`` channels in its keypoint head.
+    """Return torchvision's or detectron2's Keypoint R-CNN on a ResNet; ``head`` channels in its keypoint head.
 
     >>> on_resnet(50).keypoint_head.joints
     17
     """
     options: dict[str, Any] = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
-    detector = faster_rcnn.on_resnet(layers, num_classes, width=width, features=features, dense=dense, **options)
+    sizes: dict[str, Any] = {"width": width, "features": features, "dense": dense}
+    detector = faster_rcnn.on_resnet(layers, num_classes, conventions=conventions, **sizes, **options)
     return KeypointRCNN(**faster_rcnn.fields_of(detector), keypoint_head=KeypointHead(joints, (head,) * 8, dtype=dtype))
 
 
@@ -89,12 +91,18 @@ TORCHVISION_NAMES: Rules = (
 )
 """Rules from torchvision's ``keypointrcnn_resnet50_fpn``."""
 
+DETECTRON2_NAMES: Rules = (
+    *detectron2_keypoint_names("roi_heads", "keypoint_head"),
+    *faster_rcnn.DETECTRON2_NAMES,
+)
+"""Rules from detectron2's ``keypoint_rcnn_R_50_FPN_3x``."""
+
 keypoint_rcnn_resnet50_fpn = register(
     task="keypoints",
     name="keypoint_rcnn_resnet50_fpn",
     paper="arXiv:1703.06870",
     summary="Keypoint R-CNN on a feature pyramid of ResNet-50, as torchvision has it.",
     params=59_137_258,
-    names={"torchvision": TORCHVISION_NAMES},
+    names={"torchvision": TORCHVISION_NAMES, "detectron2": DETECTRON2_NAMES},
     small={**faster_rcnn.SMALL, "num_classes": 1, "joints": 5, "head": 16},
 )(partial(on_resnet, 50))
