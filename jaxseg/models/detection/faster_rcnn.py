@@ -186,7 +186,7 @@ class FasterRCNN(nn.Module):
 
     def _regions(
         self, levels: list[Map], rois: Float[Array, "b p 4"], valid: Bool[Array, "b p"], side: int, *, train: bool
-    ) -> Float[Array, "b p y x c"]:
+    ) -> Float[Array, "b p _ _ _"]:
         """Return ``side`` by ``side`` cells of each region from the level of its size, through the shared head."""
         first, count = self.finest_stride.bit_length() - 1, self.roi_levels
         regions = roi_align(
@@ -203,7 +203,7 @@ class FasterRCNN(nn.Module):
 
     def _regions_for_head(
         self, found: Mapping[str, Array], levels: list[Map], regions: Array, *, train: bool
-    ) -> Float[Array, "b p y x c"]:
+    ) -> Float[Array, "b p _ _ _"]:
         """Return 14 by 14 cells, before a shared head, of each region that a further head looks at.
 
         At test time these are the detections; in training the first sampled regions, those that may be positive.
