@@ -11,7 +11,7 @@ class Facts:
     Attributes:
       name: the registry's name, also the file's and the folder's.
       summary: one line.
-      classes: names of the classes 0, 1, ...; void (255) is not among them.
+      classes: names of the classes of label maps, 0, 1, ...; void (255) is not among them. Empty without label maps.
       palette: one RGB triple per class.
       splits: split name -> number of examples, None where it is not known beforehand.
       keys: the batch keys that its records can fill.

@@ -25,7 +25,7 @@ import numpy as np
 from jaxseg.data import records, sets, slots
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record
-from jaxseg.data.transforms import Transform
+from jaxseg.data.transforms import RandomFlip, RandomRotate90, Transform
 from jaxseg.errors import BadInput
 from jaxseg.types import bare_key, closure
 
@@ -149,7 +149,20 @@ class Data:
         where = None if data_dir is None else os.fspath(data_dir)
         examples = Examples(source, self.keys, self.slots, self.proposal_slots, where, seed, self.rle_bytes)
         len(examples)  # opens it now: a mistake in the recipe shows here, not in a worker
+        _check_mirrored_joints(source, self.keys, sets.facts(source.dataset, data_dir=where, options=source.options))
         return examples
+
+
+def _check_mirrored_joints(source: Source, keys: Sequence[str], facts: Facts) -> None:
+    """Raise if a transform mirrors images and leaves a left joint's number to what is a right one then."""
+    if not facts.joint_pairs or "keypoints" not in {bare_key(key) for key in keys}:
+        return
+    for transform in source.transforms:
+        if isinstance(transform, RandomRotate90) or (isinstance(transform, RandomFlip) and not transform.swap):
+            raise BadInput(
+                f"data set {source.dataset!r} has left and right joints, which change places in a mirror image, but "
+                f"{transform} does not exchange them: RandomFlip(swap={facts.joint_pairs}) does"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Multi-scale resizing and large-scale jitter, against the formulas of torchvision, detectron2 and the paper."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from jaxseg.data import Data, Source
 from jaxseg.data import transforms as T  # noqa: N812
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import size, to_batch_row, validate
+from jaxseg.data.sets import scenes
 from jaxseg.data.sets.scenes import scene
 from jaxseg.data.transforms import moves
 from jaxseg.errors import BadInput
@@ -152,6 +155,22 @@ def test_left_and_right_joints_are_paired_by_name():
     assert flipped[0, :, 0].tolist() == [20, 14, 17, 8, 11, 5]
     with pytest.raises(BadInput, match=r"swap=\(0, 6\) of a flip, but there are 6 joints"):
         T.RandomFlip(1.0, swap=((0, 6),))(record, rng())
+
+
+@pytest.mark.parametrize("mirrors", [T.RandomFlip(), T.RandomRotate90()])
+def test_a_flip_that_would_exchange_left_and_right_is_refused(mirrors, monkeypatch):
+    tiny = (("size", 32), ("train", 4), ("val", 1))
+    facts = dataclasses.replace(scenes.FACTS, joints=("left_end", "right_end", "middle"))
+    monkeypatch.setattr(scenes.Builder, "FACTS", facts)
+
+    def batches(transform, *keys):
+        source = Source("scenes", "train", (transform,), tiny)
+        return Data(train=source, val=source, keys=("image", *keys)).train_batches(batch_size=1, seed=0)
+
+    with pytest.raises(BadInput, match=r"'scenes' has left and right joints.*RandomFlip\(swap=\(\(0, 1\),\)\) does"):
+        batches(mirrors, "keypoints")
+    batches(T.RandomFlip(swap=facts.joint_pairs), "keypoints").close()
+    batches(mirrors, "boxes").close()
 
 
 def test_an_object_that_had_no_pixels_is_not_lost():
