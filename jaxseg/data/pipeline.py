@@ -3,7 +3,8 @@
 The order of examples is one global stream, a fresh shuffle per epoch, of which process ``i`` of ``n`` takes every n-th
 element: the examples of a step do not depend on the number of processes. Every example's randomness is seeded by its
 position in that stream, so the stream does not depend on the number of workers either, and going on from batch k
-needs nothing but k. Batches run across the end of an epoch, so that every training batch is full.
+needs nothing but k. Batches run across the end of an epoch, so that every training batch is full. With the transform
+``Canvas`` every batch is of one canvas, in the order of :mod:`jaxseg.data.canvases`, with the same properties.
 """
 
 import functools
@@ -23,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from jaxseg.data import records, sets, slots
+from jaxseg.data.canvases import CanvasOrder, eval_order
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record
-from jaxseg.data.transforms import RandomFlip, RandomRotate90, Transform
+from jaxseg.data.transforms import Canvas, RandomFlip, RandomRotate90, Transform
 from jaxseg.errors import BadInput
 from jaxseg.types import bare_key, closure
 
@@ -227,14 +229,34 @@ class Examples:
             known["area"] = slots.areas(record)
         if "rle" in wanted and "rle" not in record and "instance_ids" in record and "boxes" in record:
             known["rle"] = slots.masks_as_text(record)
+        if self.canvas is not None:
+            wanted.add("original_size")
         return {**record, **{key: value for key, value in known.items() if key in wanted}}
+
+    @property
+    def canvas(self) -> Canvas | None:
+        """The canvas among the transforms; the first, if there are several."""
+        return next((transform for transform in self.source.transforms if isinstance(transform, Canvas)), None)
+
+    def canvases(self) -> np.ndarray | None:
+        """Return which canvas each example goes on, i64[examples]; None without canvases, or with one alone."""
+        canvas = self.canvas
+        if canvas is None or len(canvas.sizes) == 1:
+            return None
+        shapes, inverse = np.unique(self._records.sizes(), axis=0, return_inverse=True)
+        chosen = np.asarray([canvas.choose(height, width) for height, width in shapes.tolist()], np.int64)
+        return chosen[inverse.reshape(-1)]
+
+    def ordered(self, order: Any, position: int) -> Record:
+        """Return the transformed example at that position of an order of examples."""
+        return self.transformed(position, self[order[position]])
 
     @functools.cached_property
     def _limits(self) -> dict[str, int]:
         return sets.facts(self.source.dataset, data_dir=self.data_dir, options=self.source.options).limits
 
     @functools.cached_property
-    def _records(self) -> Sequence[Record]:
+    def _records(self) -> sets.Records:
         source = self.source
         wanted = closure(("image", *self.keys))
         return sets.open_split(
@@ -265,9 +287,15 @@ class Batches(Iterator[Batch]):
         import grain
 
         index, count = shard
-        order = int(np.random.SeedSequence((seed, 0)).generate_state(1)[0])
-        stream = grain.MapDataset.source(examples).shuffle(seed=order).repeat(_ENDLESS)
-        stream = stream.map_with_index(examples.transformed)[index::count]
+        groups = examples.canvases()
+        if groups is None:
+            order = int(np.random.SeedSequence((seed, 0)).generate_state(1)[0])
+            stream = grain.MapDataset.source(examples).shuffle(seed=order).repeat(_ENDLESS)
+            stream = stream.map_with_index(examples.transformed)[index::count]
+        else:
+            order = CanvasOrder(groups, batch_size * count, seed)
+            stream = grain.MapDataset.range(len(examples) * _ENDLESS)[index::count]
+            stream = stream.map(functools.partial(examples.ordered, order))
         self._dataset = stream.batch(batch_size, batch_fn=_stack)
         self._workers, self._ahead = workers, ahead
         self._taken = 0
@@ -318,9 +346,17 @@ class EvalBatches(Iterable[Batch]):
         index, count = shard
         rows = -(-total // count)
         self._length = -(-rows // batch_size)
-        spread = grain.MapDataset.source(examples)[:: max(1, len(examples) // max(1, total))][:total]
-        stream = spread.repeat(_ENDLESS).map_with_index(examples.transformed)
-        stream = stream.map_with_index(functools.partial(_mark_real, total))[index::count]
+        groups, every = examples.canvases(), slice(None, None, max(1, len(examples) // max(1, total)))
+        if groups is None:
+            spread = grain.MapDataset.source(examples)[every][:total]
+            stream = spread.repeat(_ENDLESS).map_with_index(examples.transformed)
+            stream = stream.map_with_index(functools.partial(_mark_real, np.ones(total, bool)))[index::count]
+        else:
+            spread = np.arange(len(examples))[every][:total]
+            order, real = eval_order(groups[spread], spread, batch_size * count)
+            self._length = len(order) // (batch_size * count)
+            stream = grain.MapDataset.range(len(order)).map(functools.partial(examples.ordered, order))
+            stream = stream.map_with_index(functools.partial(_mark_real, real))[index::count]
         self._dataset = stream.batch(batch_size, batch_fn=_stack)[: self._length]
         self._workers, self._ahead = workers, ahead
 
@@ -400,8 +436,8 @@ def _end_with_parent(folder: str, worker: int, workers: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _mark_real(total: int, position: int, record: Record) -> Record:
-    return {**record, "real": np.asarray(position < total)}
+def _mark_real(real: np.ndarray, position: int, record: Record) -> Record:
+    return {**record, "real": np.asarray(position < len(real) and real[position])}
 
 
 def _stack(rows: Sequence[Record]) -> Batch:
@@ -411,7 +447,7 @@ def _stack(rows: Sequence[Record]) -> Batch:
         if len(shapes) > 1:
             raise BadInput(
                 f"{key!r} has several shapes in one batch: {', '.join(str(list(s)) for s in sorted(shapes))}; "
-                "end the transforms with RandomCrop, Resize or PadTo; evaluation may use eval_batch_size=1"
+                "end the transforms with RandomCrop, Resize, PadTo or Canvas; evaluation may use eval_batch_size=1"
             )
         batch[key] = np.stack([row[key] for row in rows])
     batch.setdefault("real", np.ones(len(rows), bool))

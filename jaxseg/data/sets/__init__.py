@@ -12,8 +12,11 @@ A data set's file offers
 TFDS is imported when a data set is first asked for; neither preparing nor reading imports TensorFlow, JAX or torch.
 """
 
+import contextlib
 import functools
+import hashlib
 import importlib
+import io
 import os
 import pkgutil
 import shlex
@@ -23,12 +26,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from jaxseg.data.facts import Facts
 from jaxseg.data.origin import Origin, recall
 from jaxseg.data.records import Record
 from jaxseg.errors import BadInput, suggest
-from jaxseg.files import default_data_dir
+from jaxseg.files import atomic, default_data_dir
 
 Options = tuple[tuple[str, Any], ...]
 
@@ -266,6 +270,7 @@ class Records(Sequence[Record]):
         asked = set(module.FACTS.keys if keys is None else keys) & set(module.FACTS.keys)
         wanted = {part for key in asked for part in made_of.get(key, (key,))} & set(builder.info.features)
         self._name, self._stored, self._encoded = builder.name, builder.info.features, module.ENCODED
+        self._folder, self._split = Path(builder.data_dir), split
         self._skipping = tfds.decode.SkipDecoding()
         self._skip = dict.fromkeys(wanted & set(module.ENCODED), self._skipping)
         self._features = tfds.features.FeaturesDict({key: builder.info.features[key] for key in sorted(wanted)})
@@ -280,6 +285,29 @@ class Records(Sequence[Record]):
             raise IndexError(f"record {index} of {len(self)}")
         example = self._features.deserialize_example_np(self._examples[index], decoders=self._skip)
         return self._to_record(example)
+
+    def sizes(self) -> np.ndarray:
+        """Return i32[examples 2], height and width of every image; found once and kept beside the prepared files.
+
+        >>> import tempfile
+        >>> tiny = (("size", (4, 8)), ("train", 3), ("val", 2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     open_split("scenes", "val", data_dir=folder, options=tiny).sizes().tolist()
+        [[4, 8], [4, 8]]
+        """
+        digest = hashlib.sha256(self._split.encode()).hexdigest()[:8]
+        path = self._folder / f"sizes_{digest}.npy"
+        if path.is_file():
+            found = np.load(path)
+            if len(found) == len(self):
+                return found
+        if "original_size" in self._stored:
+            found = np.asarray(self.column("original_size"), np.int32)
+        else:
+            found = np.asarray([_stored_size(image) for image in self.column("image")], np.int32)
+        with contextlib.suppress(OSError), atomic(path) as part, part.open("wb") as file:  # it may be read-only
+            np.save(file, found)
+        return found
 
     def column(self, name: str) -> list[Any]:
         """Return one stored feature of every example, also such as are no keys of a record: ``image_id``.
@@ -300,6 +328,14 @@ class Records(Sequence[Record]):
         features = type(self._stored)({name: feature})
         skip = {name: self._skipping} if name in self._encoded else {}
         return [features.deserialize_example_np(data, decoders=skip)[name] for data in self._examples]
+
+
+def _stored_size(image: Any) -> tuple[int, int]:
+    """Return height and width of an image, of an encoded one from its header."""
+    if isinstance(image, np.ndarray) and image.ndim > 1:
+        return image.shape[0], image.shape[1]
+    with Image.open(io.BytesIO(bytes(image))) as header:
+        return header.height, header.width
 
 
 def _command(name: str, source: str, options: Options) -> str:
