@@ -9,14 +9,7 @@ needs nothing but k. Batches run across the end of an epoch, so that every train
 
 import functools
 import itertools
-import multiprocessing
 import os
-import pickle
-import shutil
-import tempfile
-import threading
-import uuid
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +19,7 @@ import numpy as np
 from jaxseg.data import records, sets, slots
 from jaxseg.data.canvases import CanvasOrder, eval_order
 from jaxseg.data.facts import Facts
+from jaxseg.data.prefetch import Batch, prefetched
 from jaxseg.data.records import Record
 from jaxseg.data.transforms import Canvas, RandomFlip, RandomRotate90, Transform
 from jaxseg.errors import BadInput
@@ -34,7 +28,6 @@ from jaxseg.types import bare_key, closure
 _ENDLESS = 2**32
 """Epochs. Grain's own endless repetition has a length that overflows when it is sliced or made into batches of one."""
 
-Batch = dict[str, np.ndarray]
 DataDir = str | os.PathLike[str] | None
 
 
@@ -306,7 +299,7 @@ class Batches(Iterator[Batch]):
 
     def __next__(self) -> Batch:
         if self._iterator is None:
-            self._iterator = iter(_prefetched(self._dataset[self._taken :], self._workers, self._ahead))
+            self._iterator = iter(prefetched(self._dataset[self._taken :], self._workers, self._ahead))
         batch = next(self._iterator)
         self._taken += 1
         return batch
@@ -364,76 +357,11 @@ class EvalBatches(Iterable[Batch]):
         return self._length
 
     def __iter__(self) -> Iterator[Batch]:
-        iterator = iter(_prefetched(self._dataset, self._workers, self._ahead))
+        iterator = iter(prefetched(self._dataset, self._workers, self._ahead))
         try:
             yield from itertools.islice(iterator, self._length)
         finally:
             iterator.close()
-
-
-def _prefetched(dataset: Any, workers: int, ahead: int) -> Any:
-    """Prefetch batches in order, by threads of this process or by worker processes."""
-    import grain
-
-    if workers == 0:
-        return dataset.to_iter_dataset(grain.ReadOptions(num_threads=min(ahead, 2), prefetch_buffer_size=ahead))
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():  # Grain reads one of its flags before it starts workers
-        flags.FLAGS.mark_as_parsed()
-    return _Parcels(dataset, workers, ahead)
-
-
-class _Parcels(Iterator[Batch]):
-    """Iterate in order over batches made by worker processes.
-
-    A worker leaves each batch in a file and sends only its name. Through Grain's pipe a large batch that nobody takes
-    any more would keep its worker from ending, until Grain kills it after 25 seconds; shared memory is often limited to
-    64 MB (containers), and what was made ahead would stay there.
-    """
-
-    def __init__(self, dataset: Any, workers: int, ahead: int) -> None:
-        import grain
-
-        folder = tempfile.mkdtemp(prefix="jaxseg-batches-")
-        self._drop = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        names = dataset.map(functools.partial(_packed, folder))
-        names = names.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(ahead, 1))
-        watch = functools.partial(_end_with_parent, folder)
-        self._names = iter(names.mp_prefetch(processes, worker_init_fn=watch))
-
-    def __next__(self) -> Batch:
-        name = next(self._names)
-        with open(name, "rb") as file:
-            batch = pickle.load(file)
-        os.unlink(name)
-        return batch
-
-    def close(self) -> None:
-        """Stop the workers and drop prefetched batches."""
-        self._names.close()
-        self._drop()
-
-
-def _packed(folder: str, batch: Batch) -> str:
-    name = os.path.join(folder, uuid.uuid4().hex)
-    with open(name, "wb") as file:
-        pickle.dump(batch, file, protocol=pickle.HIGHEST_PROTOCOL)
-    return name
-
-
-def _end_with_parent(folder: str, worker: int, workers: int) -> None:
-    """Exit the worker when its parent dies, even if the parent was killed."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            shutil.rmtree(folder, ignore_errors=True)
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _mark_real(real: np.ndarray, position: int, record: Record) -> Record:
