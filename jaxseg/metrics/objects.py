@@ -244,16 +244,17 @@ def _flags(true: Mapping[str, Any], key: str, number: np.ndarray) -> np.ndarray:
 
 
 def _lines(data: np.ndarray, number: np.ndarray, size: tuple[int, int], index: int) -> tuple[str, ...]:
-    """Return the strings of the slots; each must fill the image."""
+    """Return the strings of the slots; each must fill the image. An object without a mask gets an empty one."""
     lines = data.tobytes().rstrip(b"\0").decode("latin-1").split("\n")
     if len(number) and number[-1] >= len(lines):
         raise BadInput(f"example {index} has {len(lines)} masks in 'rle' for {number[-1] + 1} objects")
+    nothing = rle.to_string(rle.encode_window(np.zeros((0, 0)), 0, 0, *size))
     for slot in number.tolist():
         try:
-            rle.from_string(lines[slot], *size)
+            rle.from_string(lines[slot] or nothing, *size)
         except BadInput as error:
             raise BadInput(f"example {index}, object {slot}: {error}") from None
-    return tuple(lines[slot] for slot in number.tolist())
+    return tuple(lines[slot] or nothing for slot in number.tolist())
 
 
 def _cut_out(true: Mapping[str, Any], number: np.ndarray, size: tuple[int, int]) -> tuple[str, ...]:
