@@ -21,6 +21,7 @@ DRAWN = 8
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time; the figures do not depend on it.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
 @click.option("--draw", type=click.Path(path_type=Path), help="Folder for sheets of images, truth and predictions.")
+@click.option("--save-predictions", "saving", type=click.Path(path_type=Path), help="Folder for the predictions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     target: str,
@@ -33,6 +34,7 @@ def command(
     batch_size: int | None,
     data_dir: Path | None,
     draw: Path | None,
+    saving: Path | None,
     as_json: bool,
 ) -> None:
     """Evaluate WORKDIR's best checkpoint and print the figures per class and overall.
@@ -41,6 +43,10 @@ def command(
 
     With --precise-bn the running averages of batch normalisation are replaced by plain averages over one pass of the
     training images at the stage's batch size; the checkpoint is not changed.
+
+    With --save-predictions, objects are written as boxes.json, masks.json and keypoints.json in COCO's format of
+    results, panoptic maps as panoptic.json with PNGs, and label maps as PNGs: each in the pixels of its image as it was
+    read, under COCO's image id or else the number in the split.
     """
     from jaxseg import recipe as recipes
     from jaxseg import recipe_files
@@ -55,6 +61,7 @@ def command(
 
     from jaxseg.cli import report
     from jaxseg.cli.runtime import prepare_runtime
+    from jaxseg.cli.saved import Saving, saved_predictions
     from jaxseg.forward import forward
     from jaxseg.inference.tta import TestTimeAugmented, parse_tta
     from jaxseg.ops.crf import DenseCRF
@@ -72,6 +79,10 @@ def command(
     stage = run.recipe.stages[run.stage]
     rows = batch_size or stage.eval_batch_size or stage.batch_size
     task = Refined(run.task, DenseCRF()) if crf else run.task
+    saved = None
+    if saving is not None:
+        data, saved = saved_predictions(data, run.facts, saving, split, data_dir)
+        task = Saving(task, saved)
     batches = data.eval_batches(batch_size=rows, split=split, data_dir=data_dir)
     variables, bar = run.variables, Console()
     try:
@@ -85,6 +96,10 @@ def command(
         metrics = evaluate(model, variables, task, batches, on_batch=bar.move)
     finally:
         bar.close()
+    if saved is not None:
+        saved.files.close()
+        if saved.files.left_out:
+            click.echo(f"{', '.join(saved.files.left_out)} not saved: there is no file for them", err=True)
     if draw is not None:
         few = next(iter(data.eval_batches(batch_size=DRAWN, split=split, data_dir=data_dir, limit=DRAWN)))
         unpainted = write_sheets(forward(model, task), variables, few, run.facts, draw, split)

@@ -56,6 +56,7 @@ def command(
 
     Label maps are written as NAME_label.png, whose pixels are classes, and NAME_overlay.png; objects as NAME_boxes.png,
     and where there are masks NAME_instances.png and NAME_instance_ids.png, whose pixels are 1 + the object's slot.
+    NAME_coco.json holds objects as a COCO data set.
 
     With --samples, labels are the mean of that many passes with dropout, and NAME_variance.png shows the variance:
     darker is less certain.
@@ -187,6 +188,7 @@ def write(
       threshold: least score of an object that is drawn and counted.
     """
     from jaxseg import viz
+    from jaxseg.data.coco_results import labelled_image
 
     report = {**header(run, path, image), **viz.describe(found, run.facts)}
     if sampling:
@@ -194,6 +196,9 @@ def write(
     target.parent.mkdir(parents=True, exist_ok=True)
     written = viz.write(viz.draw(image, found, run.facts, threshold=threshold), target.parent, target.name)
     report[PICTURES] = [picture.name for picture in written]
+    if "boxes" in found:
+        tables = labelled_image(found, image.shape[:2], file_name=path.name, facts=run.facts)
+        _replace(target.with_name(f"{target.name}_coco.json"), (json.dumps(tables) + "\n").encode())
     _replace(target.with_name(f"{target.name}.json"), (json.dumps(report, indent=2) + "\n").encode())
     words = viz.summarize(found, run.facts, threshold=threshold)
     return f"{path.name} {report['height']}x{report['width']}: {words}"

@@ -1,14 +1,18 @@
 """Predictions of a split, saved while it is evaluated: ``jaxseg evaluate --save-predictions``."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseg.data import Data, Facts
 from jaxseg.data.coco_results import ResultFiles
+from jaxseg.data.sets import image_ids
 from jaxseg.data.transforms.frame import Frame
+from jaxseg.errors import BadInput
 from jaxseg.inference.geometry import put_back
 from jaxseg.tasks.protocol import Metric
 from jaxseg.types import PREDICTIONS, Figure, bare_key
@@ -104,3 +108,33 @@ class Saving:
     def metrics(self) -> dict[str, Metric]:
         """Return the task's metrics and the one that saves."""
         return {**self.task.metrics(), "saved predictions": self.saved}
+
+
+def saved_predictions(
+    data: Data, facts: Facts, folder: Path, split: str, data_dir: Path | None
+) -> tuple[Data, SavedPredictions]:
+    """Return the data with all keys that saving needs, and the metric that saves.
+
+    Args:
+      data: as it is evaluated.
+      facts: of its data set.
+      folder: for the predictions.
+      split: what is evaluated.
+      data_dir: where prepared data lie.
+
+    >>> from jaxseg.data import Source
+    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+    >>> data = Data(train=Source("scenes", "train", (), tiny), val=Source("scenes", "val", (), tiny))
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     saved_predictions(data, data.facts(), Path("out"), "val", Path(folder))[0].keys
+    ('image', 'label', 'index', 'size', 'original_size', 'extent')
+    """
+    source = data.eval_source(split)
+    try:
+        ids = image_ids(source.dataset, source.split, data_dir=data_dir, options=source.options)
+    except BadInput:  # the data set has no such numbers
+        ids = None
+    keys = (*data.keys, *(key for key in NEEDED if key not in data.keys))
+    number = (lambda index: index) if ids is None else (lambda index: int(ids[index]))
+    return replace(data, keys=keys), SavedPredictions(ResultFiles(folder, facts), number)

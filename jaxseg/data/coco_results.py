@@ -16,6 +16,10 @@ from jaxseg.errors import BadInput
 from jaxseg.files import atomic
 from jaxseg.ops import rle
 from jaxseg.ops.paste import PasteRule, paste_rle
+from jaxseg.types import VOID
+
+COUNTED = range(1, VOID + 1)
+"""The ids of classes that have no others."""
 
 OBJECTS = {"boxes": "bbox", "masks": "segmentation", "keypoints": "keypoints"}
 """Predictions of objects, and what COCO's results call them."""
@@ -111,6 +115,48 @@ def encode_panoptic(
     return np.stack([ids & 255, ids >> 8 & 255, ids >> 16], -1).astype(np.uint8), rows
 
 
+def labelled_image(
+    found: Mapping[str, np.ndarray],
+    size: tuple[int, int],
+    *,
+    file_name: str,
+    facts: Facts,
+    rule: PasteRule = "torchvision",
+) -> dict[str, Any]:
+    """Return the detections in one image as a COCO data set, which tools for labelling open; with scores.
+
+    >>> facts = Facts("pets", "", (), (), {}, things=("cat", "dog"))
+    >>> found = {"boxes": [[2.0, 1.0, 6.0, 4.0]], "scores": [0.5], "classes": [1], "valid": [True]}
+    >>> found = {key: np.asarray(value) for key, value in found.items()}
+    >>> tables = labelled_image(found, (8, 8), file_name="a.jpg", facts=facts)
+    >>> tables["annotations"][0]["category_id"], tables["categories"][1]
+    (2, {'id': 2, 'name': 'dog'})
+
+    Args:
+      found: as of :func:`detection_rows`.
+      size: the image's height and width.
+      file_name: the image's.
+      facts: whose things the classes are.
+      rule: how masks are pasted, see :func:`jaxseg.ops.paste.paste_window`.
+    """
+    ids = facts.thing_ids or COUNTED
+    rows = detection_rows(found, size, image_id=1, category_ids=ids, rule=rule)
+    for number, row in enumerate(rows, 1):
+        mask = row.get("segmentation")
+        area = rle.area(rle.from_coco(mask, *size)) if mask else row["bbox"][2] * row["bbox"][3]
+        row |= {"id": number, "area": area, "iscrowd": 0}
+        if "keypoints" in row:
+            row["num_keypoints"] = len(row["keypoints"]) // 3
+    categories: list[dict[str, Any]] = [{"id": ids[k], "name": name} for k, name in enumerate(facts.things)]
+    if "keypoints" in found and facts.joints:
+        categories = [{**category, "keypoints": list(facts.joints)} for category in categories]
+    return {
+        "images": [{"id": 1, "file_name": file_name, "height": size[0], "width": size[1]}],
+        "annotations": rows,
+        "categories": categories,
+    }
+
+
 class ResultFiles:
     """Collect the predictions of a split and write them as files that COCO's tools read.
 
@@ -139,8 +185,7 @@ class ResultFiles:
         self._folder = folder
         self._facts = facts
         self._rule: PasteRule = rule
-        self._things = facts.thing_ids or tuple(range(1, len(facts.things) + 1))
-        self._classes = facts.class_ids or tuple(range(1, len(facts.classes) + 1))
+        self._classes = facts.class_ids or COUNTED
         self._seen: set[int] = set()
         self._rows: dict[str, list[str]] = {}
         self._panoptic: list[dict[str, Any]] = []
@@ -195,7 +240,7 @@ class ResultFiles:
         return [self._folder / name for name in files]
 
     def _add_objects(self, found: Mapping[str, np.ndarray], size: tuple[int, int], image_id: int) -> None:
-        rows = detection_rows(found, size, image_id=image_id, category_ids=self._things, rule=self._rule)
+        rows = detection_rows(found, size, image_id=image_id, category_ids=self._facts.thing_ids or COUNTED, rule=self._rule)
         for kind, column in OBJECTS.items():
             if kind in found:
                 kept = self._rows.setdefault(kind, [])

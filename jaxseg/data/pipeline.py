@@ -123,7 +123,7 @@ class Data:
         Raises:
           BadInput: the data set is not prepared or has no such split.
         """
-        examples = self._examples(self._eval_source(split), data_dir, 0)
+        examples = self._examples(self.eval_source(split), data_dir, 0)
         total = len(examples) if limit is None else min(limit, len(examples))
         return EvalBatches(examples, total, batch_size, shard, self.workers, self.prefetch)
 
@@ -131,7 +131,8 @@ class Data:
         """Return the facts of the data set that is evaluated on; your own annotations' lie beside the prepared data."""
         return sets.facts(self.val.dataset, data_dir=data_dir, options=self.val.options)
 
-    def _eval_source(self, split: str | None) -> Source:
+    def eval_source(self, split: str | None) -> Source:
+        """Return the source of a split as :meth:`eval_batches` names it."""
         if split in (None, "val"):
             return self.val
         if split == "train":

@@ -1,4 +1,4 @@
-"""Results in COCO's formats are read by pycocotools and by the panoptic evaluation, and give the figures of the metrics."""
+"""Results in COCO's formats: pycocotools and the panoptic evaluation read them and give the figures of the metrics."""
 
 import contextlib
 import io
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from hotcoco.panoptic import pq_compute
 from PIL import Image
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from jaxseg.data.coco_results import ResultFiles, encode_panoptic
+from jaxseg.data.coco_results import ResultFiles, encode_panoptic, labelled_image
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import encode_png
 from jaxseg.errors import BadInput
@@ -24,7 +23,13 @@ NAMES = tuple(f"class {k}" for k in range(coco_cases.CLASSES))
 IDS = (3, 18, 90)
 FACTS = Facts("pets", "", NAMES, ((0, 0, 0),) * 3, {}, things=NAMES, thing_ids=IDS)
 PANOPTIC = Facts(
-    "scene", "", panoptic_cases.CLASSES, ((0, 0, 0),) * 5, {}, things=panoptic_cases.THINGS, class_ids=(1, 2, 92, 93, 118)
+    "scene",
+    "",
+    panoptic_cases.CLASSES,
+    ((0, 0, 0),) * 5,
+    {},
+    things=panoptic_cases.THINGS,
+    class_ids=(1, 2, 92, 93, 118),
 )
 
 
@@ -120,7 +125,7 @@ def test_the_panoptic_evaluation_reads_maps_and_gives_the_metrics_figures(tmp_pa
 
 
 def test_segments_are_what_their_picture_shows(tmp_path):
-    batch, found = panoptic_cases.images(4, seed=9)
+    _, found = panoptic_cases.images(4, seed=9)
     (path,) = written(found, tmp_path, keys=("panoptic",), facts=PANOPTIC)
     tables = json.loads(path.read_text())
     assert len(tables["annotations"]) == 4
@@ -154,3 +159,22 @@ def test_label_maps_are_pictures_and_the_rest_is_named(tmp_path):
     assert files.left_out == ("depth",)
     with pytest.raises(BadInput, match="two images have the id 7"):
         files.add({}, (2, 2), image_id=7)
+
+
+def test_an_image_with_its_detections_is_a_data_set_of_its_own(tmp_path):
+    _, found = coco_cases.images(8)
+    one = {key: value[5] for key, value in found.items()}
+    tables = labelled_image(one, (coco_cases.HEIGHT, coco_cases.WIDTH), file_name="photo.jpg", facts=FACTS)
+    (tmp_path / "photo_coco.json").write_text(json.dumps(tables))
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = COCO(str(tmp_path / "photo_coco.json"))
+    assert known.loadImgs(1)[0]["file_name"] == "photo.jpg"
+    assert [known.cats[i]["name"] for i in IDS] == list(NAMES)
+    rows = known.loadAnns(known.getAnnIds(1))
+    assert len(rows) == one["valid"].sum() > 3
+    for row, d in zip(rows, np.flatnonzero(one["valid"]), strict=True):
+        mask = coco_cases.pasted(one["masks"][d], one["boxes"][d], coco_cases.HEIGHT, coco_cases.WIDTH)
+        np.testing.assert_array_equal(known.annToMask(row), mask)
+        assert row["area"] == mask.sum()
+        assert row["score"] == one["scores"][d]
+        np.testing.assert_array_equal(row["keypoints"], one["keypoints"][d].ravel())
