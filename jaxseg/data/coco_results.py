@@ -95,17 +95,19 @@ def encode_panoptic(
     found, place, area = np.unique(keys, return_inverse=True, return_counts=True)
     first = int((found < 0).sum())  # 1 if there is void, which comes first
     place = place.reshape(keys.shape)
-    low, high = np.full((2, len(found)), keys.size), np.zeros((2, len(found)), int)
-    for axis, at in enumerate(np.indices(keys.shape)[::-1]):
-        np.minimum.at(low[axis], place, at)
-        np.maximum.at(high[axis], place, at + 1)
+    ends = []
+    for axis, at in enumerate(np.indices(keys.shape, sparse=True)):
+        there = np.zeros((len(found), keys.shape[axis]), bool)
+        there[place, at] = True
+        ends.append((there.argmax(1), keys.shape[axis] - there[:, ::-1].argmax(1)))
+    (top, bottom), (left, right) = ends
     crowds = {(int(k), int(n)) for k, n in crowd}
     rows = [
         {
             "id": n + 1 - first,
             "category_id": int(category_ids[key >> 32]),
             "area": int(area[n]),
-            "bbox": [*low[:, n].tolist(), *(high[:, n] - low[:, n]).tolist()],
+            "bbox": [int(v) for v in (left[n], top[n], right[n] - left[n], bottom[n] - top[n])],
             "iscrowd": int((key >> 32, key & 0xFFFFFFFF) in crowds),
         }
         for n, key in enumerate(found.tolist())
@@ -240,7 +242,9 @@ class ResultFiles:
         return [self._folder / name for name in files]
 
     def _add_objects(self, found: Mapping[str, np.ndarray], size: tuple[int, int], image_id: int) -> None:
-        rows = detection_rows(found, size, image_id=image_id, category_ids=self._facts.thing_ids or COUNTED, rule=self._rule)
+        rows = detection_rows(
+            found, size, image_id=image_id, category_ids=self._facts.thing_ids or COUNTED, rule=self._rule
+        )
         for kind, column in OBJECTS.items():
             if kind in found:
                 kept = self._rows.setdefault(kind, [])
