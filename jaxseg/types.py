@@ -285,6 +285,7 @@ PREDICTIONS: Mapping[str, Key] = {
     "valid": Key("bool", "b d", "true where the slot holds a detection"),
     "masks": Key("float32", "b d m m", "box-relative mask probabilities", mask="valid"),
     "keypoints": Key("float32", "b d j 3", "x, y, score", mask="valid"),
+    "instance_ids": Key("uint16", "b h w", "1 + slot of the object in front, 0 for none; of several tiles", fill=0),
     "panoptic": Key("int32", "b h w 2", "class (255 void), instance id (0 for stuff)", fill=(VOID, 0), bound="classes"),
     "depth": Key("float32", "b h w", "metres", fill=0.0, bound="not negative"),
     "normal": Key("float32", "b h w 3", "unit surface normal in camera axes", fill=0.0, bound="unit"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="WORKDIR|CHECKPOINT")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the results go.")
-@click.option("--tile", type=click.IntRange(32), default=1024, show_default=True, help="Larger images are cut up.")
+@click.option("--tile", type=click.IntRange(32), help="Larger images are cut up; 1024, or 2048 for detectors.")
 @click.option("--crf", is_flag=True, help="Refine by a fully connected CRF (slow on large images).")
 @click.option("--tta", metavar="VIEWS", help="Mean over views: flip, turns, scales; as in flip,0.75,1.25,1.5.")
 @click.option("--shapes", type=click.IntRange(1), help="Pad images of many sizes to at most so many compiled ones.")
@@ -41,7 +41,7 @@ def command(
     model: str,
     images: tuple[str, ...],
     out: Path,
-    tile: int,
+    tile: int | None,
     crf: bool,
     tta: str | None,
     shapes: int | None,

@@ -48,6 +48,8 @@ def fitting(geometry: tuple[Geometric, ...], height: int, width: int, *, mirrors
 def with_geometry(predictor: Predictor, geometry: tuple[Geometric, ...], *, mirrors: bool = False) -> Predictor:
     """Return the predictor of images of any size whose inner one sees them as evaluation does.
 
+    It is told the ``size`` [b 2] of what is image and not padding, as in evaluation.
+
     Args:
       predictor: sees the moved images.
       geometry: see :func:`jaxseg.inference.load.geometry_of`.
@@ -68,10 +70,25 @@ def with_geometry(predictor: Predictor, geometry: tuple[Geometric, ...], *, mirr
         if not transforms:
             return predictor(batch)
         frame = frame_of(transforms, height, width)
-        found = predictor({**batch, "image": np.stack([_moved(image, transforms) for image in batch["image"]])})
+        moved = np.stack([_moved(image, transforms) for image in batch["image"]])
+        sizes = np.asarray([image_size(frame, height, width)] * len(moved), np.int32)
+        found = predictor({**batch, "image": moved, "size": sizes})
         return {name: put_back(name, value, frame, (height, width)) for name, value in found.items()}
 
     return predict
+
+
+def image_size(frame: Frame, height: int, width: int) -> tuple[int, int]:
+    """Return rows and columns of a moved image that are image, not padding.
+
+    >>> image_size(Frame((64, 64), (0.5, 0.5)), 100, 80)
+    (50, 40)
+    """
+    sides = []
+    for length, scale, offset, whole in zip((height, width), frame.scale, frame.offset, frame.size, strict=True):
+        begin, end = max(0.0, offset), min(float(whole), offset + scale * length)
+        sides.append(round(end) - round(begin))
+    return sides[0], sides[1]
 
 
 def put_back(name: str, value: np.ndarray, frame: Frame, size: tuple[int, int]) -> np.ndarray:

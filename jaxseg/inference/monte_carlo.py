@@ -21,7 +21,7 @@ def predict_samples(
     *,
     samples: int,
     seed: int = 0,
-    tile: int = 1024,
+    tile: int | None = None,
     margin: int | None = None,
     keys: tuple[str, ...] | None = None,
     shapes: tuple[tuple[int, int], ...] = (),

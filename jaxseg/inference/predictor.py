@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxseg.errors import BadInput
 from jaxseg.forward import forward
 from jaxseg.inference.extent import EXTENT, within
 from jaxseg.inference.load import TrainedModel, example_image
@@ -54,6 +55,9 @@ def base(run: TrainedModel, keys: tuple[str, ...] | None = None) -> Predictor:
 def augmented(run: TrainedModel, views: tuple[View, ...]) -> TrainedModel:
     """Return the model with test-time augmentation: its outputs are means over ``views``; without views, itself.
 
+    Raises:
+      BadInput: the model predicts objects, which have no mean.
+
     Example:
       >>> from pathlib import Path
       >>> from jaxseg.models.semantic.unet import unet
@@ -65,6 +69,10 @@ def augmented(run: TrainedModel, views: tuple[View, ...]) -> TrainedModel:
       >>> len(augmented(run, FLIP).model.views), augmented(run, ()) is run
       (2, True)
     """
+    if views and takes_size(run):
+        raise BadInput(
+            f"--tta takes means of maps of numbers; {type(run.model).__name__} predicts objects, which have no mean"
+        )
     return replace(run, model=TestTimeAugmented(run.model, views)) if views else run
 
 
@@ -128,3 +136,17 @@ def is_map(name: str, value: Any, size: tuple[int, int]) -> bool:
     if row is not None:
         return row.is_map
     return np.ndim(value) >= 3 and tuple(np.shape(value)[1:3]) == tuple(size)
+
+
+def takes_size(run: TrainedModel) -> bool:
+    """Return True if the network is told which part of its image is no padding, as detectors are.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from jaxseg.models.semantic.unet import unet
+      >>> from jaxseg.tasks.semantic import Semantic
+      >>> takes_size(TrainedModel(unet(), {}, Semantic(21), None, 0, Path(), 0, False))
+      False
+    """
+    batch = {"image": example_image(run.model), "size": jax.ShapeDtypeStruct((1, 2), np.int32)}
+    return "size" in jax.eval_shape(lambda given: run.task.inputs(given, train=False), batch)

@@ -3,7 +3,7 @@
 Every size of image is compiled once, which takes seconds to a minute. On the padded image convolutions see zeros beyond
 the image, as on the image alone (:mod:`jaxseg.inference.extent`): where a network consists of them, as U-Net does, the
 result is the same. Global pooling and attention see the padding, and so labels may differ. Networks whose
-standardisation is not known are given the image's reflection.
+standardisation is not known are given the image's reflection. Detectors are told which part is image, as in training.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxseg.inference.extent import EXTENT, conv_sizes, neutral_pixel
 from jaxseg.inference.load import TrainedModel
-from jaxseg.inference.predictor import Predictor, is_map
+from jaxseg.inference.predictor import Predictor, is_map, takes_size
 from jaxseg.inference.tiling import reflected
 
 MOST = 400
@@ -71,6 +71,7 @@ def shaped(predictor: Predictor, shapes: tuple[tuple[int, int], ...], run: Train
       ((1, 5, 7), [(1, 8, 8, 3)])
     """
 
+    told = run is not None and takes_size(run)
     pixel = None if run is None else neutral_pixel(run.model)
     known: dict[tuple[int, ...], np.ndarray] = {}
 
@@ -88,7 +89,12 @@ def shaped(predictor: Predictor, shapes: tuple[tuple[int, int], ...], run: Train
             return predictor(batch)
         rows, columns = min(fitting, key=lambda shape: shape[0] * shape[1])
         image = batch["image"]
-        if pixel is not None and image.dtype == np.uint8 and len(pixel) == image.shape[-1]:
+        if told:
+            canvas = np.zeros((len(image), rows, columns, image.shape[-1]), image.dtype)
+            canvas[:, :height, :width] = image
+            size = batch.get("size", np.asarray([[height, width]] * len(image), np.int32))
+            found = predictor({**batch, "image": canvas, "size": size})
+        elif pixel is not None and image.dtype == np.uint8 and len(pixel) == image.shape[-1]:
             canvas = np.empty((len(image), rows, columns, len(pixel)), np.float32)
             canvas[:] = pixel
             canvas[:, :height, :width] = image

@@ -3,7 +3,8 @@
 Tiles lie on a grid that keeps the network's own alignment; each decides only the pixels that lie ``margin`` or more
 from its cut edges. Where the margin covers the receptive field, the result is that of the whole image at once. Networks
 of valid convolutions are given their tiles with the image mirrored at its border: U-Net's overlap-tile strategy,
-:func:`overlap_tiles`, which needs no margin.
+:func:`overlap_tiles`, which needs no margin. Objects of several tiles are stitched
+(:mod:`jaxseg.inference.stitching`).
 """
 
 import itertools
@@ -15,6 +16,8 @@ import numpy as np
 
 from jaxseg.errors import BadInput
 from jaxseg.inference.predictor import TILE, Predictor, is_map
+from jaxseg.inference.stitching import Seen, objects_of, stitched
+from jaxseg.types import bare_key
 
 ALIGN = 32
 """Tiles begin at multiples of this, which every network's output stride divides."""
@@ -29,6 +32,7 @@ def tiled(
     *,
     tile: int = 1024,
     margin: int | None = None,
+    slots: int | None = None,
     on_tile: Callable[[], None] | None = None,
 ) -> Predictor:
     """Return the predictor of images of any size that shows the inner one a tile at a time.
@@ -38,6 +42,7 @@ def tiled(
       model: says which sizes it takes.
       tile: largest side of a tile.
       margin: see :func:`plan_tiles`.
+      slots: for objects of several tiles, see :func:`jaxseg.inference.stitching.stitched`.
       on_tile: called after each tile.
 
     Example:
@@ -51,14 +56,27 @@ def tiled(
 
     def predict(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         whole: dict[str, np.ndarray] = {}
-        height = batch["image"].shape[1]
-        for rows, band in bands(predictor, model, batch, tile=tile, margin=margin, on_tile=on_tile):
+        height, width = batch["image"].shape[1:3]
+        objects: list[dict[str, np.ndarray]] = []
+
+        def maps(cut: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            found = predictor(cut)
+            objects.append(objects_of(found))
+            return {name: value for name, value in found.items() if name not in objects[-1]}
+
+        for rows, band in bands(maps, model, batch, tile=tile, margin=margin, on_tile=on_tile):
             if rows == slice(0, height):
-                return band
+                whole = band
+                continue
             for name, value in band.items():
                 if name not in whole:
                     whole[name] = np.empty((value.shape[0], height, *value.shape[2:]), value.dtype)
                 whole[name][:, rows] = value
+        if len(objects) == 1:
+            return {**whole, **objects[0]}
+        if objects[0]:
+            seen = [part.seen for part in plan_tiles(model, height, width, tile=tile, margin=margin)]
+            whole |= stitched(objects, seen, (height, width), slots=slots)
         return whole
 
     return predict
@@ -79,7 +97,7 @@ def bands(
     is read.
 
     Raises:
-      BadInput: there are several tiles, and predictions that are not maps.
+      BadInput: there are several tiles, and predictions that are not maps, or number objects.
 
     Example:
       >>> def label(batch):
@@ -96,9 +114,12 @@ def bands(
         for number, part in row:
             rows = part.rows
             cut = part.cut(batch["image"])
-            found = predictor({**batch, "image": cut, TILE: np.asarray(number)})
+            given = {**batch, "image": cut, TILE: np.asarray(number)}
+            if "size" in batch:
+                given["size"] = np.clip(batch["size"] - part.corner, 0, part.size).astype(np.int32)
+            found = predictor(given)
             for name, value in found.items():
-                if not is_map(name, value, cut.shape[1:3]):
+                if not is_map(name, value, cut.shape[1:3]) or (bare_key(name) == "panoptic" and len(tiles) > 1):
                     if len(tiles) > 1:
                         raise BadInput(
                             f"{name} of {len(tiles)} tiles cannot be assembled; an image of {height}x{width} "
@@ -155,6 +176,16 @@ class Tile:
     def size(self) -> tuple[int, int]:
         """Height and width of what it reads."""
         return self.vertical.length, self.horizontal.length
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """First row and column of what it reads."""
+        return self.vertical.begin, self.horizontal.begin
+
+    @property
+    def seen(self) -> Seen:
+        """What it reads and decides, without the numbers of its output."""
+        return Seen(*self.corner, *self.size, self.rows, self.columns)
 
     @property
     def rows(self) -> slice:

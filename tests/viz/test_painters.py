@@ -50,6 +50,7 @@ def example(rows=2):
         "valid": np.asarray([[True, True, False]] * rows),
         "masks": np.ones((rows, 3, 7, 7), np.float32),
         "keypoints": np.broadcast_to(joints, (rows, 3, 2, 3)).copy(),
+        "instance_ids": np.pad(np.asarray([[1, 2]], np.uint16), ((0, 39), (0, 58)))[None].repeat(rows, 0),
         "panoptic": np.stack([label, (label == 2).astype(np.int32)], -1),
         "depth": (0.5 + rng.random((rows, *SIZE))).astype(np.float32),
         "normal": np.broadcast_to(np.asarray([0, 0, -1], np.float32), (rows, *SIZE, 3)).copy(),
@@ -91,6 +92,12 @@ def test_a_key_without_a_painter_is_named_and_so_is_one_that_lacks_what_it_needs
 
 def test_pictures_of_numbers_give_them_back():
     found = first(example())
+    of_tiles = found.pop("instance_ids")
+    assert read(viz.draw(IMAGE, {**found, "instance_ids": of_tiles}, FACTS)["instance_ids"])[0, :3].tolist() == [
+        1,
+        0,
+        0,
+    ]
     pictures = viz.draw(IMAGE, found, FACTS)
     np.testing.assert_array_equal(read(pictures["label"]), found["label"])
     np.testing.assert_allclose(read(pictures["depth_mm"]) / 1000, found["depth"], atol=5e-4)

@@ -54,7 +54,7 @@ class Boxes(Painter):
         return ", ".join(f"{count} {name}" for name, count in counts.items()) or "no object"
 
 
-@painter("masks", "boxes", uses=("scores", "valid"), name="instances")
+@painter("masks", "boxes", uses=("scores", "valid", "instance_ids"), name="instances")
 class Instances(Painter):
     """A film of its own colour over each object, and ``instance_ids``: 1 + slot of the object in front, 16 bits."""
 
@@ -127,9 +127,11 @@ def _zoom(image: np.ndarray) -> int:
 
 
 def _ids(image: np.ndarray, predictions: Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maps of objects in front and behind: predicted, or the truth's own."""
-    if "instance_ids" in predictions:
-        front = predictions["instance_ids"]
-        return front, predictions.get("hidden_ids", np.zeros_like(front))
-    scores, valid = predictions.get("scores"), predictions.get("valid")
-    return instance_maps(predictions["masks"], predictions["boxes"], image.shape[:2], scores=scores, valid=valid)
+    """Return the maps of objects in front and behind: the truth's own, those of tiles, or of pasted masks."""
+    if "instance_ids" not in predictions:
+        scores, valid = predictions.get("scores"), predictions.get("valid")
+        return instance_maps(predictions["masks"], predictions["boxes"], image.shape[:2], scores=scores, valid=valid)
+    front = predictions["instance_ids"]
+    if "valid" in predictions:
+        front = np.where(np.concatenate([[False], predictions["valid"]])[front], front, 0).astype(np.uint16)
+    return front, predictions.get("hidden_ids", np.zeros_like(front))
