@@ -136,3 +136,11 @@ def test_a_batch_holds_all_of_it(tmp_path):
     data = Data(train=source, val=source, keys=keys, slots=64)
     for number, batch in enumerate(data.eval_batches(batch_size=1, data_dir=tmp_path, limit=5)):
         assert batch["valid"].sum() > 0, number
+
+
+def test_limbs_are_those_of_the_annotations():
+    path = shared_data("coco_mini") / "annotations" / "person_keypoints_train2017.json"
+    (person,) = json.loads(path.read_text())["categories"]
+    names = person["keypoints"]
+    assert tuple(names) == coco.FACTS.joints
+    assert tuple((names[a - 1], names[b - 1]) for a, b in person["skeleton"]) == coco.FACTS.skeleton

@@ -59,6 +59,7 @@ FACTS = Facts(
     "https://cocodataset.org/#download, unpacked side by side, or any part of them; or your own images and JSON",
     citation="Lin et al., ECCV 2014; Kirillov et al., CVPR 2019 (panoptic)",
     joints=coco_tables.JOINTS,
+    skeleton=coco_tables.SKELETON,
     options={"year": 2017, "json": "", "panoptic": "", "images": "", "classes": (), "val": 0.2, "skip_missing": False},
     class_ids=coco_tables.THING_IDS + coco_tables.STUFF_IDS,
     thing_ids=coco_tables.THING_IDS,
@@ -376,6 +377,7 @@ def _facts(table: Sequence[Category]) -> Facts:
     colours = coco_tables.PALETTE
     palette = tuple(category.colour or colours[number % len(colours)] for number, category in enumerate(table))
     things = [number for number, category in enumerate(table) if category.thing]
+    joints = _joints(table)
     return replace(
         FACTS,
         classes=tuple(category.name for category in table),
@@ -384,7 +386,8 @@ def _facts(table: Sequence[Category]) -> Facts:
         thing_palette=tuple(palette[number] for number in things),
         class_ids=tuple(category.id for category in table),
         thing_ids=tuple(table[number].id for number in things),
-        joints=_joints(table),
+        joints=joints,
+        skeleton=tuple(limb for limb in FACTS.skeleton if set(limb) <= set(joints)),
         splits={},
     )
 
