@@ -156,7 +156,8 @@ def _two_classes(
     source: Mapping[str, np.ndarray], heads: set[str], rules: Mapping[str, Rules], model: Any
 ) -> dict[str, np.ndarray]:
     """Return a classifier of one output z as one of two, 0 and z: the sigmoid of z is their softmax."""
-    heads = heads if getattr(model, "num_classes", 0) == 2 else set()
+    labels = getattr(model, "num_classes", 0) == 2 and not hasattr(model, "conventions")
+    heads = heads if labels else set()
     single = {}
     for name, value in source.items():
         leads = {names.rename(name, known) for known in rules.values()}
@@ -187,12 +188,14 @@ def _fitting(source: Mapping[str, Any], shapes: Mapping[str, Any], rules: Rules)
 
 def _check_classes(source: Any, shapes: Any, rules: Rules, heads: set[str], model: Any) -> None:
     """Refuse a file whose heads are of another number of classes, and name both numbers."""
+    more = _shapes(model.clone(num_classes=model.num_classes + 1)) if heads else {}
+    step = {path: more[path][1].shape[-1] - shapes[path][1].shape[-1] for path in heads}
     for name, value in source.items():
         path = names.rename(name, rules)
         if path not in heads or not path.endswith("/bias"):
             continue
         here = shapes[path][1].shape[0]
-        there = np.shape(value)[0] * model.num_classes // here
+        there = model.num_classes + (np.shape(value)[0] - here) // step[path] if np.ndim(value) == 1 else 0
         if np.ndim(value) == 1 and there != model.num_classes:
             raise BadInput(
                 f"the file's heads are of {there} classes, the model's of {model.num_classes}: num_classes={there} "

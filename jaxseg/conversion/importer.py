@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxseg import registry, viz
-from jaxseg.conversion import fill, pixels, smp
+from jaxseg.conversion import fill, objects, pixels, smp
 from jaxseg.conversion.fill import Imported, fill_model
 from jaxseg.conversion.rules import OWN, backbone_rules, rules_of
 from jaxseg.conversion.sources import Located, locate
@@ -78,21 +78,26 @@ def import_weights(
     if found.kind == "weights":
         name, task, imported = _third_party(found, name, implementation, fields)
         named = pixels.read_classes(found.path)
+        if not named and task in objects.TASKS and not imported.reinitialized:
+            named = objects.outputs_named(imported.model, task)
     else:
         before = load_saved(found.path)
         name, task, imported = _own(before, found, name, fields)
-        named = before.facts.classes
+        named = before.facts.things if task in objects.TASKS else before.facts.classes
         facts = before.facts if facts is None and len(named) == imported.model.num_classes else facts
-    count = imported.model.num_classes
-    if facts is not None and facts.num_classes != count:
-        raise BadInput(f"{data!r} has {facts.num_classes} classes, the model {count}")
-    classes, palette = _classes(facts, named, count)
+    if task in objects.TASKS:
+        made, of_classes = objects.described(imported.model, task, named, facts, data)
+    else:
+        count = imported.model.num_classes
+        if facts is not None and facts.num_classes != count:
+            raise BadInput(f"{data!r} has {facts.num_classes} classes, the model {count}")
+        classes, palette = _classes(facts, named, count)
+        made, of_classes = task_for(task, imported.model, classes), {"classes": classes, "palette": palette}
     card = Card(
         model=imported.model,
-        task=task_for(task, imported.model, classes),
+        task=made,
         name=name,
-        classes=classes,
-        palette=palette,
+        **of_classes,
         licence=licence,
         origin={"file": found.name, "sha256": imported.sha256, **_encoder(found), **imported.origin},
         version=__version__,
@@ -158,17 +163,25 @@ def from_file(
     'sacmehta'
     """
     entry = registry.find(name)
-    if not entry.names:
+    path = Path(path)
+    given = _conformed(name, fields or {})
+    defaults = {key: value for key, value in _stated(path).items() if key in entry.fields}
+    if "conventions" in entry.fields and implementation is None:
+        told = objects.conventions_of(read(path), entry.names)
+        asked = given.get("conventions", told)
+        if told and asked != told:
+            raise BadInput(f"{path} holds weights for the geometry of {told}: not conventions={asked!r}")
+        defaults |= {"conventions": told} if told else {}
+    elif "conventions" in entry.fields:
+        defaults["conventions"] = implementation
+    model = registry.create_model(name, **{**defaults, **given})
+    partial = {} if implementation else backbone_rules(model)
+    if not entry.names and not partial:
         others = [other for other, known in registry.entries().items() if known.names]
         raise BadInput(f"no rules bring weights of others into {name!r}; there are some for {', '.join(others)}")
     if implementation is not None and implementation not in entry.names:
         raise BadInput(f"{name!r} has no rules for {implementation!r}{suggest(implementation, entry.names)}")
-    given = _conformed(name, fields or {})
-    path = Path(path)
-    defaults = {key: value for key, value in _stated(path).items() if key in entry.fields}
-    model = registry.create_model(name, **{**defaults, **given})
-    rules = {implementation: entry.names[implementation]} if implementation else dict(entry.names)
-    partial = {} if implementation else backbone_rules(model)
+    rules = {implementation: entry.names[implementation]} if implementation else objects.fitting(model, entry.names)
     return into_model(path, model, rules, spare_heads="num_classes" in given, partial=partial, fields=given)
 
 
@@ -209,7 +222,10 @@ def into_model(
         model, note = _with_statistics(path, model, fields)
     rules = rules_of(model) if rules is None else rules
     made = fill_model(read(path), model, rules, spare_heads=spare_heads, partial=partial or {}, what=str(path))
-    return replace(made, sha256=fill.digest(path), notes=(*made.notes, note) if note else made.notes)
+    sha256 = fill.digest(path)
+    variables, run = objects.as_run(made.variables, sha256)
+    notes = (*made.notes, *((note,) if note else ()), *run)
+    return replace(made, variables=variables, sha256=sha256, notes=notes)
 
 
 def _third_party(
@@ -236,7 +252,10 @@ def _own(
     """Return the same for a model of jaxseg's: its weights in another registered model, or in one of other classes."""
     if name is not None:
         given = _conformed(name, fields)
-        model = registry.create_model(name, **{"num_classes": before.model.num_classes, **given})
+        known = {"num_classes": before.model.num_classes}
+        if "conventions" in registry.find(name).fields and hasattr(before.model, "conventions"):
+            known["conventions"] = before.model.conventions
+        model = registry.create_model(name, **{**known, **given})
         task = registry.find(name).task
     else:
         wrong = [field for field in fields if field != "num_classes"]

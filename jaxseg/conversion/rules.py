@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from jaxseg import registry
 from jaxseg.conversion import smp, smp_encoders
+from jaxseg.conversion.objects import fitting
 from jaxseg.errors import BadInput
 from jaxseg.types import Rules
 
@@ -39,6 +40,7 @@ def rules_of(model: Any, origin: Mapping[str, Any] | None = None) -> dict[str, R
         found |= smp.rules_of(model, origin.get("encoder", ""))
     first = origin.get("implementation")
     found = {name: found[name] for name in sorted(found, key=lambda name: name != first)}
+    found = fitting(model, found)
     if not found:
         raise BadInput(f"no rules bring weights of others into a {type(model).__name__}, or its own out")
     return found
@@ -54,10 +56,23 @@ def backbone_rules(model: Any) -> dict[str, Rules]:
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, nn.Module):
         return {}
+    on_regions = getattr(model, "shared_head", None) is not None
     return {
-        f"backbone ({name})": tuple((pattern, path and f"backbone/{path}") for pattern, path in rules)
+        f"backbone ({name})": (*(_on_regions(rules) if on_regions else ()), *_under("backbone", rules))
         for name, rules in smp_encoders.names_by_class(type(backbone)).items()
     }
+
+
+def _under(part: str, rules: Rules) -> Rules:
+    return tuple((pattern, path and f"{part}/{path}") for pattern, path in rules)
+
+
+def _on_regions(rules: Rules) -> Rules:
+    """Return rules for a detector on one map, which has the last stage of its backbone in its shared head."""
+    stage = r"layer(\d)"
+    return _under(
+        "shared_head", tuple((p.replace(stage, "layer(4)"), path) for p, path in rules if p.startswith(stage))
+    )
 
 
 def _classes_in(model: Any) -> tuple[type, ...]:

@@ -23,7 +23,7 @@ from jaxseg.errors import BadInput, FailedRun, suggest
 from jaxseg.files import cache_dir
 from jaxseg.weights import huggingface
 from jaxseg.weights.huggingface import Hosted
-from jaxseg.weights.published import PUBLISHED, Published
+from jaxseg.weights.published import PUBLISHED, ZOO, Published
 
 TRIES = 5
 """Number of attempts without progress after which a download fails."""
@@ -37,8 +37,6 @@ Progress = Callable[[int, int | None], None]
 
 KINDS = ("torchvision", "timm", "smp", "hf", "detectron2", "http", "https")
 """Kinds of source, before the colon."""
-
-_DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
 
 DETECTRON2_EXAMPLE = "detectron2:ImageNetPretrained/MSRA/R-50.pkl"
 """Files there have no published hashes; TLS is what vouches for them."""
@@ -75,8 +73,9 @@ def find(source: str, model: str) -> Published | Hosted | Path:
 
 
 def _published(model: str) -> dict[str, Published]:
-    """Published files of a model and of the backbone that its name ends in: ``resnet50`` of ``fcn_resnet50``."""
-    backbone = next((known for name, known in PUBLISHED.items() if model.endswith(f"_{name}")), {})
+    """Published files of a model and of the backbone that its name holds: ``resnet50`` of ``fcn_resnet50``."""
+    backbones = [name for name in PUBLISHED if f"_{name}_" in f"{model}_"]
+    backbone = PUBLISHED[max(backbones, key=len)] if backbones else {}
     return {**backbone, **PUBLISHED.get(model, {})}
 
 
@@ -247,4 +246,4 @@ def _in_zoo(rest: str) -> str:
     rest = rest.removeprefix("//")
     if not all(re.fullmatch(r"[\w.-]+", part) and part not in (".", "..") for part in rest.split("/")):
         raise BadInput(f"detectron2:{rest} is no file of its model zoo, such as {DETECTRON2_EXAMPLE}")
-    return _DETECTRON2 + rest
+    return ZOO + rest

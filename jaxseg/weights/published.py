@@ -31,6 +31,11 @@ def _of_torchvision(file: str, classes: str, figure: str) -> Published:
     return Published(f"https://download.pytorch.org/models/{file}", stem[-8:], "", classes, figure)
 
 
+ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
+"""Where detectron2's model zoo is."""
+
+_COCO = "classes of COCO"
+_FIGURES = {"Detection": "box AP", "Instance": "mask AP", "Keypoints": "keypoint AP", "Panoptic": "PQ"}
 _VOC, _IMAGENET = "the 21 classes of PASCAL VOC", "the 1000 classes of ImageNet"
 
 NETWORKS = (
@@ -42,6 +47,97 @@ NETWORKS = (
     ("lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_large-d234d4ea.pth", "57.9"),
 )
 """torchvision:COCO_WITH_VOC_LABELS_V1; mIoU on COCO val2017's images with VOC's classes, from torchvision's table."""
+
+DETECTORS = (
+    ("faster_rcnn_resnet50_fpn", "COCO_V1", "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "box AP 37.0"),
+    ("faster_rcnn_resnet50_fpn_v2", "COCO_V1", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", "box AP 46.7"),
+    ("faster_rcnn_mobilenet_v3_large_fpn", "COCO_V1", "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth", "box AP 32.8"),
+    (
+        "faster_rcnn_mobilenet_v3_large_320_fpn",
+        "COCO_V1",
+        "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
+        "box AP 22.8",
+    ),
+    ("mask_rcnn_resnet50_fpn", "COCO_V1", "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "box AP 37.9, mask AP 34.6"),
+    ("mask_rcnn_resnet50_fpn_v2", "COCO_V1", "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", "box AP 47.4, mask AP 41.8"),
+    (
+        "keypoint_rcnn_resnet50_fpn",
+        "COCO_V1",
+        "keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
+        "box AP 54.6, keypoint AP 65.0",
+    ),
+    (
+        "keypoint_rcnn_resnet50_fpn",
+        "COCO_LEGACY",
+        "keypointrcnn_resnet50_fpn_coco-9f466800.pth",
+        "box AP 50.6, keypoint AP 61.1",
+    ),
+    ("retinanet_resnet50_fpn", "COCO_V1", "retinanet_resnet50_fpn_coco-eeacb38b.pth", "box AP 36.4"),
+    ("retinanet_resnet50_fpn_v2", "COCO_V1", "retinanet_resnet50_fpn_v2_coco-5905b1c5.pth", "box AP 41.5"),
+)
+"""torchvision:COCO_V1 and COCO_LEGACY, with the figures on COCO val2017 of torchvision's table."""
+
+DETECTRON2 = (
+    ("faster_rcnn_resnet50_c4", "COCO-Detection/faster_rcnn_R_50_C4_1x/137257644/model_final_721ade.pkl", "35.7"),
+    ("faster_rcnn_resnet50_c4", "COCO-Detection/faster_rcnn_R_50_C4_3x/137849393/model_final_f97cb7.pkl", "38.4"),
+    ("faster_rcnn_resnet50_fpn", "COCO-Detection/faster_rcnn_R_50_FPN_1x/137257794/model_final_b275ba.pkl", "37.9"),
+    ("faster_rcnn_resnet50_fpn", "COCO-Detection/faster_rcnn_R_50_FPN_3x/137849458/model_final_280758.pkl", "40.2"),
+    ("faster_rcnn_resnet101_fpn", "COCO-Detection/faster_rcnn_R_101_FPN_3x/137851257/model_final_f6e8b1.pkl", "42.0"),
+    (
+        "mask_rcnn_resnet50_c4",
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x/137259246/model_final_9243eb.pkl",
+        "32.2",
+    ),
+    (
+        "mask_rcnn_resnet50_c4",
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_3x/137849525/model_final_4ce675.pkl",
+        "34.4",
+    ),
+    (
+        "mask_rcnn_resnet50_fpn",
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x/137260431/model_final_a54504.pkl",
+        "35.2",
+    ),
+    (
+        "mask_rcnn_resnet50_fpn",
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x/137849600/model_final_f10217.pkl",
+        "37.2",
+    ),
+    (
+        "mask_rcnn_resnet101_c4",
+        "COCO-InstanceSegmentation/mask_rcnn_R_101_C4_3x/138363239/model_final_a2914c.pkl",
+        "36.7",
+    ),
+    (
+        "mask_rcnn_resnet101_fpn",
+        "COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x/138205316/model_final_a3ec72.pkl",
+        "38.6",
+    ),
+    (
+        "mask_rcnn_resnext101_32x8d_fpn",
+        "COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x/139653917/model_final_2d9806.pkl",
+        "39.5",
+    ),
+    ("keypoint_rcnn_resnet50_fpn", "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x/137261548/model_final_04e291.pkl", "64.0"),
+    ("keypoint_rcnn_resnet50_fpn", "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x/137849621/model_final_a6e10b.pkl", "65.5"),
+    (
+        "panoptic_fpn_resnet50",
+        "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x/139514544/model_final_dbfeb4.pkl",
+        "39.4",
+    ),
+    (
+        "panoptic_fpn_resnet50",
+        "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x/139514569/model_final_c10459.pkl",
+        "41.5",
+    ),
+    (
+        "panoptic_fpn_resnet101",
+        "COCO-PanopticSegmentation/panoptic_fpn_R_101_3x/139514519/model_final_cafdb1.pkl",
+        "43.0",
+    ),
+)
+"""Files of detectron2's model zoo, also under its names, ``detectron2:COCO-Detection/faster_rcnn_R_50_C4_1x``, with its
+figures on COCO val2017: box AP, mask AP, keypoint AP or PQ."""
 
 BACKBONES = (
     ("alexnet", "V1", "alexnet-owt-7be5be79.pth", "56.522"),
@@ -79,6 +175,13 @@ def _table() -> dict[str, dict[str, Published]]:
     found: dict[str, dict[str, Published]] = {}
     for name, file, figure in NETWORKS:
         found[name] = {"torchvision:COCO_WITH_VOC_LABELS_V1": _of_torchvision(file, _VOC, f"mIoU {figure}")}
+    for name, version, file, figure in DETECTORS:
+        known = found.setdefault(name, {})
+        known[f"torchvision:{version}"] = _of_torchvision(file, _COCO, figure)
+    for name, place, figure in DETECTRON2:
+        kind = next(kind for part, kind in _FIGURES.items() if part in place)
+        zoo = Published(f"{ZOO}{place}", classes=_COCO, figure=f"{kind} {figure}")
+        found.setdefault(name, {})[f"detectron2:{'/'.join(place.split('/')[:2])}"] = zoo
     for name, version, file, figure in BACKBONES:
         known = found.setdefault(name, {})
         known[f"torchvision:IMAGENET1K_{version}"] = _of_torchvision(file, _IMAGENET, f"top-1 {figure}")
