@@ -1,0 +1,89 @@
+"""A small VARIANT on the embedded scenes, trained from nothing on two CPU cores.
+
+Paper: He et al. 2017, arXiv:1703.06870 (mask_rcnn, keypoint_rcnn); Lin et al. 2017, arXiv:1708.02002 (retinanet);
+  Kirillov et al. 2019, arXiv:1901.02446 (panoptic_fpn)
+Published: none, the scenes are jaxseg's own
+Ours: not run yet
+Hardware and time: not run yet
+Command: jaxseg train experiments/mask_rcnn_scenes.py:VARIANT
+Departures: a ResNet-18 of half the width with batch normalisation that learns, a pyramid of 64 channels, anchors from 8
+  to 128 pixels, 64 regions of an image; AdamW under a one-cycle schedule; 128x128 images of rooms with four classes of
+  objects.
+"""
+
+from typing import Any
+
+from jaxseg.data import Data, Source
+from jaxseg.data.transforms import RandomFlip
+from jaxseg.layers.rpn import Proposing
+from jaxseg.models.detection import retinanet
+from jaxseg.models.instance import mask_rcnn
+from jaxseg.models.keypoints import keypoint_rcnn
+from jaxseg.recipe import Recipe, Stage
+from jaxseg.tasks.detection import Detection
+from jaxseg.tasks.instance import Instance
+from jaxseg.tasks.keypoints import Keypoints
+from jaxseg.tasks.regions import ProposalLoss
+from jaxseg.train.optim import AdamW, OneCycle
+
+NAME = "{variant}_scenes"
+VARIANTS = {
+    "mask_rcnn": ("mask_rcnn", ("instance_ids",)),
+    "keypoint_rcnn": ("keypoint_rcnn", ("keypoints",)),
+    "retinanet": ("retinanet", ()),
+}
+"""The network, and what of the scenes it learns besides boxes and classes."""
+
+ANCHORS = ((8,), (16,), (32,), (64,), (128,))
+
+
+def recipe(variant: str = "mask_rcnn") -> Recipe:
+    """One stage of some ten epochs."""
+    network, keys = VARIANTS[variant]
+    data = Data(
+        train=Source("scenes", "train", (RandomFlip(),)),
+        val=Source("scenes", "val"),
+        keys=("image", "boxes", "classes", "valid", *keys),
+    )
+    facts = data.facts()
+    model, task = pair(network, facts)
+    stage = Stage(
+        model=model,
+        task=task,
+        data=data,
+        optimizer=AdamW(OneCycle(1e-3, warmup=0.1), weight_decay=1e-2, clip=5.0),
+        steps=1200,
+        batch_size=8,
+        ema=0.99,
+        log_every=25,
+        eval_every=400,
+        save_every=200,
+        eval_batch_size=20,
+    )
+    return Recipe(stages=(stage,), name=NAME.format(variant=variant))
+
+
+def pair(network: str, facts: Any) -> tuple[Any, Any]:
+    """Return the network and its task."""
+    count, loss = len(facts.things), ProposalLoss(samples=64)
+    sizes = {"width": 32, "features": 64}
+    small = {
+        "anchor_sizes": ANCHORS,
+        "samples": 64,
+        "train_proposing": Proposing(256, 128),
+        "test_proposing": Proposing(128, 64),
+        "detections": 20,
+    }
+    if network == "retinanet":
+        model = retinanet.on_resnet(18, count, **sizes).clone(candidates=200, detections=20)
+        return learning(model), Detection(count, facts.things)
+    if network == "keypoint_rcnn":
+        model = keypoint_rcnn.on_resnet(18, count, len(facts.joints), dense=256, head=64, **sizes).clone(**small)
+        return learning(model), Keypoints(count, facts.things, proposal_loss=loss, joints=facts.joints)
+    model = mask_rcnn.on_resnet(18, count, dense=256, **sizes).clone(**small)
+    return learning(model), Instance(count, facts.things, proposal_loss=loss)
+
+
+def learning(model: Any) -> Any:
+    """Return the network with statistics of normalisation that are learnt, as those of nothing are not to be frozen."""
+    return model.clone(backbone=model.backbone.clone(norm="batch"))
