@@ -1,0 +1,88 @@
+"""A small detector of every kind learns four rendered scenes by heart: boxes, masks, joints and panoptic maps.
+
+The whole path is gone: sampled regions, matching, losses, detections, evaluation. What is slow runs with ``-m slow``.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg import registry
+from jaxseg.data.records import to_batch_row
+from jaxseg.data.sets.scenes import FACTS, scene
+from jaxseg.forward import forward
+from jaxseg.override import override
+from jaxseg.tasks.detection import Detection
+from jaxseg.tasks.instance import Instance
+from jaxseg.tasks.keypoints import Keypoints
+from jaxseg.tasks.panoptic import Panoptic
+from jaxseg.tasks.regions import ProposalLoss
+from jaxseg.train.optim import AdamW, OneCycle
+from jaxseg.train.state import create, variables
+from jaxseg.train.step import make_train_step
+
+SIZE = (96, 128)
+KEYS = ("image", "label", "boxes", "classes", "valid", "instance_ids", "keypoints", "panoptic")
+THINGS = len(FACTS.things)
+FEW = ProposalLoss(samples=64)
+
+TASKS = {
+    "detection": Detection(THINGS, FACTS.things, proposal_loss=FEW),
+    "instance": Instance(THINGS, FACTS.things, proposal_loss=FEW),
+    "keypoints": Keypoints(THINGS, FACTS.things, proposal_loss=FEW, joints=FACTS.joints),
+    "panoptic": Panoptic(THINGS, FACTS.things, proposal_loss=FEW, labels=FACTS.classes, stuff_area=64),
+}
+WANTED = {
+    "detection": {"box_ap50": 0.9},
+    "instance": {"box_ap50": 0.9, "mask_ap50": 0.9},
+    "keypoints": {"box_ap50": 0.9, "keypoint_ap50": 0.9},
+    "panoptic": {"pq": 0.8},
+}
+QUICK = {"faster_rcnn_resnet50_fpn", "mask_rcnn_resnet50_fpn_v2", "retinanet_resnet50_fpn"}
+NAMES = [name for kind in TASKS for name in registry.list_models(task=kind)]
+
+
+def four_scenes():
+    rows = [to_batch_row(scene("train", i, *SIZE), keys=KEYS, slots=8) for i in range(4)]
+    return {key: jnp.asarray(np.stack([row[key] for row in rows])) for key in rows[0]}
+
+
+def small(entry):
+    """The small variant with a backbone that stands for one: its frozen statistics would be those of nothing."""
+    fields = {"num_classes": THINGS}
+    if entry.task == "keypoints":
+        fields["joints"] = len(FACTS.joints)
+    if "stuff" in entry.fields:
+        fields["stuff"] = len(FACTS.classes) - THINGS
+    model = registry.create_small(entry.name, **fields)
+    return override(model, "backbone.norm", "batch")
+
+
+def learnt(name, steps=250):
+    """Figures of the scenes that a small network was taught."""
+    entry = registry.find(name)
+    model, task, batch = small(entry), TASKS[entry.task], four_scenes()
+    tx = AdamW(OneCycle(4e-3, warmup=0.1), weight_decay=0.0, clip=5.0).build(steps)
+    state = create(jax.random.key(0), model, task, tx, batch, ema=True)
+    with jax.numpy_dtype_promotion("standard"):
+        step = jax.jit(make_train_step(model, task, tx, ema=0.9), donate_argnums=0)
+        for _ in range(steps):
+            state, told = step(state, batch)
+    found = jax.jit(forward(model, task))(variables(state), batch)
+    figures = {}
+    for metric in task.metrics().values():
+        seen = jax.device_get(metric.observe(found, batch))
+        figures |= metric.result(metric.fold(metric.init(), seen))
+    return figures, {key: float(value) for key, value in told.items()}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
+)
+def test_it_learns_four_scenes(name):
+    figures, told = learnt(name)
+    wanted = WANTED[registry.find(name).task]
+    print({key: round(figures[key], 3) for key in wanted}, told)
+    for key, least in wanted.items():
+        assert figures[key] >= least, (figures, told)
