@@ -28,7 +28,7 @@ WEIGHTS = Pretrained(
     "mobilenet_v2-b0353104.pth",
     mobilenet.TORCHVISION_V2_NAMES,
     part="backbone",
-    source="torchvision's MobileNet_V2_Weights.IMAGENET1K_V1 (BSD-3), https://download.pytorch.org/models/ and its name",
+    source="torchvision's MobileNet_V2_Weights.IMAGENET1K_V1 (BSD-3), from https://download.pytorch.org/models/",
 )
 
 

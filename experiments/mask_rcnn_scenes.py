@@ -19,10 +19,12 @@ from jaxseg.layers.rpn import Proposing
 from jaxseg.models.detection import retinanet
 from jaxseg.models.instance import mask_rcnn
 from jaxseg.models.keypoints import keypoint_rcnn
+from jaxseg.models.panoptic import panoptic_fpn
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.detection import Detection
 from jaxseg.tasks.instance import Instance
 from jaxseg.tasks.keypoints import Keypoints
+from jaxseg.tasks.panoptic import Panoptic
 from jaxseg.tasks.regions import ProposalLoss
 from jaxseg.train.optim import AdamW, OneCycle
 
@@ -31,6 +33,7 @@ VARIANTS = {
     "mask_rcnn": ("mask_rcnn", ("instance_ids",)),
     "keypoint_rcnn": ("keypoint_rcnn", ("keypoints",)),
     "retinanet": ("retinanet", ()),
+    "panoptic_fpn": ("panoptic_fpn", ("instance_ids", "label", "panoptic")),
 }
 """The network, and what of the scenes it learns besides boxes and classes."""
 
@@ -80,6 +83,11 @@ def pair(network: str, facts: Any) -> tuple[Any, Any]:
     if network == "keypoint_rcnn":
         model = keypoint_rcnn.on_resnet(18, count, len(facts.joints), dense=256, head=64, **sizes).clone(**small)
         return learning(model), Keypoints(count, facts.things, proposal_loss=loss, joints=facts.joints)
+    if network == "panoptic_fpn":
+        stuff = len(facts.classes) - count
+        model = panoptic_fpn.on_resnet(18, count, stuff, dense=256, semantic=64, **sizes).clone(**small)
+        task = Panoptic(count, facts.things, proposal_loss=loss, labels=facts.classes, stuff_area=64)
+        return learning(model), task
     model = mask_rcnn.on_resnet(18, count, dense=256, **sizes).clone(**small)
     return learning(model), Instance(count, facts.things, proposal_loss=loss)
 
