@@ -35,7 +35,7 @@ def recipe() -> Recipe:
     data = Data(
         train=Source("bccd", "train", augment),
         val=Source("bccd", "val", (half,)),
-        keys=("image", "boxes", "classes", "valid", "area", "size", "original_size"),
+        keys=("image", "index", "boxes", "classes", "valid", "area", "size", "original_size"),
         slots=40,
     )
     things = data.facts().things

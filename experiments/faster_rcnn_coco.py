@@ -58,7 +58,7 @@ def recipe(variant: str = "resnet50_fpn") -> Recipe:
     data = Data(
         train=Source("coco", "train", (*(SEVERAL if detectron2 else TEST), RandomFlip())),
         val=Source("coco", "val", TEST),
-        keys=("image", "size", "original_size", "boxes", "classes", "valid", "crowd", "area"),
+        keys=("image", "index", "size", "original_size", "boxes", "classes", "valid", "crowd", "area"),
         slots=100,
         workers=8,
     )

@@ -38,7 +38,7 @@ def recipe() -> Recipe:
     data = Data(
         train=Source("voc", "2007_train+2007_val+2012_train+2012_val", (several, CANVASES, RandomFlip())),
         val=Source("voc", "2007_test", (ResizeShort(800, 1333), CANVASES)),
-        keys=("image", "size", "original_size", "boxes", "classes", "valid", "difficult"),
+        keys=("image", "index", "size", "original_size", "boxes", "classes", "valid", "difficult"),
         slots=60,
         workers=8,
     )

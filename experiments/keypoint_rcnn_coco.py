@@ -32,7 +32,7 @@ def recipe() -> Recipe:
     data = Data(
         train=Source("coco", "train", (several, CANVASES, flip), PERSONS),
         val=val,
-        keys=("image", "size", "original_size", "boxes", "classes", "valid", "crowd", "area", "keypoints"),
+        keys=("image", "index", "size", "original_size", "boxes", "classes", "valid", "crowd", "area", "keypoints"),
         slots=100,
         workers=8,
     )

@@ -65,7 +65,7 @@ WARMUP = 1000
 
 CANVASES = Canvas(((800, 1344), (1344, 800)))
 TEST = (ResizeShort(800, 1333), CANVASES)
-KEYS = ("image", "size", "original_size", "boxes", "classes", "valid", "crowd", "area")
+KEYS = ("image", "index", "size", "original_size", "boxes", "classes", "valid", "crowd", "area")
 MASKS = ("instance_ids", "hidden_ids", "rle")
 
 

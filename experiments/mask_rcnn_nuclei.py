@@ -44,7 +44,7 @@ def recipe() -> Recipe:
     data = Data(
         train=Source("nuclei", "train", augment),
         val=Source("nuclei", "val"),
-        keys=("image", "boxes", "classes", "valid", "area", "instance_ids"),
+        keys=("image", "index", "boxes", "classes", "valid", "area", "instance_ids"),
         slots=400,
     )
     things = data.facts().things

@@ -46,7 +46,7 @@ def recipe(variant: str = "mask_rcnn") -> Recipe:
     data = Data(
         train=Source("scenes", "train", (RandomFlip(),)),
         val=Source("scenes", "val"),
-        keys=("image", "boxes", "classes", "valid", *keys),
+        keys=("image", "index", "boxes", "classes", "valid", *keys),
     )
     facts = data.facts()
     model, task = pair(network, facts)

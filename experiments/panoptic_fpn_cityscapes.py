@@ -26,7 +26,7 @@ def recipe() -> Recipe:
     data = Data(
         train=Source("cityscapes", "train", augment),
         val=Source("cityscapes", "val"),
-        keys=("image", "boxes", "classes", "valid", "crowd", "area", "instance_ids", "label", "panoptic"),
+        keys=("image", "index", "boxes", "classes", "valid", "crowd", "area", "instance_ids", "label", "panoptic"),
         slots=150,
         workers=8,
     )

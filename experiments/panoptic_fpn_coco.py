@@ -41,7 +41,7 @@ def recipe(variant: str = "resnet50_1x") -> Recipe:
         train=Source("coco", "train", (several, CANVASES, RandomFlip())),
         val=Source("coco", "val", (ResizeShort(800, 1333), CANVASES)),
         keys=(
-            *("image", "size", "original_size", "boxes", "classes", "valid", "crowd", "area"),
+            *("image", "index", "size", "original_size", "boxes", "classes", "valid", "crowd", "area"),
             *("instance_ids", "hidden_ids", "rle", "label", "panoptic"),
         ),
         slots=100,

@@ -111,14 +111,15 @@ class AnchorLoss:
 
 
 def targets_of(batch: Batch) -> dict[str, Array]:
-    """Return what networks and losses see of the truth: ``boxes``, ``valid`` and ``crowd``.
+    """Return what networks and losses see of the truth: ``boxes``, ``valid``, ``crowd``, and ``index`` if it is there.
 
     >>> batch = {"boxes": jnp.zeros((1, 2, 4)), "valid": jnp.ones((1, 2), bool)}
     >>> targets_of(batch)["crowd"].tolist()
     [[False, False]]
     """
     crowd = batch["crowd"] if "crowd" in batch else jnp.zeros_like(batch["valid"])
-    return {"boxes": batch["boxes"], "valid": batch["valid"], "crowd": crowd}
+    numbers = {"index": batch["index"]} if "index" in batch else {}
+    return {"boxes": batch["boxes"], "valid": batch["valid"], "crowd": crowd, **numbers}
 
 
 def proposal_terms(outputs: Outputs, batch: Batch, how: ProposalLoss) -> dict[str, Term]:

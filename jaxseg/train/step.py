@@ -11,7 +11,10 @@ from jaxseg.forward import forward
 from jaxseg.train.state import State
 
 STREAMS = ("dropout", "sample")
-"""The random streams that a network may draw from in training."""
+"""The random streams that a network may draw from in training: "dropout" differs between microbatches, "sample" is the
+same for all of them, so that what is drawn by the number of an example does not depend on how batches are cut."""
+
+_SAMPLE = 2**31
 
 
 def make_train_step(
@@ -57,8 +60,9 @@ def make_train_step(
       and ``learning_rate``.
     """
 
-    def terms_of(params: Any, model_state: Any, key: Any, batch: Any) -> tuple[dict[str, Any], Any]:
-        rngs = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
+    def terms_of(params: Any, model_state: Any, key: Any, m: Any, batch: Any) -> tuple[dict[str, Any], Any]:
+        own = jax.random.fold_in(key, m)
+        rngs = dict(zip(STREAMS, (jax.random.fold_in(own, 0), jax.random.fold_in(key, _SAMPLE)), strict=True))
         inputs = task.inputs(batch, train=True)
         outputs, changed = model.apply(
             {"params": params, **model_state}, **inputs, train=True, mutable=list(model_state), rngs=rngs
@@ -67,15 +71,17 @@ def make_train_step(
 
     def counts(params: Any, model_state: Any, key: Any, batch: Any) -> dict[str, Any]:
         def of(m: Any, micro: Any) -> dict[str, Any]:
-            terms, _ = terms_of(params, model_state, jax.random.fold_in(key, m), micro)
+            terms, _ = terms_of(params, model_state, key, m, micro)
             return {name: _scalar(term.count) for name, term in terms.items()}
 
         _, found = jax.lax.scan(lambda c, x: (c, of(*x)), None, (jnp.arange(accumulate), batch))
         return jax.tree.map(lambda c: _over(c.sum(), axis_name), found)
 
-    def gradient(params: Any, model_state: Any, key: Any, batch: Any, known: dict[str, Any] | None) -> Any:
+    def gradient(
+        params: Any, model_state: Any, key: Any, m: Any, batch: Any, known: dict[str, Any] | None
+    ) -> Any:
         def loss(p: Any) -> tuple[Any, Any]:
-            terms, changed = terms_of(p, model_state, key, batch)
+            terms, changed = terms_of(p, model_state, key, m, batch)
             total = known
             if total is None:
                 total = {name: _over(_scalar(term.count), axis_name) for name, term in terms.items()}
@@ -89,13 +95,13 @@ def make_train_step(
 
     def accumulated(params: Any, model_state: Any, key: Any, batch: Any) -> Any:
         if accumulate == 1:
-            return gradient(params, model_state, jax.random.fold_in(key, 0), batch, None)
+            return gradient(params, model_state, key, 0, batch, None)
         micro = jax.tree.map(lambda x: _microbatches(x, accumulate), batch)
         known = counts(params, model_state, key, micro)
 
         def add(carry: Any, x: Any) -> Any:
             total, kept = carry
-            grads, changed, means = gradient(params, kept, jax.random.fold_in(key, x[0]), x[1], known)
+            grads, changed, means = gradient(params, kept, key, x[0], x[1], known)
             return (jax.tree.map(jnp.add, total, grads), changed), means
 
         zeros = jax.tree.map(jnp.zeros_like, params)

@@ -135,7 +135,8 @@ class FasterRCNN(nn.Module):
           image: canvases; what is no image counts as the mean colour, as torchvision pads after standardising.
           size: rows and columns of each canvas that are image; None for all.
           targets: in training, ``boxes``, ``valid`` and, if there are any, ``crowd`` of the objects: regions are
-            sampled by them, from the random stream "sample".
+            sampled by them, from the random stream "sample", and by ``index``, the images' numbers, where it is given:
+            then what is drawn does not depend on how a batch is spread over devices.
           train: return instead what losses are made of: ``objectness`` [b a], ``anchor_deltas`` [b a 4], ``anchors``
             [a 4], ``rois`` [b s 4], ``roi_valid`` [b s], ``roi_logits`` [b s k+1], ``roi_deltas`` [b s k+1 4], and with
             ``targets`` the random numbers by which anchors are sampled, ``anchor_luck`` [b a].
@@ -169,7 +170,8 @@ class FasterRCNN(nn.Module):
             return self._detect(rois, valid, roi_logits, roi_deltas, size), levels, regions
         of_anchors = {"objectness": logits, "anchor_deltas": deltas, "anchors": anchors}
         if targets is not None:
-            of_anchors["anchor_luck"] = jax.random.uniform(self.make_rng("sample"), logits.shape)
+            keys = self._keys(targets)
+            of_anchors["anchor_luck"] = jax.vmap(lambda key: jax.random.uniform(key, logits.shape[1:]))(keys)
         of_rois = {"rois": rois, "roi_valid": valid, "roi_logits": roi_logits, "roi_deltas": roi_deltas}
         return of_anchors | of_rois, levels, regions
 
@@ -228,9 +230,14 @@ class FasterRCNN(nn.Module):
             drawn = sample(key, index >= 0, index == BELOW, count=self.samples, fraction=self.positive_fraction)
             return jnp.where(drawn.valid[:, None], boxes[drawn.index], 0), drawn.valid
 
-        keys = jax.random.split(self.make_rng("sample"), boxes.shape[0])
-        rois, valid = jax.vmap(one)(keys, boxes, there, targets["boxes"], objects)
+        rois, valid = jax.vmap(one)(self._keys(targets), boxes, there, targets["boxes"], objects)
         return jax.lax.stop_gradient(rois), valid
+
+    def _keys(self, targets: Mapping[str, Array]) -> Array:
+        """Return a key for each image, by its number in the data set or else in the batch."""
+        rows = jnp.arange(len(targets["valid"]), dtype=jnp.uint32)
+        numbers = targets["index"].astype(jnp.uint32) if "index" in targets else rows
+        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng("sample"), numbers)
 
     def _detect(self, rois: Array, valid: Array, logits: Array, deltas: Array, size: Array) -> dict[str, Array]:
         find = partial(
