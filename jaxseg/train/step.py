@@ -77,9 +77,7 @@ def make_train_step(
         _, found = jax.lax.scan(lambda c, x: (c, of(*x)), None, (jnp.arange(accumulate), batch))
         return jax.tree.map(lambda c: _over(c.sum(), axis_name), found)
 
-    def gradient(
-        params: Any, model_state: Any, key: Any, m: Any, batch: Any, known: dict[str, Any] | None
-    ) -> Any:
+    def gradient(params: Any, model_state: Any, key: Any, m: Any, batch: Any, known: dict[str, Any] | None) -> Any:
         def loss(p: Any) -> tuple[Any, Any]:
             terms, changed = terms_of(p, model_state, key, m, batch)
             total = known

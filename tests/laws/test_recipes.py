@@ -5,17 +5,21 @@ import functools
 import json
 import re
 import runpy
+from dataclasses import replace
 from itertools import pairwise
 
 import jax
 import numpy as np
 import pytest
 
-from jaxseg.data import records, sets
+from jaxseg.data import records
 from jaxseg.recipe import dump, load, load_file, shipped
 from jaxseg.recipe_files import split
+from jaxseg.tasks.protocol import check_facts
+from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.optim import check_multipliers, path_of
 from jaxseg.train.step import STREAMS
+from jaxseg.types import closure
 from jaxseg.weights.combine import Combined, Subset
 from jaxseg.weights.inverse import source_name
 from jaxseg.weights.names import rename
@@ -55,17 +59,36 @@ SIZES = {"camvid": (360, 480), "isbi_em": (512, 512), "scenes": (96, 128)}
 """Of the images, where recipes count on one; the others take any."""
 
 
-def batch_of(source, keys, rows):
+def batch_of(stage, source, rows):
     """Shapes of a batch of that data set, which need not be there: a made-up record goes through the transforms."""
-    classes = sets.find(source.dataset).FACTS.num_classes
+    data = stage.data
+    facts = replace(data, val=source).facts()
     size = SIZES.get(source.dataset, (375, 500))
     label = np.zeros(size, np.uint8)
-    label[20:80, 30:90] = classes - 1
-    record = {"image": np.zeros((*size, 3), np.uint8), "label": label, "instance_ids": (label > 0).astype(np.uint8)}
+    label[20:80, 30:90] = max(facts.num_classes - 1, 0)
+    ids = (label > 0).astype(np.uint16)
+    record = {
+        "image": np.zeros((*size, 3), np.uint8),
+        "label": label,
+        "instance_ids": ids,
+        "hidden_ids": np.zeros(size, np.uint16),
+        "panoptic": np.stack([label, ids], -1, dtype=np.int32),
+        "boxes": np.asarray([[30, 20, 90, 80]], np.float32),
+        "classes": np.zeros(1, np.int32),
+        "area": np.asarray([3600], np.float32),
+        "crowd": np.zeros(1, bool),
+        "difficult": np.zeros(1, bool),
+        "keypoints": np.full((1, len(facts.joints), 3), 2, np.float32),
+        "rle": np.zeros(data.rle_bytes, np.uint8),
+        "index": np.asarray(0, np.int64),
+        "original_size": np.asarray(size, np.int32),
+    }
+    wanted = {"image", *closure(data.keys)} | {"instance_ids"}
+    record = {key: value for key, value in record.items() if key in wanted}
     for transform in source.transforms:
         record = transform(record, np.random.default_rng(0))
-    done = records.to_batch_row(record, keys=keys, slots=16)
-    records.validate(done, where=source.dataset, limits=sets.find(source.dataset).FACTS.limits)
+    done = records.to_batch_row(record, keys=data.keys, slots=data.slots)
+    records.validate(done, where=source.dataset, limits=facts.limits)
     done["real"] = np.ones((), bool)
     return {key: jax.ShapeDtypeStruct((rows, *array.shape), array.dtype) for key, array in done.items()}
 
@@ -87,14 +110,16 @@ def terms_of(model, task, shapes):
 def test_its_parts_fit_together(path):
     """Transforms, network, task and optimizer, on batches such as the data set would give."""
     for stage in load_file(path).stages:
-        assert stage.task.num_classes == stage.data.facts().num_classes
-        assert stage.task.num_outputs == stage.model.num_classes
-        batch_of(stage.data.val, stage.data.keys, stage.eval_batch_size or stage.batch_size)
-        batch = batch_of(stage.data.train, stage.data.keys, stage.batch_size)
+        check_facts(stage.task, stage.data.facts())
+        batch_of(stage, stage.data.val, stage.eval_batch_size or stage.batch_size)
+        batch = batch_of(stage, stage.data.train, stage.batch_size)
         shapes = tuple((key, leaf.shape, leaf.dtype) for key, leaf in batch.items())
         variables, terms, outputs = terms_of(shallow(stage.model), stage.task, shapes)
-        assert outputs["logits"].shape[-1] == stage.task.num_outputs
-        assert {loss.name for loss in stage.task.losses} <= set(terms)
+        if isinstance(stage.task, Semantic):
+            assert stage.task.num_outputs == stage.model.num_classes == outputs["logits"].shape[-1]
+            assert {loss.name for loss in stage.task.losses} <= set(terms)
+        else:
+            assert {"region_classes", "anchor_classes"} & set(terms)
         assert all(term.sum.shape == term.count.shape == () for term in terms.values())
         check_multipliers(stage.optimizer, variables["params"])
         stage.optimizer.build(stage.steps).init
@@ -136,7 +161,7 @@ def starts_of(init):
 
 def shapes_of(stage):
     """Path without its collection -> shape."""
-    batch = batch_of(stage.data.train, stage.data.keys, stage.batch_size)
+    batch = batch_of(stage, stage.data.train, stage.batch_size)
     shapes = tuple((key, leaf.shape, leaf.dtype) for key, leaf in batch.items())
     variables = terms_of(shallow(stage.model), stage.task, shapes)[0]
     leaves = jax.tree_util.tree_leaves_with_path(variables)
