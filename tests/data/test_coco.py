@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxseg.data import Data, Source, sets
 from jaxseg.data.coco_tables import JOINTS
+from jaxseg.data.masks import match_segments
 from jaxseg.data.sets import coco
 from jaxseg.errors import BadInput
 from jaxseg.ops import rle
@@ -162,6 +164,43 @@ def test_segments_find_their_objects(tmp_path):
     assert np.array_equal(first["panoptic"][..., 1] == 3, ids == 300)
     assert not (first["panoptic"][..., 1] == 2).any()
     assert mask_of(first, 2).sum() == 24, "the whole person, not only what is seen of it"
+
+
+def test_a_segment_is_of_the_object_in_which_it_lies_though_another_is_of_its_size():
+    """Of a person behind others little is seen; a small one overlaps that part."""
+    masks = np.zeros((2, *SIZE), bool)
+    masks[0, :, :8] = True
+    masks[1, 2:4, 3:6] = True
+    seen = np.zeros(SIZE, np.int32)
+    seen[2, :4] = 1
+    found = match_segments(seen, [(1, False)], [rle.encode(m) for m in masks], np.zeros((2, 4)), [(1, False)] * 2)
+    assert found == [0]
+    apart = match_segments(
+        seen, [(1, False)], [rle.encode(m) for m in masks], np.zeros((2, 4)), [(2, False), (1, True)]
+    )
+    assert apart == [None], "another class, a crowd"
+
+
+def test_many_segments_keep_their_numbers(tmp_path):
+    ids = np.arange(1, 20 * 20 + 1).reshape(20, 20)
+    (tmp_path / "all").mkdir()
+    Image.fromarray(np.stack([ids & 255, ids >> 8, 0 * ids], -1).astype(np.uint8)).save(tmp_path / "all" / "a.png")
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg")
+    content = {
+        "images": [{"id": 5, "file_name": "a.jpg", "height": 20, "width": 20}],
+        "annotations": [
+            {
+                "image_id": 5,
+                "file_name": "a.png",
+                "segments_info": [{"id": number, "category_id": 3} for number in ids.ravel().tolist()],
+            }
+        ],
+        "categories": [{"id": 3, "name": "dot", "isthing": 1}],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    (record,) = opened(tmp_path, panoptic="all.json", val=0)
+    assert np.array_equal(record["panoptic"][..., 1], ids)
+    assert np.array_equal(record["instance_ids"], ids)
 
 
 def test_boxes_alone_take_masks_from_segments_and_crowds_are_added(tmp_path):

@@ -73,6 +73,7 @@ def test_of_too_many_the_smallest_are_dropped_and_what_is_behind_them_is_seen():
     assert fitted["classes"].tolist() == [10, 12]
     assert np.array_equal(mask_of(fitted, 0), masks()[0])
     assert np.array_equal(mask_of(fitted, 1), masks()[2])
+    assert np.array_equal(fitted["instance_ids"] > 0, masks()[[0, 2]].any(0)), "nothing is behind nothing"
     ids = fitted["panoptic"][..., 1]
     assert np.array_equal(ids == 1, record()["panoptic"][..., 1] == 1)
     assert np.array_equal(ids == 2, record()["panoptic"][..., 1] == 3)
