@@ -88,7 +88,8 @@ def show(name: str, as_json: bool, given: tuple[str, ...], data_dir: Path | None
     for key in ("keys", "bands", "joints", "options"):
         if facts[key]:
             report.say(f"{key}: {_words(facts[key])}")
-    report.say(f"splits: {_words(facts['splits'])}")
+    if facts["splits"]:
+        report.say(f"splits: {_words(facts['splits'])}")
     there = sets.prepared_splits(name, data_dir=data_dir, options=options)
     report.say(f"prepared: {_words(there) if there else 'no'} (in {data_dir or default_data_dir()})")
     if origin:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class CocoConfig(tfds.core.BuilderConfig):
     json: tuple[str, ...] = ()
     panoptic: tuple[str, ...] = ()
     images: str = ""
+    stuff: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     val: float = 0.2
     skip_missing: bool = False
@@ -51,8 +52,9 @@ class CocoSplit:
       keypoints: person keypoints, in a file of their own.
       panoptic: panoptic segments.
       pngs: the folder of the panoptic PNGs.
+      stuff: the folder of maps of category ids.
 
-    >>> CocoSplit("train", Path("train2017"), (), None, None, None, None).main is None
+    >>> CocoSplit("train", Path("train2017"), (), None, None, None, None, None).main is None
     True
     """
 
@@ -63,6 +65,7 @@ class CocoSplit:
     keypoints: CocoFile | None
     panoptic: CocoFile | None
     pngs: Path | None
+    stuff: Path | None
 
     @property
     def main(self) -> CocoFile | None:
@@ -76,10 +79,10 @@ def config(options: Mapping[str, Any]) -> CocoConfig:
     Raises:
       BadInput: an option has a value that it cannot have.
 
-    >>> options = {"year": 2017, "json": "", "panoptic": "", "images": "", "classes": (), "val": 0.2,
-    ...     "skip_missing": False}
+    >>> options = {"year": 2017, "json": None, "panoptic": None, "images": None, "stuff": None, "classes": (),
+    ...     "val": 0.2, "skip_missing": False}
     >>> config(options).name, config({**options, "json": "cells/all.json"}).name
-    ('2017', 'all_f55671dd')
+    ('2017', 'all_3d5c1899')
     """
     year, val = options["year"], options["val"]
     if year not in (2014, 2017):
@@ -90,7 +93,8 @@ def config(options: Mapping[str, Any]) -> CocoConfig:
         "year": year,
         "json": _several("json", options["json"]),
         "panoptic": _several("panoptic", options["panoptic"]),
-        "images": str(options["images"]),
+        "images": str(options["images"] or ""),
+        "stuff": _several("stuff", options["stuff"]),
         "classes": _several("classes", options["classes"], len(NAMES) * 1000),
         "val": float(val),
         "skip_missing": bool(options["skip_missing"]),
@@ -144,7 +148,8 @@ def _published(source: Path, wanted: CocoConfig) -> list[CocoSplit]:
         assert main is not None
         folder = _images(main, [source / stem, source / "images" / stem, source], wanted)
         ids = _present(main, folder, wanted)
-        found.append(CocoSplit(split, folder, ids, objects, files["person_keypoints"], files["panoptic"], pngs))
+        stuff = _stuff(source, stem, wanted, len(found))
+        found.append(CocoSplit(split, folder, ids, objects, files["person_keypoints"], files["panoptic"], pngs, stuff))
     if not found:
         raise BadInput(
             f"{source} holds no annotations/instances_train{wanted.year}.json nor any other of COCO's of {wanted.year}"
@@ -167,18 +172,15 @@ def _own(source: Path, wanted: CocoConfig) -> list[CocoSplit]:
         folder = _images(main, [source / "images", source, *beside], wanted)
         pngs = None if panoptic is None else _pngs(panoptic, source)
         ids = _present(main, folder, wanted)
-        found.append(CocoSplit(NAMES[number], folder, ids, objects, None, panoptic, pngs))
+        stuff = _stuff(source, None, wanted, number)
+        found.append(CocoSplit(NAMES[number], folder, ids, objects, None, panoptic, pngs, stuff))
     if count > 1 or not wanted.val:
         return found
     (whole,) = found
     assert whole.main is not None
     apart = {number for number in whole.ids if set_apart(whole.main.images[number]["file_name"], wanted.val)}
     sides = {"train": [i for i in whole.ids if i not in apart], "val": [i for i in whole.ids if i in apart]}
-    return [
-        CocoSplit(name, whole.images, tuple(ids), whole.objects, None, whole.panoptic, whole.pngs)
-        for name, ids in sides.items()
-        if ids
-    ]
+    return [replace(whole, name=name, ids=tuple(ids)) for name, ids in sides.items() if ids]
 
 
 def set_apart(file_name: str, share: float) -> bool:
@@ -192,6 +194,18 @@ def set_apart(file_name: str, share: float) -> bool:
 
 def _places(source: Path, name: str) -> list[Path]:
     return [source / "annotations" / name, source / name]
+
+
+def _stuff(source: Path, stem: str | None, wanted: CocoConfig, number: int) -> Path | None:
+    """Return the folder of maps of category ids: that of the option, or the one that panopticapi's converter writes."""
+    if wanted.stuff:
+        folder = source / wanted.stuff[min(number, len(wanted.stuff) - 1)]
+        if not folder.is_dir():
+            raise BadInput(f"option 'stuff' of data set 'coco': there is no folder {folder}")
+        return folder
+    if stem is None:
+        return None
+    return next((place for place in _places(source, f"panoptic_semseg_{stem}") if place.is_dir()), None)
 
 
 def _pngs(panoptic: CocoFile, source: Path) -> Path:

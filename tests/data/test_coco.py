@@ -225,6 +225,24 @@ def test_boxes_alone_have_no_masks(tree):
     assert {"rle", "instance_ids", "hidden_ids"}.isdisjoint(opened(tree)[0])
 
 
+def test_labels_may_come_from_maps_of_category_ids(tree):
+    folder = tree / "annotations" / "panoptic_semseg_train2017"
+    folder.mkdir()
+    ids = np.zeros(SIZE, np.uint8)
+    ids[0], ids[1], ids[2], ids[3] = 1, 200, 183, 90
+    for image in range(3):
+        Image.fromarray(ids).save(folder / f"{image:012}.png")
+    for record in opened(tree):
+        assert record["label"][:5, 0].tolist() == [0, 132, VOID, 79, VOID]
+        assert "panoptic" not in record
+    ids[7] = 94
+    Image.fromarray(ids).save(folder / "000000000001.png")
+    with pytest.raises(BadInput, match=r"000000000001\.png: category 94 is not in the table"):
+        opened(tree, stuff="annotations/panoptic_semseg_train2017")
+    with pytest.raises(BadInput, match="option 'stuff' of data set 'coco': there is no folder"):
+        opened(tree, stuff="nowhere")
+
+
 OWN = [{"id": 7, "name": "bolt"}, {"id": 3, "name": "nut", "keypoints": ["head", "foot"]}]
 
 

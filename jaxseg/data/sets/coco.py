@@ -6,9 +6,11 @@ Source folder, as the archives of 2017 or 2014 unpack, any part of it::
     annotations/instances_train2017.json  objects with boxes and masks (or boxes_train2017.json, without masks)
     annotations/person_keypoints_train2017.json
     annotations/panoptic_train2017.json   and its PNGs in annotations/panoptic_train2017 or panoptic_train2017
+    annotations/panoptic_semseg_train2017 maps of category ids, where panoptic annotations are absent
 
 Where instances are absent, the segments of things in the panoptic annotations are the objects, or else the persons with
-keypoints. ``label`` is made of the panoptic annotations.
+keypoints. ``label`` is made of the panoptic annotations, or else of PNGs of category ids (0 void), as panopticapi's
+``panoptic2semantic_segmentation.py`` writes them.
 
 With the option ``json`` it is any folder of images with a JSON in COCO's format, and the classes are that file's: see
 ``docs/your-own-objects.md``. What is refused, and what is dropped and counted: :mod:`jaxseg.data.coco_json`.
@@ -28,13 +30,22 @@ import tensorflow_datasets as tfds
 
 from jaxseg.data import coco_source, coco_tables, label_files
 from jaxseg.data.builder import Examples, LocalBuilder
-from jaxseg.data.coco_json import Category, CocoFile, CocoObject, objects_of, panoptic_segments, read_coco, size_of
+from jaxseg.data.coco_categories import (
+    check_official,
+    choose,
+    from_row,
+    joints_of,
+    merge_tables,
+    official,
+    to_row,
+)
+from jaxseg.data.coco_json import Category, CocoObject, objects_of, panoptic_segments, read_coco, size_of
 from jaxseg.data.coco_source import CocoConfig, CocoSplit
 from jaxseg.data.facts import Facts
 from jaxseg.data.masks import id_maps, match_segments
 from jaxseg.data.notes import note
 from jaxseg.data.records import Record, decode_image, encode_png
-from jaxseg.errors import BadInput, suggest
+from jaxseg.errors import BadInput
 from jaxseg.ops import rle
 from jaxseg.types import VOID
 
@@ -60,7 +71,16 @@ FACTS = Facts(
     citation="Lin et al., ECCV 2014; Kirillov et al., CVPR 2019 (panoptic)",
     joints=coco_tables.JOINTS,
     skeleton=coco_tables.SKELETON,
-    options={"year": 2017, "json": "", "panoptic": "", "images": "", "classes": (), "val": 0.2, "skip_missing": False},
+    options={
+        "year": 2017,
+        "json": None,
+        "panoptic": None,
+        "images": None,
+        "stuff": None,
+        "classes": (),
+        "val": 0.2,
+        "skip_missing": False,
+    },
     class_ids=coco_tables.THING_IDS + coco_tables.STUFF_IDS,
     thing_ids=coco_tables.THING_IDS,
     made_of={
@@ -75,6 +95,12 @@ config = coco_source.config
 
 _NO_MASKS = b"!"
 """In place of run lengths where the annotations have boxes alone; no run-length string has this character."""
+
+_NO_SEGMENTS = 2**16 - 1
+"""Instance id of every pixel where only the classes are known."""
+
+_OTHER = 183
+"""Category of all things in maps of stuff."""
 
 
 class Coco(LocalBuilder):
@@ -112,13 +138,13 @@ class Coco(LocalBuilder):
         """
         wanted = self.builder_config
         if not wanted.own:
-            return FACTS if not wanted.classes else _facts(_chosen(_official(), wanted.classes))
+            return FACTS if not wanted.classes else _facts(choose(official(), wanted.classes))
         stored = (self.info.metadata or {}).get("categories")
         if stored is not None:
-            return _facts([_category(row) for row in stored])
+            return _facts([from_row(row) for row in stored])
         found = [Path(name) for name in (*wanted.json, *wanted.panoptic) if Path(name).is_file()]
         if found:
-            return _facts(_chosen(_table([read_coco(path) for path in found]), wanted.classes))
+            return _facts(choose(merge_tables([read_coco(path) for path in found]), wanted.classes))
         if wanted.classes:
             return _facts([Category(0, name) for name in wanted.classes])
         raise BadInput(
@@ -136,10 +162,10 @@ class Coco(LocalBuilder):
         wanted = self.builder_config
         found = coco_source.find_splits(source, wanted)
         files = [file for split in found for file in (split.objects, split.keypoints, split.panoptic) if file]
-        table = _table(files) if wanted.own else _checked(files)
-        table = _chosen(table, wanted.classes)
+        table = merge_tables(files) if wanted.own else check_official(files)
+        table = choose(table, wanted.classes)
         assert self.info.metadata is not None
-        self.info.metadata["categories"] = [_row(category) for category in table]
+        self.info.metadata["categories"] = [to_row(category) for category in table]
         return {split.name: (len(split.ids), _examples(split, table)) for split in found}
 
 
@@ -171,7 +197,8 @@ def to_record(example: Mapping[str, Any]) -> Record:
         if picture.shape[:2] == (height, width):
             record["label"] = picture[..., 0]
             numbers = picture[..., 1] + picture[..., 2].astype(np.int32) * 256
-            record["panoptic"] = np.stack([picture[..., 0], numbers], -1, dtype=np.int32)
+            if (numbers != _NO_SEGMENTS).any():
+                record["panoptic"] = np.stack([picture[..., 0], numbers], -1, dtype=np.int32)
     if "keypoints" in record and not record["keypoints"].shape[1]:
         del record["keypoints"]
     return record
@@ -179,12 +206,13 @@ def to_record(example: Mapping[str, Any]) -> Record:
 
 @dataclass(frozen=True)
 class _Table:
-    """Category id -> class and thing, of those asked for; the keypoints of an object; whether there are masks."""
+    """Category id -> class and thing, of those asked for; an object's keypoints; whether it has masks; all ids."""
 
     classes: Mapping[int, int]
     things: Mapping[int, int]
     joints: int
     masks: bool
+    known: frozenset[int]
 
 
 def _examples(split: CocoSplit, table: Sequence[Category]) -> Iterator[dict[str, Any]]:
@@ -194,9 +222,10 @@ def _examples(split: CocoSplit, table: Sequence[Category]) -> Iterator[dict[str,
     known = _Table(
         classes={category.id: number for number, category in enumerate(table)},
         things={number: index for index, number in enumerate(things)},
-        joints=len(_joints(named)),
+        joints=len(joints_of(named)),
         masks=split.panoptic is not None
         or any(row.get("segmentation") for file in files for rows in file.annotations.values() for row in rows),
+        known=frozenset(FACTS.class_ids) | {number for file in files for number in file.categories},
     )
     return (_example(split, number, known) for number in split.ids)
 
@@ -214,6 +243,8 @@ def _example(split: CocoSplit, image_id: int, table: _Table) -> dict[str, Any]:
     panoptic = np.full((1, 1, 3), VOID, np.uint8)
     if split.panoptic is not None:
         objects, panoptic = _with_panoptic(split, image_id, size, objects, table)
+    elif split.stuff is not None:
+        panoptic = _label_only(split.stuff / f"{Path(name).stem}.png", size, table)
     for one in objects:
         if table.masks and one.mask is None:
             note("objects without a mask", f"{main.path.name} annotation {one.id}")
@@ -297,6 +328,24 @@ def _with_panoptic(
     return objects, np.stack([classes, ids & 255, ids >> 8], -1).astype(np.uint8)
 
 
+def _label_only(path: Path, size: tuple[int, int], table: _Table) -> np.ndarray:
+    """Return u8[h w 3] of a map of category ids: class, and no instance ids."""
+    ids = label_files.label_map(path)
+    if ids.shape != size:
+        raise BadInput(f"{path} is {ids.shape[1]}x{ids.shape[0]} but its image is {size[1]}x{size[0]}")
+    lookup = np.full(256, VOID, np.uint8)
+    for number, kind in table.classes.items():
+        if number < len(lookup):
+            lookup[number] = kind
+    strange = sorted(set(np.unique(ids).tolist()) - table.known - {0, VOID, _OTHER})
+    if strange:
+        raise BadInput(
+            f"{path}: category {strange[0]} is not in the table; maps of COCO's 91 kinds of stuff are not merged yet"
+        )
+    labels = lookup[ids]
+    return np.stack([labels, np.full_like(labels, 255), np.full_like(labels, 255)], -1)
+
+
 def _from_segment(mask: np.ndarray, category: int, crowd: bool) -> CocoObject:
     runs = rle.encode(mask)
     x, y, width, height = rle.bounding_box(runs)
@@ -314,70 +363,11 @@ def _segment_ids(path: Path, size: tuple[int, int]) -> np.ndarray:
     return picture[..., :3].astype(np.int32) @ np.asarray([1, 256, 65536], np.int32)
 
 
-def _official() -> list[Category]:
-    names = zip(FACTS.class_ids, FACTS.classes, FACTS.palette, strict=True)
-    return [
-        Category(number, name, name in FACTS.things, coco_tables.JOINTS if name == "person" else (), colour)
-        for number, name, colour in names
-    ]
-
-
-def _checked(files: Sequence[CocoFile]) -> list[Category]:
-    """Return COCO's table if that is what the files use."""
-    official = {category.id: category.name for category in _official()}
-    for file in files:
-        for number, category in file.categories.items():
-            if official.get(number) != category.name:
-                there = f"is {official[number]!r}" if number in official else "is not"
-                raise BadInput(
-                    f"{file.path}: category {number} is {category.name!r}, which {there} in COCO's table; for classes "
-                    f"of your own use the option json={file.path.name!r} of data set 'coco'"
-                )
-    return _official()
-
-
-def _table(files: Sequence[CocoFile]) -> list[Category]:
-    """Return the categories of all files, things first, by their ids."""
-    found: dict[int, Category] = {}
-    for file in files:
-        for number, category in file.categories.items():
-            other = found.get(number, category)
-            if other.name != category.name:
-                raise BadInput(f"{file.path}: category {number} is {category.name!r}, in another file {other.name!r}")
-            found[number] = Category(
-                id=number,
-                name=category.name,
-                thing=category.thing and other.thing,
-                joints=category.joints or other.joints,
-                colour=category.colour or other.colour,
-            )
-    if len(found) >= VOID:
-        raise BadInput(f"{files[0].path} has {len(found)} categories; label maps hold {VOID - 1} at most")
-    return sorted(found.values(), key=lambda category: (not category.thing, category.id))
-
-
-def _chosen(table: Sequence[Category], names: Sequence[str]) -> list[Category]:
-    """Return the categories of these names, things first, in their order; all of them if there are no names."""
-    by_name = {category.name: category for category in table}
-    for name in names:
-        if name not in by_name:
-            raise BadInput(f"data set 'coco' has no class {name!r}{suggest(name, by_name)}")
-    chosen = [by_name[name] for name in names] if names else list(table)
-    return sorted(chosen, key=lambda category: not category.thing)
-
-
-def _joints(table: Sequence[Category]) -> tuple[str, ...]:
-    several = {category.joints: category.name for category in table if category.joints}
-    if len(several) > 1:
-        raise BadInput(f"the categories {', '.join(several.values())} have different keypoints; choose by 'classes'")
-    return next(iter(several), ())
-
-
 def _facts(table: Sequence[Category]) -> Facts:
     colours = coco_tables.PALETTE
     palette = tuple(category.colour or colours[number % len(colours)] for number, category in enumerate(table))
     things = [number for number, category in enumerate(table) if category.thing]
-    joints = _joints(table)
+    joints = joints_of(table)
     return replace(
         FACTS,
         classes=tuple(category.name for category in table),
@@ -390,14 +380,3 @@ def _facts(table: Sequence[Category]) -> Facts:
         skeleton=tuple(limb for limb in FACTS.skeleton if set(limb) <= set(joints)),
         splits={},
     )
-
-
-def _row(category: Category) -> dict[str, Any]:
-    colour = list(category.colour) if category.colour else None
-    joints = list(category.joints)
-    return {"id": category.id, "name": category.name, "thing": category.thing, "joints": joints, "colour": colour}
-
-
-def _category(row: Mapping[str, Any]) -> Category:
-    colour = tuple(row["colour"]) if row["colour"] else None
-    return Category(row["id"], row["name"], row["thing"], tuple(row["joints"]), colour)
