@@ -81,7 +81,7 @@ def command(
     task = Refined(run.task, DenseCRF()) if crf else run.task
     saved = None
     if saving is not None:
-        data, saved = saved_predictions(data, run.facts, saving, split, data_dir)
+        data, saved = saved_predictions(data, run.facts, task, saving, split, data_dir)
         task = Saving(task, saved)
     batches = data.eval_batches(batch_size=rows, split=split, data_dir=data_dir)
     variables, bar = run.variables, Console()

@@ -188,6 +188,7 @@ def write(
       threshold: least score of an object that is drawn and counted.
     """
     from jaxseg import viz
+    from jaxseg.cli.saved import paste_rule
     from jaxseg.data.coco_results import labelled_image
 
     report = {**header(run, path, image), **viz.describe(found, run.facts)}
@@ -197,7 +198,7 @@ def write(
     written = viz.write(viz.draw(image, found, run.facts, threshold=threshold), target.parent, target.name)
     report[PICTURES] = [picture.name for picture in written]
     if "boxes" in found:
-        tables = labelled_image(found, image.shape[:2], file_name=path.name, facts=run.facts)
+        tables = labelled_image(found, image.shape[:2], file_name=path.name, facts=run.facts, rule=paste_rule(run.task))
         _replace(target.with_name(f"{target.name}_coco.json"), (json.dumps(tables) + "\n").encode())
     _replace(target.with_name(f"{target.name}.json"), (json.dumps(report, indent=2) + "\n").encode())
     words = viz.summarize(found, run.facts, threshold=threshold)

@@ -14,6 +14,8 @@ from jaxseg.data.sets import image_ids
 from jaxseg.data.transforms.frame import Frame
 from jaxseg.errors import BadInput
 from jaxseg.inference.geometry import put_back
+from jaxseg.metrics import CocoMasks, MaskAPr
+from jaxseg.ops.paste import PasteRule
 from jaxseg.tasks.protocol import Metric
 from jaxseg.types import PREDICTIONS, Figure, bare_key
 
@@ -111,23 +113,25 @@ class Saving:
 
 
 def saved_predictions(
-    data: Data, facts: Facts, folder: Path, split: str, data_dir: Path | None
+    data: Data, facts: Facts, task: Any, folder: Path, split: str, data_dir: Path | None
 ) -> tuple[Data, SavedPredictions]:
     """Return the data with all keys that saving needs, and the metric that saves.
 
     Args:
       data: as it is evaluated.
       facts: of its data set.
+      task: whose predictions are saved.
       folder: for the predictions.
       split: what is evaluated.
       data_dir: where prepared data lie.
 
     >>> from jaxseg.data import Source
+    >>> from jaxseg.tasks.semantic import Semantic
     >>> tiny = (("size", 8), ("train", 3), ("val", 2))
     >>> data = Data(train=Source("scenes", "train", (), tiny), val=Source("scenes", "val", (), tiny))
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     saved_predictions(data, data.facts(), Path("out"), "val", Path(folder))[0].keys
+    ...     saved_predictions(data, data.facts(), Semantic(7), Path("out"), "val", Path(folder))[0].keys
     ('image', 'label', 'index', 'size', 'original_size', 'extent')
     """
     source = data.eval_source(split)
@@ -137,4 +141,15 @@ def saved_predictions(
         ids = None
     keys = (*data.keys, *(key for key in NEEDED if key not in data.keys))
     number = (lambda index: index) if ids is None else (lambda index: int(ids[index]))
-    return replace(data, keys=keys), SavedPredictions(ResultFiles(folder, facts), number)
+    return replace(data, keys=keys), SavedPredictions(ResultFiles(folder, facts, rule=paste_rule(task)), number)
+
+
+def paste_rule(task: Any) -> PasteRule:
+    """Return how the task's metrics paste masks: files then hold what is judged.
+
+    >>> from jaxseg.tasks.instance import Instance
+    >>> paste_rule(Instance(2, paste="detectron2"))
+    'detectron2'
+    """
+    metrics = (metric for metric in task.metrics().values() if isinstance(metric, CocoMasks | MaskAPr))
+    return next((metric.paste for metric in metrics), "torchvision")

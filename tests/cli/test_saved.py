@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from jaxseg.cli.saved import NEEDED, SavedPredictions, Saving
@@ -100,3 +101,49 @@ def test_rows_that_only_fill_up_a_batch_are_not_saved(tmp_path):
     saved.fold(None, saved.observe(found, batch))
     assert set(NEEDED) <= set(batch)
     assert len(list((tmp_path / "panoptic").iterdir())) == 2
+
+
+RECIPE = """
+from jaxseg.data import Data, Source
+from jaxseg.recipe import Recipe, Stage
+from jaxseg.registry import create_small
+from jaxseg.tasks.instance import Instance
+from jaxseg.train.optim import SGD
+
+
+def recipe():
+    options = (("size", 64), ("train", 2), ("val", 3))
+    keys = ("image", "boxes", "classes", "valid", "crowd", "instance_ids", "index", "size", "original_size", "rle")
+    data = Data(
+        train=Source("scenes", "train", options=options), val=Source("scenes", "val", options=options), keys=keys
+    )
+    things = data.facts().things
+    stage = Stage(
+        model=create_small("mask_rcnn_resnet50_fpn", num_classes=len(things)),
+        task=Instance(len(things), classes=things),
+        data=data,
+        optimizer=SGD(0.001),
+        steps=1,
+        batch_size=2,
+    )
+    return Recipe(stages=(stage,), name="masks")
+"""
+
+
+@pytest.mark.slow
+def test_a_network_of_objects_leaves_files_of_objects(jaxseg, tmp_path):
+    (tmp_path / "masks.py").write_text(RECIPE)
+    words = ("--data-dir", tmp_path / "data")
+    assert jaxseg("train", tmp_path / "masks.py", "--workdir", tmp_path / "run", *words).status == 0
+    said = jaxseg("evaluate", tmp_path / "run", *words, "--json", "--save-predictions", tmp_path / "out")
+    assert said.status == 0, said.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["boxes.json", "masks.json"]
+    boxes, masks = (read(tmp_path / "out" / f"{name}.json") for name in ("boxes", "masks"))
+    assert [row["score"] for row in boxes] == [row["score"] for row in masks]
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)).save(tmp_path / "photo.png")
+    said = jaxseg("predict", tmp_path / "run", tmp_path / "photo.png", "--out", tmp_path / "seen")
+    assert said.status == 0, said.err
+    tables = read(tmp_path / "seen" / "photo_coco.json")
+    assert tables["images"] == [{"id": 1, "file_name": "photo.png", "height": 64, "width": 80}]
+    assert len(tables["annotations"]) == len(read(tmp_path / "seen" / "photo.json")["objects"])
+    assert all(set(row["segmentation"]) == {"size", "counts"} for row in tables["annotations"])
