@@ -151,5 +151,7 @@ def paste_rule(task: Any) -> PasteRule:
     >>> paste_rule(Instance(2, paste="detectron2"))
     'detectron2'
     """
-    metrics = (metric for metric in task.metrics().values() if isinstance(metric, CocoMasks | MaskAPr))
-    return next((metric.paste for metric in metrics), "torchvision")
+    for metric in task.metrics().values():
+        if isinstance(metric, CocoMasks | MaskAPr):
+            return metric.paste
+    return "torchvision"

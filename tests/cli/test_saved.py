@@ -139,6 +139,7 @@ def test_a_network_of_objects_leaves_files_of_objects(jaxseg, tmp_path):
     assert said.status == 0, said.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["boxes.json", "masks.json"]
     boxes, masks = (read(tmp_path / "out" / f"{name}.json") for name in ("boxes", "masks"))
+    assert boxes
     assert [row["score"] for row in boxes] == [row["score"] for row in masks]
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)).save(tmp_path / "photo.png")
     said = jaxseg("predict", tmp_path / "run", tmp_path / "photo.png", "--out", tmp_path / "seen")
