@@ -103,7 +103,7 @@ class Panoptic(Instance):
         column = jnp.argmax(outputs["logits"], -1)
         label = jnp.asarray([VOID, *self.stuff], jnp.int32)[column]
         if "size" in batch:
-            rows, columns = (jnp.arange(n) for n in label.shape[1:])
+            rows, columns = (jnp.arange(n)[None] for n in label.shape[1:])
             inside = (rows < batch["size"][:, :1])[:, :, None] & (columns < batch["size"][:, 1:])[:, None]
             label = jnp.where(inside, label, VOID)
         paste = paste_masks if self.paste == "torchvision" else paste_masks_aligned
