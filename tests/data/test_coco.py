@@ -93,6 +93,22 @@ def test_only_what_is_asked_for_is_read(tree):
     assert {"instance_ids", "hidden_ids"} <= set(opened(tree, keys=("instance_ids",))[0])
 
 
+def test_an_image_without_objects_is_a_row_without_valid_slots(tree):
+    opened(tree)
+    source = Source("coco", "train")
+    keys = ("image", "boxes", "classes", "crowd", "difficult", "area", "instance_ids", "hidden_ids", "rle")
+    data = Data(train=source, val=source, keys=keys, slots=2, rle_bytes=40)
+    with pytest.warns(UserWarning, match=r"coco/train\[0\] has 3 objects but slots=2"):
+        (batch,) = data.eval_batches(batch_size=3, data_dir=tree / "prepared")
+    assert batch["valid"].tolist() == [[True, True], [False, False], [True, False]]
+    assert not batch["crowd"].any(), "the crowd is what is dropped"
+    assert not batch["instance_ids"][1].any()
+    assert not batch["rle"][1].any()
+    assert batch["area"].tolist() == [[24, 4], [0, 0], [77.5, 0]]
+    line = batch["rle"][0].tobytes().rstrip(b"\0").decode().split("\n")[1]
+    assert np.array_equal(rle.decode(rle.from_string(line, *SIZE)), batch["instance_ids"][0] == 2)
+
+
 def test_keypoints_of_another_file_belong_to_the_object_of_the_same_id(tree):
     points = [0] * 51
     points[:6] = [3, 4, 2, 5, 6, 1]

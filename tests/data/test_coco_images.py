@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxseg.data import Data, Source, sets
+from jaxseg.data.coco_results import ResultFiles
 from jaxseg.data.coco_tables import JOINTS
 from jaxseg.data.sets import coco
 from jaxseg.ops import rle
@@ -116,9 +117,13 @@ def test_the_panoptic_sample_goes_in_unchanged(tmp_path):
     assert facts.palette == coco.FACTS.palette
 
 
-def test_the_panoptic_truth_of_a_hundred_images_goes_in_unchanged_and_boxes_find_their_segments(tmp_path):
-    folder = shared_data("coco128_panoptic") / "annotations"
-    records = with_ids("coco128_panoptic", tmp_path)
+@pytest.fixture(scope="module")
+def hundred(tmp_path_factory):
+    return with_ids("coco128_panoptic", tmp_path_factory.mktemp("hundred"))
+
+
+def test_the_panoptic_truth_of_a_hundred_images_goes_in_unchanged_and_boxes_find_their_segments(hundred):
+    folder, records = shared_data("coco128_panoptic") / "annotations", hundred
     truth = list(panoptic_truth(folder, "panoptic_train2017"))
     assert len(truth) == len(records["records"]) == 100
     assert sum(len(row["segments_info"]) for row, _ in truth) == 1111
@@ -127,6 +132,30 @@ def test_the_panoptic_truth_of_a_hundred_images_goes_in_unchanged_and_boxes_find
     whole = list(records["records"])
     assert sum(int((~record["crowd"]).sum()) for record in whole) == len(boxes)
     assert sum(int(record["crowd"].sum()) for record in whole) == 6
+
+
+@pytest.mark.slow
+def test_the_panoptic_truth_comes_out_of_the_writer_as_it_went_in(hundred, tmp_path):
+    """Through data set and writer: the same segments, categories, areas and boxes; numbers may differ."""
+    folder, records = shared_data("coco128_panoptic") / "annotations", hundred
+    results = ResultFiles(tmp_path / "out", coco.FACTS)
+    for record, number in zip(records["records"], records["image_id"], strict=True):
+        panoptic = record["panoptic"]
+        results.add({"panoptic": panoptic}, panoptic.shape[:2], image_id=int(number))
+    results.close()
+    written = {row["image_id"]: (row, ids) for row, ids in panoptic_truth(tmp_path / "out", "panoptic")}
+    for row, ids in panoptic_truth(folder, "panoptic_train2017"):
+        ours, our_ids = written[row["image_id"]]
+        assert np.array_equal(our_ids == 0, ids == 0)
+        pairs = np.unique(np.stack([ids.ravel(), our_ids.ravel()]), axis=1).T
+        number_of = {int(theirs): int(mine) for theirs, mine in pairs}
+        assert len(pairs) == len(number_of) == len(set(number_of.values()))
+        told = {segment["id"]: segment for segment in ours["segments_info"]}
+        assert len(told) == len(row["segments_info"])
+        for segment in row["segments_info"]:
+            mine = told[number_of[segment["id"]]]
+            for key in ("category_id", "area", "bbox"):
+                assert mine[key] == segment[key], (row["image_id"], segment["id"], key)
 
 
 def test_a_batch_holds_all_of_it(tmp_path):
