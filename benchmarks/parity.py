@@ -85,11 +85,14 @@ def references_of(name: str) -> Library:
 def pairs(pattern: str = "*") -> Iterator[tuple[str, str]]:
     """(network, implementation) of every set of rules in the registry whose implementation is a library, and BESIDE.
 
+    Of networks that label pixels: detectors are compared box by box, see ``tests/oracles/test_detectors.py``.
+
     The others are for single repositories, which nothing installs; the oracles hold those networks to real weights.
     """
     from jaxseg.registry import entries
 
-    known = [(name, given) for name, entry in entries().items() for given in sorted(set(entry.names) & set(LIBRARIES))]
+    labellers = {name: entry for name, entry in entries().items() if entry.task == "semantic"}
+    known = [(name, given) for name, entry in labellers.items() for given in sorted(set(entry.names) & set(LIBRARIES))]
     known += [(name, given) for given in LIBRARIES for name in references_of(given).BESIDE]
     for name, implementation in known:
         if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(implementation, pattern):
