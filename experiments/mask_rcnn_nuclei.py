@@ -58,7 +58,7 @@ def recipe() -> Recipe:
     )
     stage = Stage(
         model=MaskRCNN(**fields_of(detector), mask_head=MaskHead((96,) * 4, 96)),
-        task=Instance(len(things), things),
+        task=Instance(len(things), things, max_detections=400),
         data=data,
         optimizer=AdamW(OneCycle(4e-4, warmup=0.1), weight_decay=1e-2, clip=5.0),
         steps=900,

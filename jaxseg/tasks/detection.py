@@ -42,6 +42,7 @@ class Detection:
       proposal_loss: of a two-stage network's first stage.
       region_loss: of its second stage.
       anchor_loss: of a one-stage network.
+      max_detections: the best so many of each image and class count in COCO's AP; where there are more objects, more.
       evaluation: COCO's AP, or VOC's: ``"voc"`` is the area under the curve, ``"voc2007"`` the mean of 11 points.
 
     >>> task = Detection(3, unused=(1,))
@@ -57,6 +58,7 @@ class Detection:
     proposal_loss: ProposalLoss = ProposalLoss()
     region_loss: RegionLoss = RegionLoss()
     anchor_loss: AnchorLoss = AnchorLoss()
+    max_detections: int = 100
     evaluation: Literal["coco", "voc", "voc2007"] = "coco"
 
     def __post_init__(self):
@@ -135,7 +137,7 @@ class Detection:
     def metrics(self) -> dict[str, Metric]:
         """Return the average precision of the boxes."""
         if self.evaluation == "coco":
-            return {"boxes": CocoBoxes(self.names)}
+            return {"boxes": CocoBoxes(self.names, max_detections=self.max_detections)}
         return {"boxes": VocAP(self.names, rule="area" if self.evaluation == "voc" else "11 points")}
 
     def regions(self, outputs: Outputs, batch: Batch) -> Regions:

@@ -54,4 +54,7 @@ class Instance(Detection):
     @override
     def metrics(self) -> dict[str, Metric]:
         """Return the average precision of the boxes and of the masks."""
-        return {**super().metrics(), "masks": CocoMasks(self.names, paste=self.paste)}
+        return {**super().metrics(), "masks": self._masks()}
+
+    def _masks(self) -> CocoMasks:
+        return CocoMasks(self.names, paste=self.paste, max_detections=self.max_detections)
