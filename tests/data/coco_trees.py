@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxseg.data import sets
 from jaxseg.data.coco_tables import JOINTS, STUFF, STUFF_IDS, THING_IDS, THINGS
 
 SIZE = (8, 12)
@@ -60,3 +61,47 @@ def write_panoptic(path: Path, maps: dict[int, np.ndarray], segments: dict[int, 
         Image.fromarray(colours).save(folder / name)
         rows.append({"image_id": image, "file_name": name, "segments_info": segments[image]})
     write_json(path, rows, count, [{**row, "isthing": 1} for row in CATEGORIES] + STUFF_CATEGORIES)
+
+
+CROWD = {"size": list(SIZE), "counts": [8, 4, 84]}
+OBJECTS = [
+    annotation(1, 10, 1, (1, 2, 6, 4)),
+    annotation(2, 10, 18, (2.5, 3.0, 2.0, 2.0)),
+    annotation(3, 10, 1, (1, 0, 1, 4), segmentation=CROWD, iscrowd=1),
+    annotation(5, 12, 90, (0, 0, 12, 8), area=77.5),
+]
+"""Image 11 has none."""
+
+
+def opened(folder, split="train", keys=None, **options):
+    chosen = tuple(options.items())
+    where = folder / "prepared"
+    sets.prepare("coco", source=folder, data_dir=where, options=chosen)
+    return sets.open_split("coco", split, keys=keys, data_dir=where, options=chosen)
+
+
+def notes(folder, **options):
+    return sets.prepared_from("coco", data_dir=folder / "prepared", options=tuple(options.items())).notes
+
+
+def mask_of(record, slot):
+    return (record["instance_ids"] == slot + 1) | (record["hidden_ids"] == slot + 1)
+
+
+def rewrite(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def panoptic_tree(folder):
+    """The person's segment is what the dog in front leaves of it; grass, and a strip of void."""
+    ids = np.full(SIZE, 2**20 + 3)
+    ids[2:6, 1:7] = 300
+    ids[3:5, 2:5] = 9
+    ids[:, 11] = 0
+    rows = [{"id": 300, "category_id": 1}, {"id": 9, "category_id": 18}, {"id": 2**20 + 3, "category_id": 193}]
+    write_images(folder / "train2017")
+    path = folder / "annotations" / "panoptic_train2017.json"
+    write_panoptic(path, {10: ids, 11: np.zeros(SIZE, int)}, {10: rows, 11: []})
+    return ids
