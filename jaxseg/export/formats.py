@@ -132,8 +132,7 @@ def _verify_torch(job: Export) -> float:
 def _write_onnx(job: Export) -> str:
     if job.size is None:
         raise BadInput("an ONNX file is of one size of image: --size HEIGHT WIDTH")
-    onnx.write(job.path, job.card, job.variables, size=job.size, channels=job.example[-1])
-    return ""
+    return f"takes u8[{onnx.write(job.path, job.card, job.variables, size=job.size, channels=job.example[-1])}]"
 
 
 def _verify_onnx(job: Export) -> float:

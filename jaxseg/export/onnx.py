@@ -32,7 +32,7 @@ ENVIRONMENT = ".venv-onnx"
 """Path that ``make onnx-env`` creates; the variable ``JAXSEG_ONNX_PYTHON`` names another interpreter."""
 
 
-def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int], channels: int = 3) -> None:
+def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int], channels: int = 3) -> str:
     """Write an ONNX file from raw pixels ``u8[b h w c]`` to predictions, for any batch, or for one image where jax2onnx
     cannot translate more, as of detectors.
 
@@ -55,11 +55,14 @@ def write(path: Path, card: Card, variables: Any, *, size: tuple[int, int], chan
       size: height and width.
       channels: of the images.
 
+    Returns:
+      The shape that the file takes, such as ``B 64 64 3``.
+
     Raises:
       BadInput: the environment is not there.
       FailedRun: the network could not be translated.
     """
-    _elsewhere("write", card, variables, path, *map(str, (*size, channels)))
+    return _elsewhere("write", card, variables, path, *map(str, (*size, channels)))
 
 
 def verify(path: Path, card: Card, variables: Any) -> float:
@@ -116,8 +119,8 @@ def interpreter() -> str:
     return str(found.absolute())
 
 
-def translate(source: Path, path: Path, size: tuple[int, int], channels: int) -> None:
-    """Translate a model's folder; runs in the other environment.
+def translate(source: Path, path: Path, size: tuple[int, int], channels: int) -> str:
+    """Translate a model's folder and return the shape that the file takes; runs in the other environment.
 
     >>> translate(Path("unet"), Path("unet.onnx"), (64, 64), channels=3)  # doctest: +SKIP
     """
@@ -131,8 +134,10 @@ def translate(source: Path, path: Path, size: tuple[int, int], channels: int) ->
 
     example = jax.ShapeDtypeStruct((1, *size, channels), np.uint8)
     names = list(_exported(jax.eval_shape(forward, example)))
+    text = ""
     for batch in ("B", 1):  # some operations are translated for a batch of known size only
-        shape = export.symbolic_shape(f"{batch}, {size[0]}, {size[1]}, {channels}")
+        text = f"{batch}, {size[0]}, {size[1]}, {channels}"
+        shape = export.symbolic_shape(text)
         try:
             given = [jax.ShapeDtypeStruct(shape, np.uint8)]
             made = jax2onnx.to_onnx(using("xla")(predictions), given, model_name=card.name, output_names=names)
@@ -143,6 +148,7 @@ def translate(source: Path, path: Path, size: tuple[int, int], channels: int) ->
     onnx.helper.set_model_props(made, {"jaxseg": card_text(card)})
     with atomic(path) as part:
         onnx.save(made, part)
+    return text.replace(",", "")
 
 
 def compare(source: Path, path: Path) -> float:
@@ -171,6 +177,6 @@ if __name__ == "__main__":
     _, act, source, target, *words = sys.argv
     if act == "write":
         height, width, bands = map(int, words)
-        translate(Path(source), Path(target), (height, width), bands)
+        print(translate(Path(source), Path(target), (height, width), bands))
     else:
         print(json.dumps({"error": compare(Path(source), Path(target))}))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxseg.data.transforms.frame import Frame, Geometric, frame_of
 from jaxseg.errors import BadInput
 from jaxseg.inference.predictor import Predictor, is_map
-from jaxseg.types import PREDICTIONS, VOID, bare_key
+from jaxseg.types import PREDICTIONS, VOID, bare_key, beside
 
 
 def fitting(geometry: tuple[Geometric, ...], height: int, width: int, *, mirrors: bool = False) -> tuple[Any, ...]:
@@ -68,14 +68,31 @@ def with_geometry(predictor: Predictor, geometry: tuple[Geometric, ...], *, mirr
         height, width = batch["image"].shape[1:3]
         transforms = fitting(geometry, height, width, mirrors=mirrors)
         if not transforms:
-            return predictor(batch)
+            return with_area(predictor(batch))
         frame = frame_of(transforms, height, width)
         moved = np.stack([_moved(image, transforms) for image in batch["image"]])
         sizes = np.asarray([image_size(frame, height, width)] * len(moved), np.int32)
         found = predictor({**batch, "image": moved, "size": sizes})
-        return {name: put_back(name, value, frame, (height, width)) for name, value in found.items()}
+        return with_area({name: put_back(name, value, frame, (height, width)) for name, value in found.items()})
 
     return predict
+
+
+def with_area(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the predictions with ``valid`` false for boxes without area.
+
+    Anchors in the padding give such boxes: they are clipped to the image's edge.
+
+    >>> boxes = np.asarray([[[0.0, 0.0, 2.0, 2.0], [1.0, 4.0, 3.0, 4.0]]])
+    >>> with_area({"boxes": boxes, "valid": np.ones((1, 2), bool)})["valid"].tolist()
+    [[True, False]]
+    """
+    done = dict(found)
+    for name, boxes in found.items():
+        valid = beside(name, "valid")
+        if bare_key(name) == "boxes" and valid in found:
+            done[valid] = found[valid] & (boxes[..., 2:] > boxes[..., :2]).all(-1)
+    return done
 
 
 def image_size(frame: Frame, height: int, width: int) -> tuple[int, int]:

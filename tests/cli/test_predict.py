@@ -2,14 +2,20 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxseg.data.transforms import Resize
+from jaxseg.data.transforms import PadTo, Resize, ResizeWithin
+from jaxseg.export import folder
+from jaxseg.export.folder import Card
 from jaxseg.inference import predictor
 from jaxseg.inference.load import load, save
 from jaxseg.inference.predict import predict
+from jaxseg.models.detection import retinanet
+from jaxseg.tasks.detection import Detection
+from tests.export.test_export import random_numbers
 
 
 def pictures(folder, sizes):
@@ -121,3 +127,37 @@ def test_views_that_are_none(jaxseg, trained, tmp_path):
     assert said.status == 2
     assert "'flop'" in said.err[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_detector_draws_the_sure_objects_and_writes_down_all(jaxseg, tmp_path):
+    model = retinanet.on_resnet(18, 3, width=4, features=8).clone(detections=10, candidates=50)
+    geometry = (ResizeWithin(64, 64), PadTo(64, 64))
+    card = Card(model, Detection(3), "small", (), (), things=("cat", "dog", "cow"), geometry=geometry)
+    smaller = jax.tree.map(lambda leaf: np.float32(0.6) * leaf, random_numbers(model))  # scores below 1
+    folder.write(tmp_path / "model", card, smaller)
+    pictures(tmp_path / "in", [(86, 90)])
+    said = jaxseg("predict", tmp_path / "model", tmp_path / "in", "--out", tmp_path / "out", "--threshold", "0")
+    assert said.status == 0, said.err
+    report = json.loads((tmp_path / "out" / "0.json").read_text())
+    found = report["objects"]
+    assert 2 < len(found) <= 10
+    assert {row["name"] for row in found} <= {"cat", "dog", "cow"}
+    for row in found:
+        x0, y0, x1, y1 = row["box"]
+        assert 0 <= x0 < x1 <= 90
+        assert 0 <= y0 < y1 <= 86
+    assert report["pictures"] == ["0_boxes.png"]
+    all_drawn = (tmp_path / "out" / "0_boxes.png").read_bytes()
+    least = np.median([row["score"] for row in found])
+    words = ("--out", tmp_path / "sure", "--threshold", str(least))
+    said = jaxseg("predict", tmp_path / "model", tmp_path / "in", *words)
+    report = json.loads((tmp_path / "sure" / "0.json").read_text())
+    assert report["objects"] == found
+    sure = sum(row["score"] >= least for row in found)
+    assert 0 < sure < len(found)
+    counted = said.out.splitlines()[0].split(": ")[1]
+    assert sum(int(words.split()[0]) for words in counted.split(", ")) == sure
+    assert (tmp_path / "sure" / "0_boxes.png").read_bytes() != all_drawn
+    said = jaxseg("predict", tmp_path / "model", tmp_path / "in", "--out", tmp_path / "b", "--tta", "flip")
+    assert said.status == 2
+    assert "RetinaNet predicts objects" in said.err[0]

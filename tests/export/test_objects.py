@@ -1,50 +1,30 @@
 """Detectors that are handed on find the same objects elsewhere: raw pixels in, fixed slots out."""
 
-from dataclasses import dataclass
-
 import jax
 import numpy as np
 import pytest
 
 from jaxseg.errors import BadInput
-from jaxseg.export import folder, stablehlo
+from jaxseg.export import folder, onnx, stablehlo
 from jaxseg.export.differences import largest_difference, probe_picture
 from jaxseg.layers.rpn import Proposing
 from jaxseg.models.detection import retinanet
 from jaxseg.models.instance import mask_rcnn
+from jaxseg.tasks.detection import Detection
+from jaxseg.tasks.instance import Instance
 from tests.export.test_export import random_numbers
 
 SIZE = (64, 96)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a detector finds, as it is."""
-
-    keys: tuple[str, ...] = ("boxes", "scores", "classes", "valid")
-
-    def inputs(self, batch, *, train):
-        return {"image": batch["image"]}
-
-    def predict(self, outputs, batch):
-        return {key: outputs[key] for key in self.keys}
-
-    def loss(self, outputs, batch):
-        return {}
-
-    def metrics(self):
-        return {}
 
 
 def small(name):
     """A network whose random weights find several objects, its variables and its card."""
     if name == "mask":
         model = mask_rcnn.on_resnet(18, 3, width=4, features=8, dense=16)
-        model = model.clone(detections=10, test_proposing=Proposing(60, 50))
-        task = Found((*Found().keys, "masks"))
+        model, task = model.clone(detections=10, test_proposing=Proposing(60, 50)), Instance(3)
     else:
         model = retinanet.on_resnet(18, 3, width=4, features=8).clone(detections=10, candidates=50)
-        task = Found()
+        task = Detection(3)
     card = folder.Card(model, task, name, (), (), things=("a", "b", "c"))
     return card, random_numbers(model)
 
@@ -113,3 +93,19 @@ def test_a_detector_needs_a_size(tmp_path):
     card, variables = small("retina")
     with pytest.raises(BadInput, match=r"this network needs a size: --size HEIGHT WIDTH"):
         stablehlo.write(tmp_path / "a", card, variables, size=None)
+
+
+@pytest.mark.parametrize("name", [pytest.param("mask", marks=pytest.mark.slow), "retina"])
+def test_a_detector_in_the_runtime_of_onnx_finds_what_the_model_finds(name, tmp_path):
+    try:
+        onnx.interpreter()
+    except BadInput as error:
+        pytest.skip(str(error))
+    card, variables = small(name)
+    path = tmp_path / "model.onnx"
+    assert onnx.write(path, card, variables, size=SIZE) == "1 64 96 3"
+    wanted = jax.jit(stablehlo.forward_of(card, variables))(probe_picture(1, *SIZE, 3))
+    assert wanted["valid"].any()
+    assert onnx.verify(path, card, variables) <= 1e-2  # of boxes, in pixels
+    other = jax.tree.map(lambda leaf: leaf * np.float32(1.1), variables)
+    assert onnx.verify(path, card, other) > 1e-2
