@@ -102,6 +102,7 @@ def test_a_detector_in_the_runtime_of_onnx_finds_what_the_model_finds(name, tmp_
     except BadInput as error:
         pytest.skip(str(error))
     card, variables = small(name)
+    variables = jax.tree.map(lambda leaf: np.float32(0.6) * leaf, variables)  # scores below 1: no ties of many
     path = tmp_path / "model.onnx"
     assert onnx.write(path, card, variables, size=SIZE) == "1 64 96 3"
     wanted = jax.jit(stablehlo.forward_of(card, variables))(probe_picture(1, *SIZE, 3))
