@@ -16,7 +16,7 @@ from jaxseg.backbones.resnet import ResNet
 from jaxseg.layers.fpn import FPN
 from jaxseg.layers.roi_heads import BoxHead, KeypointHead, MaskHead
 from jaxseg.layers.rpn import Proposing, RPNHead
-from jaxseg.models.detection import faster_rcnn, retinanet
+from jaxseg.models.detection import faster_rcnn, faster_rcnn_mobilenet, retinanet
 from jaxseg.models.detection.faster_rcnn import FasterRCNN, fields_of
 from jaxseg.models.detection.retinanet import RetinaNet
 from jaxseg.models.instance import mask_rcnn
@@ -264,3 +264,37 @@ def test_retinanet_equals_torchvision(version, monkeypatch):
         found, expected = both(ours, retinanet.TORCHVISION_NAMES, theirs, size)
         total = sum(len(partners(found, one, i, background=0)) for i, one in enumerate(expected))
         assert total >= 60, f"{total} detections show little"
+
+
+def mobile(*_):
+    """torchvision's on a quarter of MobileNetV3, its BatchNorm with the epsilon of the frozen one."""
+    from torchvision.models import detection as d
+    from torchvision.models import mobilenetv3 as m
+    from torchvision.models.detection import faster_rcnn as f
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.backbone_utils import _mobilenet_extractor
+
+    rows, last = m._mobilenet_v3_conf("mobilenet_v3_large", width_mult=0.25)
+    network = m.MobileNetV3(rows, last, norm_layer=functools.partial(torch.nn.BatchNorm2d, eps=1e-5))
+    model = d.FasterRCNN(
+        _mobilenet_extractor(network, True, 6),
+        rpn_anchor_generator=AnchorGenerator((faster_rcnn_mobilenet.SIZES,) * 3, ((0.5, 1.0, 2.0),) * 3),
+        rpn_pre_nms_top_n_test=300,
+        rpn_post_nms_top_n_test=300,
+        rpn_score_thresh=0.05,
+        box_head=f.TwoMLPHead(256 * 49, 64),
+        box_predictor=f.FastRCNNPredictor(64, CLASSES + 1),
+    )
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.weight *= 20
+        model.roi_heads.box_predictor.bbox_pred.weight *= 10
+    return model
+
+
+def test_faster_rcnn_on_a_mobilenet_equals_torchvision(monkeypatch):
+    theirs = reference(mobile, monkeypatch)
+    ours = faster_rcnn_mobilenet.on_mobilenet_v3(CLASSES, proposals=300, width=0.25, dense=64)
+    for size in SIZES:
+        found, expected = both(ours, faster_rcnn_mobilenet.TORCHVISION_NAMES, theirs, size)
+        total = sum(len(partners(found, one, i, background=1)) for i, one in enumerate(expected))
+        assert total >= 40, f"{total} detections show little"
