@@ -97,7 +97,7 @@ def described(
         outputs = outputs if len(named) == len(theirs) and tuple(named) == theirs else theirs
     if len(outputs) != count:
         outputs = tuple(f"class {k}" for k in range(count))
-    made = task_for(task, model, outputs)
+    made: Any = task_for(task, model, outputs)
     if isinstance(made, Instance) and model.conventions == "detectron2":
         made = dataclasses.replace(made, mask_targets="binary", paste="detectron2")
     card: dict[str, Any] = {"classes": (), "palette": (), "things": made.classes}
@@ -127,7 +127,7 @@ def as_run(variables: dict[str, Any], sha256: str) -> tuple[dict[str, Any], tupl
     """
     if not sha256.startswith(WITHOUT_EPSILON):
         return variables, ()
-    flat = traverse_util.flatten_dict(variables)
+    flat: dict[Any, Any] = traverse_util.flatten_dict(variables)
     frozen = {(*key[:-1], "var") for key in flat if key[0] == "batch_stats" and key[-1] == "scale"}
     flat |= {key: flat[key] - np.asarray(EPSILON, flat[key].dtype) for key in frozen}
     note = (
