@@ -12,6 +12,7 @@ from jaxseg.data import Facts, coco_tables
 from jaxseg.errors import BadInput
 from jaxseg.tasks.detection import NO_CLASS
 from jaxseg.tasks.instance import Instance
+from jaxseg.tasks.keypoints import Keypoints
 from jaxseg.tasks.table import task_for
 from jaxseg.types import Rules
 from jaxseg.weights import names
@@ -104,7 +105,7 @@ def described(
     if panoptic:
         coco = outputs == coco_tables.THINGS + coco_tables.STUFF
         card |= {"classes": outputs, "palette": coco_tables.PALETTE if coco else viz.distinct_palette(count)}
-    if task == "keypoints":
+    if isinstance(made, Keypoints):
         card["joints"] = made.joints
     return made, card
 
