@@ -4,7 +4,7 @@ Paper: Ren et al. 2015, arXiv:1506.01497; Lin et al. 2017, arXiv:1612.03144 (the
   arXiv:1801.04381 (the backbone)
 Published: nothing under this evaluation; users report AP50 of 85 to 93 for larger detectors
 Ours: AP50 90.6, AP 59.6, AP75 65.0 on the 87 validation images (90.2 AP50 halfway)
-Hardware and time: two cores of an AMD EPYC, shared with other work: 53 minutes
+Hardware and time: two cores of an AMD EPYC, shared with other work: 55 minutes
 Command: jaxseg train experiments/faster_rcnn_bccd.py, after jaxseg data prepare bccd --source DIR
 Departures: images at half size, a pyramid of 128 channels, anchors from 16 to 256 pixels, 128 regions of an image; the
   backbone's normalisation keeps ImageNet's statistics; AdamW under a one-cycle schedule.
