@@ -61,15 +61,15 @@ def recipe() -> Recipe:
         task=Instance(len(things), things, max_detections=400),
         data=data,
         optimizer=AdamW(OneCycle(4e-4, warmup=0.1), weight_decay=1e-2, clip=5.0),
-        steps=900,
+        steps=600,
         batch_size=4,
         ema=0.99,
         log_every=25,
-        eval_every=450,
+        eval_every=600,
         eval_batch_size=1,
         save_every=100,
         keep_best="mask_ap50",
-        pictures=2,
+        pictures=1,
         init=WEIGHTS,
     )
     return Recipe(stages=(stage,), name="mask_rcnn_nuclei")
