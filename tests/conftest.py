@@ -1,5 +1,6 @@
 """What every test runs under: stricter than a user's machine."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -35,3 +36,17 @@ def _folders_of_its_own(tmp_path_factory):
         for name in ("JAXSEG_CACHE", "JAXSEG_DATA_DIR", "JAXSEG_WEIGHTS_DIR"):
             patch.setenv(name, str(folder / name.split("_")[1].lower()))
         yield
+
+
+ENOUGH = 3 * 2**30
+"""Bytes of a process from which compiled programs of modules that are done with are dropped."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_a_module():
+    """Thousands of compiled programs would fill a machine's memory."""
+    yield
+    statm = Path("/proc/self/statm")
+    if statm.is_file() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > ENOUGH:
+        jax.clear_caches()
+        gc.collect()
