@@ -8,10 +8,12 @@ which therefore have the same canvas at every step.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+
+Numbers = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,7 @@ class CanvasOrder:
         return {key: value for key, value in self.__dict__.items() if key != "_members"}
 
 
-def eval_order(groups: ArrayLike, examples: ArrayLike, rows: int) -> tuple[np.ndarray, np.ndarray]:
+def eval_order(groups: Numbers, examples: Numbers, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the order of one pass, group by group, and which rows are real.
 
     The last batch of each group is filled up with its first example.

@@ -56,7 +56,7 @@ def alone():
 @pytest.mark.parametrize(
     ("place", "accumulate"),
     [
-        pytest.param(sharded, 1, id="sharded"),
+        pytest.param(sharded, 1, id="sharded", marks=pytest.mark.slow),
         pytest.param(replicated, 1, id="replicated", marks=pytest.mark.slow),
         pytest.param(single, 2, id="accumulate", marks=pytest.mark.slow),
     ],

@@ -430,6 +430,7 @@ faster_rcnn_resnet50_fpn = _register(
 
 faster_rcnn_resnet50_fpn_v2 = _register(
     name="faster_rcnn_resnet50_fpn_v2",
+    names={"torchvision": TORCHVISION_NAMES},
     summary="The same with normalised pyramid and head, and deeper heads.",
     params=43_712_278,
 )(partial(on_resnet, 50, version=2))

@@ -178,6 +178,7 @@ mask_rcnn_resnet50_fpn = _fpn(
 
 mask_rcnn_resnet50_fpn_v2 = _fpn(
     name="mask_rcnn_resnet50_fpn_v2",
+    names={"torchvision": TORCHVISION_NAMES},
     summary="The same with normalised pyramid and heads, and deeper heads.",
     params=46_359_409,
 )(partial(on_resnet, 50, version=2))
