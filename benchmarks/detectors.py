@@ -157,7 +157,7 @@ def theirs_trained(
         loss = sum(model(images, targets).values())
         loss.backward()
         update.step()
-        return float(loss)
+        return loss.item()
 
     return call
 
