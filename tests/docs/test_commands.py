@@ -30,7 +30,10 @@ from tests.docs.test_examples import commands_of
 from tests.laws.tree import ROOT
 
 PAGES = ("bring-your-weights", "ship-your-model")
-NOT_HERE = {"onnx": "jax2onnx lives in an environment of its own, which has to be downloaded"}
+NOT_HERE = {
+    "onnx": "jax2onnx lives in an environment of its own, which has to be downloaded",
+    "runs/mask_rcnn_scenes": "detectors are exported in tests/export/test_objects.py",
+}
 """By a word of the command, why it is not run."""
 
 CONFIG = {"_model_class": "FPN", "encoder_name": "tu-mobilenetv3_small_100", "classes": 3, "in_channels": 3}
