@@ -1,4 +1,4 @@
-"""The order of examples where every batch is of one canvas (:class:`jaxseg.data.transforms.Canvas`).
+"""The order of examples where every batch is of one canvas (``Canvas`` of the transforms).
 
 Examples are grouped by their canvas. Each group is an endless stream of its own, a fresh shuffle per epoch; a batch
 takes the next examples of one group. In an epoch of the whole split every group makes the batches that its examples

@@ -32,8 +32,8 @@ class Seen:
     """What a tile sees of the image.
 
     Attributes:
-      top: first row of the image that it sees.
-      left: first column.
+      first_row: first row of the image that it sees.
+      first_column: first column.
       height: rows that it sees.
       width: columns that it sees.
       rows: those that it decides.
@@ -43,8 +43,8 @@ class Seen:
     (32, 0, 96, 64)
     """
 
-    top: int
-    left: int
+    first_row: int
+    first_column: int
     height: int
     width: int
     rows: slice
@@ -53,7 +53,7 @@ class Seen:
     @property
     def edges(self) -> tuple[int, int, int, int]:
         """x0 y0 x1 y1 in the image."""
-        return self.left, self.top, self.left + self.width, self.top + self.height
+        return self.first_column, self.first_row, self.first_column + self.width, self.first_row + self.height
 
 
 def objects_of(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

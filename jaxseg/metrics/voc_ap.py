@@ -83,7 +83,7 @@ class MaskAPr:
 
     ``mask_apr50`` and ``mask_apr70`` are means over classes at IoU 0.5 and 0.7, ``mask_apr50/CLASS`` those of a class.
     A detection is right if its IoU is at least the threshold; see :class:`VocAP` for the rest, and
-    :class:`jaxseg.metrics.CocoMasks` for where masks are compared.
+    ``CocoMasks`` for where masks are compared.
 
     Attributes:
       classes: names of the things that ``classes`` index.
