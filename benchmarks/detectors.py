@@ -48,7 +48,10 @@ def reference(name: str) -> Any:
     if name.startswith("retinanet"):
         maps = _resnet_fpn_extractor(body, 5, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
         model = RetinaNet(maps, 91)
-        scaled = {model.head.classification_head.cls_logits: 40, model.head.regression_head.bbox_reg: 10}
+        scaled = {model.head.classification_head.cls_logits: 10, model.head.regression_head.bbox_reg: 10}
+        for subnet in (model.head.classification_head, model.head.regression_head):
+            # The first weights let next to nothing through.
+            scaled |= {layer: 6 for layer in subnet.conv.modules() if isinstance(layer, torch.nn.Conv2d)}
     else:
         kind = MaskRCNN if name.startswith("mask") else FasterRCNN
         model = kind(_resnet_fpn_extractor(body, 5), 91)

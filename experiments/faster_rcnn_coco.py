@@ -18,11 +18,11 @@ from jaxseg.backbones import mobilenet, resnet
 from jaxseg.data import Data, Source
 from jaxseg.data.transforms import Canvas, RandomFlip, ResizeShort
 from jaxseg.models.detection.faster_rcnn import faster_rcnn_resnet50_fpn, faster_rcnn_resnet101_fpn
-from jaxseg.models.detection.faster_rcnn_c4 import faster_rcnn_resnet50_c4
+from jaxseg.models.detection.faster_rcnn_c4 import CAFFE2_BACKBONE, CAFFE2_SHARED_HEAD, faster_rcnn_resnet50_c4
 from jaxseg.models.detection.faster_rcnn_mobilenet import faster_rcnn_mobilenet_v3_large_fpn
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.detection import Detection
-from jaxseg.tasks.regions import ProposalLoss, RegionLoss
+from jaxseg.tasks.regions import DETECTRON2_PROPOSAL_LOSS, DETECTRON2_REGION_LOSS
 from jaxseg.train.optim import SGD, Milestones, Warmup
 from jaxseg.weights.combine import Combined
 from jaxseg.weights.pretrained import Pretrained
@@ -65,7 +65,7 @@ def recipe(variant: str = "resnet50_fpn") -> Recipe:
     things = data.facts().things
     losses: dict[str, Any] = {}
     if detectron2:
-        losses = {"proposal_loss": ProposalLoss(beta=0.0, divide_by="slots"), "region_loss": RegionLoss(beta=0.0)}
+        losses = {"proposal_loss": DETECTRON2_PROPOSAL_LOSS, "region_loss": DETECTRON2_REGION_LOSS}
     still = r"^backbone/(conv1|layer1_)" if start != "mobilenet_v3_large" else r"^backbone/(stem|block[0-9]_)"
     stage = Stage(
         model=network(num_classes=len(things)),
@@ -99,11 +99,9 @@ def backbone(start: str, *, one_map: bool) -> Combined | Pretrained:
     file, source = f"{start}.pkl", f"detectron2's ImageNetPretrained/MSRA/{start}.pkl"
     if not one_map:
         return Pretrained(file, resnet.CAFFE2_NAMES, part="backbone", source=source)
-    last = tuple(rule for rule in resnet.CAFFE2_NAMES if rule[1] is not None and "layer4" in rule[1])
-    rest = tuple(rule for rule in resnet.CAFFE2_NAMES if rule not in last)
     return Combined(
         (
-            Pretrained(file, (*rest, (r"res5_.*", None)), part="backbone", source=source),
-            Pretrained(file, (*last, (r"(?!res5_).*", None)), part="shared_head", source=source),
+            Pretrained(file, CAFFE2_BACKBONE, part="backbone", source=source),
+            Pretrained(file, CAFFE2_SHARED_HEAD, part="shared_head", source=source),
         )
     )

@@ -9,25 +9,22 @@ Command: jaxseg train experiments/faster_rcnn_voc.py, after jaxseg data prepare 
 Departures: all images of a batch lie on one of two canvases. The figure is the area under the curve at IoU 0.5.
 """
 
-from jaxseg.backbones import resnet
 from jaxseg.data import Data, Source
 from jaxseg.data.transforms import Canvas, RandomFlip, ResizeShort
-from jaxseg.models.detection.faster_rcnn_c4 import faster_rcnn_resnet50_c4
+from jaxseg.models.detection.faster_rcnn_c4 import CAFFE2_BACKBONE, CAFFE2_SHARED_HEAD, faster_rcnn_resnet50_c4
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.detection import Detection
-from jaxseg.tasks.regions import ProposalLoss, RegionLoss
+from jaxseg.tasks.regions import DETECTRON2_PROPOSAL_LOSS, DETECTRON2_REGION_LOSS
 from jaxseg.train.optim import SGD, Milestones, Warmup
 from jaxseg.weights.combine import Combined
 from jaxseg.weights.pretrained import Pretrained
 
 CANVASES = Canvas(((800, 1344), (1344, 800)))
-LAST = tuple(rule for rule in resnet.CAFFE2_NAMES if rule[1] is not None and "layer4" in rule[1])
-REST = tuple(rule for rule in resnet.CAFFE2_NAMES if rule not in LAST)
 SOURCE = "detectron2's ImageNetPretrained/MSRA/R-50.pkl"
 WEIGHTS = Combined(
     (
-        Pretrained("R-50.pkl", (*REST, (r"res5_.*", None)), part="backbone", source=SOURCE),
-        Pretrained("R-50.pkl", (*LAST, (r"(?!res5_).*", None)), part="shared_head", source=SOURCE),
+        Pretrained("R-50.pkl", CAFFE2_BACKBONE, part="backbone", source=SOURCE),
+        Pretrained("R-50.pkl", CAFFE2_SHARED_HEAD, part="shared_head", source=SOURCE),
     )
 )
 
@@ -48,8 +45,8 @@ def recipe() -> Recipe:
         task=Detection(
             len(things),
             things,
-            proposal_loss=ProposalLoss(beta=0.0, divide_by="slots"),
-            region_loss=RegionLoss(beta=0.0),
+            proposal_loss=DETECTRON2_PROPOSAL_LOSS,
+            region_loss=DETECTRON2_REGION_LOSS,
             evaluation="voc",
         ),
         data=data,

@@ -21,6 +21,7 @@ Departures: images without objects stay in; all images of a batch lie on one of 
 from jaxseg.backbones import resnet
 from jaxseg.data import Data, Source
 from jaxseg.data.transforms import Canvas, LargeScaleJitter, RandomFlip, ResizeShort
+from jaxseg.models.detection.faster_rcnn_c4 import CAFFE2_BACKBONE, CAFFE2_SHARED_HEAD
 from jaxseg.models.instance.mask_rcnn import (
     mask_rcnn_resnet50_c4,
     mask_rcnn_resnet50_fpn,
@@ -33,7 +34,7 @@ from jaxseg.models.instance.mask_rcnn import (
 )
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.instance import Instance
-from jaxseg.tasks.regions import ProposalLoss, RegionLoss
+from jaxseg.tasks.regions import DETECTRON2_PROPOSAL_LOSS, DETECTRON2_REGION_LOSS
 from jaxseg.train.optim import SGD, Milestones, Warmup
 from jaxseg.weights.combine import Combined
 from jaxseg.weights.pretrained import Pretrained
@@ -76,7 +77,7 @@ def recipe(variant: str = "resnet50_fpn") -> Recipe:
     data = coco(whose)
     things = data.facts().things
     build = {"conventions": "detectron2", "layers": 50} if network is on_resnet else {}
-    losses = {"proposal_loss": ProposalLoss(beta=0.0, divide_by="slots"), "region_loss": RegionLoss(beta=0.0)}
+    losses = {"proposal_loss": DETECTRON2_PROPOSAL_LOSS, "region_loss": DETECTRON2_REGION_LOSS}
     detectron2 = {**losses, "mask_targets": "binary", "paste": "detectron2"}
     conventions = detectron2 if whose not in ("torchvision", "lsj") else {}
     rate = Milestones(0.1 if jitter else 0.02, tuple(step - WARMUP for step in falls))
@@ -133,11 +134,9 @@ def backbone(whose: str, *, one_map: bool = False) -> Combined | Pretrained | No
     file, source = f"{whose}.pkl", f"detectron2's ImageNetPretrained, {whose}.pkl"
     if not one_map:
         return Pretrained(file, resnet.CAFFE2_NAMES, part="backbone", source=source)
-    last = tuple(rule for rule in resnet.CAFFE2_NAMES if rule[1] is not None and "layer4" in rule[1])
-    rest = tuple(rule for rule in resnet.CAFFE2_NAMES if rule not in last)
     return Combined(
         (
-            Pretrained(file, (*rest, (r"res5_.*", None)), part="backbone", source=source),
-            Pretrained(file, (*last, (r"(?!res5_).*", None)), part="shared_head", source=source),
+            Pretrained(file, CAFFE2_BACKBONE, part="backbone", source=source),
+            Pretrained(file, CAFFE2_SHARED_HEAD, part="shared_head", source=source),
         )
     )

@@ -85,7 +85,7 @@ def pair(network: str, facts: Any) -> tuple[Any, Any]:
         "detections": 20,
     }
     if network == "retinanet":
-        model = retinanet.on_resnet(18, count, **sizes).clone(candidates=200, detections=20)
+        model = retinanet.on_resnet(18, count, **sizes).clone(smallest=8, candidates=200, detections=20)
         return learning(model), Detection(count, facts.things)
     if network == "keypoint_rcnn":
         model = keypoint_rcnn.on_resnet(18, count, len(facts.joints), dense=256, head=64, **sizes).clone(**small)

@@ -17,7 +17,7 @@ from jaxseg.data.transforms import Canvas, RandomFlip, ResizeShort
 from jaxseg.models.panoptic.panoptic_fpn import panoptic_fpn_resnet50, panoptic_fpn_resnet101
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.panoptic import Panoptic
-from jaxseg.tasks.regions import ProposalLoss, RegionLoss
+from jaxseg.tasks.regions import DETECTRON2_PROPOSAL_LOSS, DETECTRON2_REGION_LOSS
 from jaxseg.train.optim import SGD, Milestones, Warmup
 from jaxseg.weights.pretrained import Pretrained
 
@@ -53,8 +53,8 @@ def recipe(variant: str = "resnet50_1x") -> Recipe:
         task=Panoptic(
             len(facts.things),
             facts.things,
-            proposal_loss=ProposalLoss(beta=0.0, divide_by="slots"),
-            region_loss=RegionLoss(beta=0.0),
+            proposal_loss=DETECTRON2_PROPOSAL_LOSS,
+            region_loss=DETECTRON2_REGION_LOSS,
             mask_targets="binary",
             paste="detectron2",
             labels=facts.classes,

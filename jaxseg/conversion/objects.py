@@ -13,6 +13,7 @@ from jaxseg.errors import BadInput
 from jaxseg.tasks.detection import NO_CLASS
 from jaxseg.tasks.instance import Instance
 from jaxseg.tasks.keypoints import Keypoints
+from jaxseg.tasks.regions import DETECTRON2_PROPOSAL_LOSS, DETECTRON2_REGION_LOSS
 from jaxseg.tasks.table import task_for
 from jaxseg.types import Rules
 from jaxseg.weights import names
@@ -99,8 +100,10 @@ def described(
     if len(outputs) != count:
         outputs = tuple(f"class {k}" for k in range(count))
     made: Any = task_for(task, model, outputs)
-    if isinstance(made, Instance) and model.conventions == "detectron2":
-        made = dataclasses.replace(made, mask_targets="binary", paste="detectron2")
+    if hasattr(model, "conventions") and model.conventions == "detectron2":
+        losses = {"proposal_loss": DETECTRON2_PROPOSAL_LOSS, "region_loss": DETECTRON2_REGION_LOSS}
+        masks = {"mask_targets": "binary", "paste": "detectron2"} if isinstance(made, Instance) else {}
+        made = dataclasses.replace(made, **losses, **masks)
     card: dict[str, Any] = {"classes": (), "palette": (), "things": made.classes}
     if panoptic:
         coco = outputs == coco_tables.THINGS + coco_tables.STUFF

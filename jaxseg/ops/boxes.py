@@ -14,6 +14,9 @@ from jaxtyping import Bool, Float
 Weights = tuple[int | float, int | float, int | float, int | float]
 """Factors of the codes of x, y, width and height."""
 
+REGION_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""Those of the second stage of Faster R-CNN, in the network and in its loss."""
+
 MAX_LOG_RATIO = math.log(1000 / 16)
 """By which factor a decoded box may at most exceed its anchor, as a logarithm (Detectron's, torchvision's)."""
 

@@ -7,7 +7,7 @@ from jax import Array
 from typing_extensions import override
 
 from jaxseg.errors import BadInput
-from jaxseg.metrics import CocoMasks
+from jaxseg.metrics import CocoMasks, MaskAPr
 from jaxseg.tasks.detection import Detection
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
 from jaxseg.tasks.regions import mask_term
@@ -18,6 +18,8 @@ from jaxseg.tasks.table import for_models
 @dataclass(frozen=True)
 class Instance(Detection):
     """Detect objects and their masks, with a network that returns ``masks`` within the boxes.
+
+    With ``evaluation`` other than COCO's, masks have VOC's mAP^r.
 
     Attributes:
       mask_targets: ``"soft"``, the share of each cell that the object covers (torchvision), or ``"binary"`` by a half
@@ -37,6 +39,8 @@ class Instance(Detection):
         super().__post_init__()
         if self.mask_targets not in ("soft", "binary"):
             raise BadInput(f"mask_targets are 'soft' or 'binary', not {self.mask_targets!r}")
+        if self.paste not in ("torchvision", "detectron2"):
+            raise BadInput(f"masks are pasted as 'torchvision' or 'detectron2' does it, not {self.paste!r}")
 
     @override
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
@@ -56,5 +60,7 @@ class Instance(Detection):
         """Return the average precision of the boxes and of the masks."""
         return {**super().metrics(), "masks": self._masks()}
 
-    def _masks(self) -> CocoMasks:
-        return CocoMasks(self.names, paste=self.paste, max_detections=self.max_detections)
+    def _masks(self) -> Metric:
+        if self.evaluation == "coco":
+            return CocoMasks(self.names, paste=self.paste, max_detections=self.max_detections)
+        return MaskAPr(self.names, rule="area" if self.evaluation == "voc" else "11 points", paste=self.paste)

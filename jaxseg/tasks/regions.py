@@ -21,14 +21,12 @@ from jaxseg.ops.masks import crop_instances
 from jaxseg.ops.match import BELOW, BETWEEN, match, sample_by, within_crowd
 from jaxseg.tasks.protocol import Batch, Outputs, Term
 
-Weights = tuple[float, float, float, float]
-
 
 @dataclass(frozen=True)
 class ProposalLoss:
     """Loss of a region proposal network (Ren et al. 2015, arXiv:1506.01497, section 3.1.2).
 
-    The defaults are torchvision's; detectron2's are ``ProposalLoss(beta=0.0, divide_by="slots")``.
+    The defaults are torchvision's; detectron2's are :data:`DETECTRON2_PROPOSAL_LOSS`.
 
     Attributes:
       high: overlap from which an anchor stands for an object; so do each object's best anchors.
@@ -42,6 +40,9 @@ class ProposalLoss:
 
     >>> ProposalLoss().samples
     256
+
+    Raises:
+      BadInput: ``divide_by`` is neither.
     """
 
     high: float = 0.7
@@ -53,27 +54,37 @@ class ProposalLoss:
     crowd_overlap: float = 0.7
     weight: float = 1.0
 
+    def __post_init__(self):
+        if self.divide_by not in ("sampled", "slots"):
+            raise BadInput(f"the proposal loss is divided by 'sampled' or 'slots', not {self.divide_by!r}")
+
 
 @dataclass(frozen=True)
 class RegionLoss:
     """Loss of the second stage: class and box (Girshick 2015, arXiv:1504.08083, section 2.3).
 
-    The defaults are torchvision's; detectron2's are ``RegionLoss(beta=0.0)``, the paper's ``RegionLoss(beta=1.0)``.
+    The defaults are torchvision's; detectron2's are :data:`DETECTRON2_REGION_LOSS`, the paper's
+    ``RegionLoss(beta=1.0)``.
 
     Attributes:
-      overlap: from which a region stands for an object.
+      overlap: from which a region stands for an object; at least 0.5, by which networks sample.
       beta: of the smooth L1 loss of the codes; 0 is L1.
-      code_weights: factors of the codes.
       weight: factor of both terms.
 
-    >>> RegionLoss(beta=1.0).code_weights
-    (10.0, 10.0, 5.0, 5.0)
+    >>> RegionLoss(beta=1.0).overlap
+    0.5
+
+    Raises:
+      BadInput: ``overlap`` is less.
     """
 
     overlap: float = 0.5
     beta: float = 1 / 9
-    code_weights: Weights = (10.0, 10.0, 5.0, 5.0)
     weight: float = 1.0
+
+    def __post_init__(self):
+        if self.overlap < 0.5:
+            raise BadInput(f"regions that overlap an object by {self.overlap} are sampled as background: at least 0.5")
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,10 @@ class AnchorLoss:
     def __post_init__(self):
         if self.box not in ("smooth_l1", "giou"):
             raise BadInput(f"the box loss is 'smooth_l1' or 'giou', not {self.box!r}")
+
+
+DETECTRON2_PROPOSAL_LOSS = ProposalLoss(beta=0.0, divide_by="slots")
+DETECTRON2_REGION_LOSS = RegionLoss(beta=0.0)
 
 
 def targets_of(batch: Batch) -> dict[str, Array]:
@@ -234,7 +249,7 @@ def region_terms(outputs: Outputs, batch: Batch, regions: Regions, classes: Arra
     # Free slots hold boxes without area, from which no code leads anywhere.
     anchors = jnp.where(regions.positive[..., None], rois, jnp.asarray([0.0, 0.0, 1.0, 1.0]))
     boxes = jnp.where(regions.positive[..., None], boxes, anchors)
-    codes = smooth_l1(own, box_ops.encode(boxes, anchors, how.code_weights), beta=how.beta).sum(-1)
+    codes = smooth_l1(own, box_ops.encode(boxes, anchors, box_ops.REGION_WEIGHTS), beta=how.beta).sum(-1)
     count = _count(regions.valid)
     return {
         "region_classes": Term(jnp.where(regions.valid, values, 0).sum(), count, how.weight),

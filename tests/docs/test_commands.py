@@ -23,6 +23,7 @@ from jaxseg.export import folder
 from jaxseg.export.folder import Card
 from jaxseg.export.torch import write_state
 from jaxseg.models.semantic.unet import unet
+from jaxseg.tasks.instance import Instance
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.weights.names import restore
 from jaxseg.weights.published import PUBLISHED
@@ -30,10 +31,7 @@ from tests.docs.test_examples import commands_of
 from tests.laws.tree import ROOT
 
 PAGES = ("bring-your-weights", "ship-your-model")
-NOT_HERE = {
-    "onnx": "jax2onnx lives in an environment of its own, which has to be downloaded",
-    "runs/mask_rcnn_scenes": "detectors are exported in tests/export/test_objects.py",
-}
+NOT_HERE = {"onnx": "jax2onnx lives in an environment of its own, which has to be downloaded"}
 """By a word of the command, why it is not run."""
 
 CONFIG = {"_model_class": "FPN", "encoder_name": "tu-mobilenetv3_small_100", "classes": 3, "in_channels": 3}
@@ -92,6 +90,11 @@ def machine(hub, tmp_path, monkeypatch):
     model, classes = unet(num_classes=3, depth=1, width=2), ("sky", "wall", "floor")
     card = Card(model, Semantic(3), "unet_scenes", classes, ((0, 0, 0), (1, 1, 1), (2, 2, 2)), "MIT")
     folder.write(tmp_path / "runs" / "unet_scenes", card, drawn(model))
+    detector, things = registry.create_small("mask_rcnn_resnet50_fpn"), ("ball", "box", "cone")
+    detector = detector.clone(detections=5, samples=16)
+    card = Card(detector, Instance(3, things), "mask_rcnn_scenes", (), (), "MIT", things=things)
+    start = jax.jit(detector.init)(jax.random.key(0), np.zeros((1, 64, 64, 3), np.uint8))
+    folder.write(tmp_path / "runs" / "mask_rcnn_scenes", card, jax.device_get(start))
     return tmp_path
 
 

@@ -8,10 +8,12 @@ import pytest
 
 from jaxseg.data import Facts
 from jaxseg.errors import BadInput
+from jaxseg.metrics import CocoBoxes, CocoMasks, MaskAPr, VocAP
 from jaxseg.tasks.detection import Detection
+from jaxseg.tasks.instance import Instance
 from jaxseg.tasks.keypoints import Keypoints
 from jaxseg.tasks.panoptic import Panoptic
-from jaxseg.tasks.regions import ProposalLoss, Regions, match_anchors, proposal_terms, region_terms
+from jaxseg.tasks.regions import ProposalLoss, RegionLoss, Regions, match_anchors, proposal_terms, region_terms
 from jaxseg.types import VOID
 
 BOX = np.asarray([[[2, 2, 10, 12], [20, 4, 30, 30]]], np.float32)
@@ -82,6 +84,7 @@ def test_a_data_set_of_other_objects_is_refused(task, known, told):
     [
         (lambda: Detection(2, ("cat",)), "1 class names for 2 outputs"),
         (lambda: Detection(2, unused=(2,)), "unused outputs"),
+        (lambda: RegionLoss(overlap=0.4), "at least 0.5"),
         (lambda: Panoptic(1, ("cat",), labels=("sky",)), "labels lack cat"),
     ],
 )
@@ -193,6 +196,14 @@ def test_stuff_is_learnt_beside_one_class_of_things():
     assert term.weight == 0.5
     wrong = task.loss({**regions, "logits": jnp.roll(logits, 1, -1)}, batch)["semantic"]
     assert float(wrong.sum) > 80
+
+
+@pytest.mark.parametrize(("evaluation", "kind"), [("coco", CocoMasks), ("voc", MaskAPr), ("voc2007", MaskAPr)])
+def test_masks_are_judged_as_boxes_are(evaluation, kind):
+    task = Instance(2, evaluation=evaluation, paste="detectron2")
+    assert isinstance(task.metrics()["masks"], kind)
+    assert task.metrics()["masks"].paste == "detectron2"
+    assert isinstance(task.metrics()["boxes"], CocoBoxes if evaluation == "coco" else VocAP)
 
 
 def test_padding_is_void_in_the_panoptic_map():

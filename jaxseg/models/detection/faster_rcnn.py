@@ -42,8 +42,6 @@ from jaxseg.types import Rules
 Map = Float[Array, "b _ _ c"]
 
 RATIOS = (0.5, 1.0, 2.0)
-BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""Of the box codes of the second stage."""
 
 
 class FasterRCNN(nn.Module):
@@ -251,7 +249,7 @@ class FasterRCNN(nn.Module):
 
         def one(rois: Array, valid: Array, logits: Array, deltas: Array, size: Array) -> dict[str, Array]:
             scores = jax.nn.softmax(logits, axis=-1)[:, 1:]
-            boxes = box_ops.decode(deltas[:, 1:], rois[:, None], BOX_WEIGHTS)
+            boxes = box_ops.decode(deltas[:, 1:], rois[:, None], box_ops.REGION_WEIGHTS)
             best = find(box_ops.clip(boxes, size[0], size[1]), scores, valid=valid)
             return {k: v for k, v in best._asdict().items() if k in ("boxes", "scores", "classes", "valid", "exact")}
 

@@ -103,6 +103,14 @@ DETECTRON2_NAMES: Rules = (
 )
 """Rules from detectron2's ``faster_rcnn_R_50_C4_3x``."""
 
+_LAST = tuple(rule for rule in resnet.CAFFE2_NAMES if rule[1] is not None and "layer4" in rule[1])
+
+CAFFE2_BACKBONE: Rules = (*(rule for rule in resnet.CAFFE2_NAMES if rule not in _LAST), (r"res5_.*", None))
+"""Rules from detectron2's ``ImageNetPretrained/MSRA/R-50.pkl`` to the backbone, which ends at the fourth stage."""
+
+CAFFE2_SHARED_HEAD: Rules = (*_LAST, (r"(?!res5_).*", None))
+"""Rules from the same file to the shared head, which is the fifth stage."""
+
 SMALL_C4 = {
     **{key: value for key, value in SMALL.items() if key not in ("features", "dense", "backbone.depths")},
     "backbone.depths": (1, 1, 1),
