@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Category:
-    """A category of a file.
+    """A category of a file; ``above`` is its supercategory.
 
     >>> Category(18, "dog").thing
     True
@@ -35,6 +35,7 @@ class Category:
     thing: bool = True
     joints: tuple[str, ...] = ()
     colour: tuple[int, int, int] | None = None
+    above: str = ""
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,7 @@ def _categories(path: Path, rows: Sequence[Row]) -> dict[int, Category]:
             thing=bool(row.get("isthing", 1)),
             joints=tuple(row.get("keypoints", ())),
             colour=(int(colour[0]), int(colour[1]), int(colour[2])) if colour else None,
+            above=str(row.get("supercategory") or ""),
         )
     return found
 

@@ -13,10 +13,17 @@ from jaxseg.ops import rle
 from jaxseg.ops.rle import Rle
 
 
-def id_maps(masks: Sequence[Rle | None], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def id_maps(
+    masks: Sequence[Rle | None], height: int, width: int, *, ranks: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return ``instance_ids`` and ``hidden_ids``, u16[h w]: 1 + number of the mask in front, and of the next behind.
 
-    Of two masks the one of fewer pixels is in front, so that none vanishes; of equal ones, the later.
+    Args:
+      masks: of the objects; None for one without.
+      height: of the image.
+      width: of the image.
+      ranks: the mask of the higher rank is in front. None: of two masks the one of fewer pixels is, so that none
+        vanishes; of equal ones, the later.
 
     >>> front, behind = id_maps([rle.encode([[0, 1]]), rle.encode([[1, 1]]), None], 1, 2)
     >>> front.tolist(), behind.tolist()
@@ -24,7 +31,8 @@ def id_maps(masks: Sequence[Rle | None], height: int, width: int) -> tuple[np.nd
     """
     front, behind = np.zeros(height * width, np.uint16), np.zeros(height * width, np.uint16)
     sizes = [-1 if mask is None else rle.area(mask) for mask in masks]
-    for number in sorted(range(len(masks)), key=lambda number: -sizes[number]):
+    heights = [-size for size in sizes] if ranks is None else ranks
+    for number in sorted(range(len(masks)), key=lambda number: heights[number]):
         mask = masks[number]
         if mask is None or not sizes[number]:
             continue

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from jaxseg.data.notes import note
+from jaxseg.data.xml_files import parse
 from jaxseg.errors import BadInput, suggest
 
 MAX_BYTES = 8 * 2**20
@@ -70,7 +70,7 @@ def read_annotation(path: Path) -> Annotation:
     ...     read_annotation(Path(folder) / "a.xml").objects
     (NamedBox(name='dog', box=(0.0, 1.0, 3.0, 4.0), difficult=False),)
     """
-    root = _parse(path)
+    root = parse(path, MAX_BYTES)
     found = tuple(_object(element, f"{path}: object {i}") for i, element in enumerate(root.findall("object"), 1))
     return Annotation(path, _size(root, path), found)
 
@@ -122,27 +122,6 @@ def to_objects(annotation: Annotation, things: Sequence[str], *, height: int, wi
         "difficult": np.asarray(difficult, bool),
         "area": (array[:, 2] - array[:, 0]) * (array[:, 3] - array[:, 1]),
     }
-
-
-def _parse(path: Path) -> Element:
-    if not path.is_file():
-        raise BadInput(f"there is no annotation {path}")
-    if path.stat().st_size > MAX_BYTES:
-        raise BadInput(f"{path} has {path.stat().st_size} bytes; an annotation of one image has at most {MAX_BYTES}")
-    builder, parser = TreeBuilder(), expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
-    parser.CharacterDataHandler = builder.data
-
-    def refuse(*_: object) -> None:
-        raise BadInput(f"{path} declares a document type, which annotations have not; remove the line <!DOCTYPE ...>")
-
-    parser.StartDoctypeDeclHandler = refuse
-    try:
-        parser.Parse(path.read_bytes(), True)
-    except expat.ExpatError as error:
-        raise BadInput(f"{path} is no XML that can be read: {error}") from None
-    return builder.close()
 
 
 def _object(element: Element, where: str) -> NamedBox:

@@ -143,7 +143,7 @@ def test_a_broken_annotation_is_named_with_its_object(cells, tmp_path, text, mes
 
 def test_an_annotation_too_large_is_not_read(cells, tmp_path, monkeypatch):
     monkeypatch.setattr(voc_xml, "MAX_BYTES", 100)
-    with pytest.raises(BadInput, match=r"b.xml has \d+ bytes; an annotation of one image has at most 100"):
+    with pytest.raises(BadInput, match=r"b.xml has \d+ bytes; such annotations have at most 100"):
         prepared("bccd", cells, tmp_path / "prepared")
 
 
