@@ -44,6 +44,14 @@ VARIANTS = {
 }
 """The network, and what of the scenes it learns besides boxes and classes."""
 
+BEST = {
+    "mask_rcnn": "mask_ap50",
+    "keypoint_rcnn": "keypoint_ap50",
+    "retinanet": "box_ap50",
+    "panoptic_fpn": "pq",
+}
+"""The figure by which the best checkpoint is kept."""
+
 ANCHORS = ((8,), (16,), (32,), (64,), (128,))
 
 
@@ -62,11 +70,12 @@ def recipe(variant: str = "mask_rcnn") -> Recipe:
         task=task,
         data=data,
         optimizer=AdamW(OneCycle(1e-3, warmup=0.1), weight_decay=1e-2, clip=5.0),
-        steps=1200,
+        steps=800,
         batch_size=8,
         ema=0.99,
         log_every=25,
         eval_every=400,
+        keep_best=BEST[network],
         save_every=200,
         eval_batch_size=20,
     )

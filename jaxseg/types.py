@@ -268,6 +268,7 @@ OUTPUTS: Mapping[str, Key] = {
     "class_logits": Key("float32", "b a k", "class scores of the anchors, training only"),
     "rois": Key("float32", "b s 4", "regions that the heads are trained on, positives first", mask="roi_valid"),
     "roi_valid": Key("bool", "b s", "true where the slot holds a region"),
+    "roi_positive": Key("bool", "b s", "true where the region was drawn for an object that it covers"),
     "roi_logits": Key("float32", "b s k", "class scores of the regions, background included"),
     "roi_deltas": Key("float32", "b s k 4", "box codes of the regions, of each class"),
     "mask_logits": Key("float32", "b f m m k", "masks of the first regions, of each class"),

@@ -1,6 +1,7 @@
 """``jaxseg evaluate``: evaluate a checkpoint on a split with the metrics of its task."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ DRAWN = 8
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--crf", is_flag=True, help="Refine each prediction by a fully connected CRF.")
 @click.option("--tta", metavar="VIEWS", help="Mean over views: flip, turns, scales; as in flip,0.75,1.25,1.5.")
+@click.option("--tile", type=click.IntRange(32), help="Cut images into tiles, as predict does; objects are stitched.")
 @click.option("--precise-bn", is_flag=True, help="First estimate BatchNorm's statistics anew on the training images.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time; the figures do not depend on it.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
@@ -30,6 +32,7 @@ def command(
     last: bool,
     crf: bool,
     tta: str | None,
+    tile: int | None,
     precise_bn: bool,
     batch_size: int | None,
     data_dir: Path | None,
@@ -50,7 +53,11 @@ def command(
     """
     from jaxseg import recipe as recipes
     from jaxseg import recipe_files
+    from jaxseg.errors import BadInput
     from jaxseg.inference.load import load
+
+    if tile is not None and crf:
+        raise BadInput("--crf refines whole images and --tile cuts them: give one of them")
 
     recipe = None
     if recipe_files.is_recipe(target):
@@ -63,6 +70,7 @@ def command(
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.cli.saved import Saving, saved_predictions
     from jaxseg.forward import forward
+    from jaxseg.inference.tiled_evaluation import evaluate_tiled
     from jaxseg.inference.tta import TestTimeAugmented, parse_tta
     from jaxseg.ops.crf import DenseCRF
     from jaxseg.tasks.protocol import task_figures
@@ -93,7 +101,11 @@ def command(
             bar.end()
         bar.begin(f"evaluate {split}", len(batches))
         model = TestTimeAugmented(run.model, views) if views else run.model
-        metrics = evaluate(model, variables, task, batches, on_batch=bar.move)
+        if tile is None:
+            metrics = evaluate(model, variables, task, batches, on_batch=bar.move)
+        else:
+            seen = replace(run, model=model, variables=variables, task=task)
+            metrics = evaluate_tiled(seen, batches, tile=tile, on_batch=bar.move)
     finally:
         bar.close()
     if saved is not None:
@@ -117,11 +129,12 @@ def command(
                 "crf": crf,
                 "tta": bool(views),
                 "views": tta,
+                "tile": tile,
                 "precise_bn": precise_bn,
                 "metrics": metrics,
             }
         )
-    how = f", mean of {len(views)} views" * bool(views) + ", after a CRF" * crf
+    how = f", mean of {len(views)} views" * bool(views) + ", after a CRF" * crf + f", tiles of {tile}" * bool(tile)
     report.metrics_table(
         metrics, task_figures(task), classes=run.facts.classes, title=f"{run.facts.name}, {split}{how}"
     )

@@ -3,10 +3,12 @@
 Regions come as ``[b p y x c]`` from :func:`jaxseg.ops.roi.roi_align`; both first axes become one inside.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.norm import make_norm
@@ -146,6 +148,48 @@ class KeypointHead(nn.Module):
         x = ConvTranspose(self.joints, 4, **options, name="upsample")(x)
         x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
         return x.reshape(b, p, *x.shape[1:]).astype(jnp.float32)
+
+
+def apply_where(
+    head: nn.Module, regions: Regions, wanted: Bool[Array, "b p"], *args: Any, parts: int = 4, train: bool
+) -> Float[Array, "b p m m k"]:
+    """Apply a head to regions part by part, without those parts in which no image wants any.
+
+    The losses of masks and keypoints are of positive regions alone, which come first and are mostly few, and these
+    heads cost more than all else.
+
+    Args:
+      head: whose outcome for a region depends on that region alone, bound to its variables, which it only reads.
+      regions: of all images.
+      wanted: the regions whose outcome matters; that of others may be zeros.
+      args: what the head takes besides.
+      parts: of equal length, into which the regions are divided; 1 if the number of regions cannot be.
+      train: as the head takes it.
+
+    >>> head, regions = MaskHead((4,), 4), jnp.ones((1, 8, 14, 14, 4))
+    >>> variables = head.init(jax.random.key(0), regions, 5, train=True)
+    >>> logits = apply_where(head.bind(variables), regions, jnp.arange(8)[None] < 1, 5, train=True)
+    >>> jnp.any(logits != 0, axis=(2, 3, 4)).tolist()
+    [[True, True, False, False, False, False, False, False]]
+    """
+    alone, variables = head.unbind()
+    b, p = wanted.shape
+    parts = parts if p % parts == 0 else 1
+    shape = jax.eval_shape(lambda x: alone.apply(variables, x, *args, train=train), regions[:, : p // parts])
+
+    def one(part: tuple[Array, Array]) -> Array:
+        return jax.lax.cond(
+            part[1].any(),
+            lambda x: alone.apply(variables, x, *args, train=train),
+            lambda x: jnp.zeros(shape.shape, shape.dtype),
+            part[0],
+        )
+
+    def split(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(b, parts, p // parts, *x.shape[2:]), 1, 0)
+
+    found = jax.lax.map(one, (split(regions), split(wanted)))
+    return jnp.moveaxis(found, 0, 1).reshape(b, p, *found.shape[3:])
 
 
 def _convs(head: nn.Module, x: Array, channels: tuple[int, ...], norm: str, *, train: bool) -> Array:

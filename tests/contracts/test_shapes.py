@@ -110,7 +110,7 @@ def test_what_losses_of_detectors_are_made_of(name):
     task = registry.find(name).task
     one_stage, two_stages = (
         {"class_logits"},
-        {"objectness", "anchor_luck", "rois", "roi_valid", "roi_logits", "roi_deltas"},
+        {"objectness", "anchor_luck", "rois", "roi_valid", "roi_positive", "roi_logits", "roi_deltas"},
     )
     heads = {{"masks": "mask_logits", "keypoints": "keypoint_logits"}.get(key, key) for key in ROWS[task]}
     kind = one_stage if "class_logits" in outputs else two_stages

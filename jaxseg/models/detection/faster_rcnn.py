@@ -136,8 +136,8 @@ class FasterRCNN(nn.Module):
             sampled by them, from the random stream "sample", and by ``index``, the images' numbers, where it is given:
             then what is drawn does not depend on how a batch is spread over devices.
           train: return instead what losses are made of: ``objectness`` [b a], ``anchor_deltas`` [b a 4], ``anchors``
-            [a 4], ``rois`` [b s 4], ``roi_valid`` [b s], ``roi_logits`` [b s k+1], ``roi_deltas`` [b s k+1 4], and with
-            ``targets`` the random numbers by which anchors are sampled, ``anchor_luck`` [b a].
+            [a 4], ``rois`` [b s 4], ``roi_valid`` and ``roi_positive`` [b s], ``roi_logits`` [b s k+1], ``roi_deltas``
+            [b s k+1 4], and with ``targets`` the random numbers by which anchors are sampled, ``anchor_luck`` [b a].
         """
         return self._find(image, size, targets, train=train)[0]
 
@@ -157,8 +157,9 @@ class FasterRCNN(nn.Module):
         how = self.train_proposing if train else self.test_proposing
         proposals = propose(logits, deltas, anchors, counts, size, how=how)
         rois, valid = proposals.boxes, proposals.valid
+        positive = valid
         if train and targets is not None:
-            rois, valid = self._sample(proposals, targets)
+            rois, valid, positive = self._sample(proposals, targets)
         regions = self._regions(levels, rois, valid, self.side, train=train)
         outputs, coded = self.num_classes + 1, self.num_classes + self.coded_background
         predictor = BoxPredictor(outputs, coded, dtype=self.dtype, name="box_predictor")
@@ -170,7 +171,13 @@ class FasterRCNN(nn.Module):
         if targets is not None:
             keys = self._keys(targets)
             of_anchors["anchor_luck"] = jax.vmap(lambda key: jax.random.uniform(key, logits.shape[1:]))(keys)
-        of_rois = {"rois": rois, "roi_valid": valid, "roi_logits": roi_logits, "roi_deltas": roi_deltas}
+        of_rois = {
+            "rois": rois,
+            "roi_valid": valid,
+            "roi_positive": positive,
+            "roi_logits": roi_logits,
+            "roi_deltas": roi_deltas,
+        }
         return of_anchors | of_rois, levels, regions
 
     def _anchors(self, canvas: tuple[int, int], levels: list[Map]) -> tuple[Array, tuple[int, ...]]:
@@ -215,21 +222,25 @@ class FasterRCNN(nn.Module):
             return regions[:, :most]
         return self._regions(levels, found["rois"][:, :most], found["roi_valid"][:, :most], 14, train=train)
 
-    def _sample(self, proposals: Proposals, targets: Mapping[str, Array]) -> tuple[Array, Array]:
-        """Draw regions to train the heads on, positives first; the objects' own boxes are among the candidates."""
+    def _sample(self, proposals: Proposals, targets: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+        """Draw regions to train the heads on, among them the objects' own boxes.
+
+        Returns:
+          The regions, those that cover an object first; which there are; and which cover an object.
+        """
         objects = targets["valid"]
         if "crowd" in targets:
             objects = objects & ~targets["crowd"]
         boxes = jnp.concatenate([proposals.boxes, targets["boxes"]], axis=1)
         there = jnp.concatenate([proposals.valid, objects], axis=1)
 
-        def one(key: Array, boxes: Array, there: Array, truth: Array, objects: Array) -> tuple[Array, Array]:
+        def one(key: Array, boxes: Array, there: Array, truth: Array, objects: Array) -> tuple[Array, Array, Array]:
             index = match(truth, objects, boxes, high=0.5, low=0.5, anchor_valid=there).index
             drawn = sample(key, index >= 0, index == BELOW, count=self.samples, fraction=self.positive_fraction)
-            return jnp.where(drawn.valid[:, None], boxes[drawn.index], 0), drawn.valid
+            return jnp.where(drawn.valid[:, None], boxes[drawn.index], 0), drawn.valid, drawn.positive
 
-        rois, valid = jax.vmap(one)(self._keys(targets), boxes, there, targets["boxes"], objects)
-        return jax.lax.stop_gradient(rois), valid
+        rois, valid, positive = jax.vmap(one)(self._keys(targets), boxes, there, targets["boxes"], objects)
+        return jax.lax.stop_gradient(rois), valid, positive
 
     def _keys(self, targets: Mapping[str, Array]) -> Array:
         """Return a key for each image, by its number in the data set or else in the batch."""

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
-from jaxseg.layers.roi_heads import MaskHead, detectron2_mask_names, torchvision_mask_names
+from jaxseg.layers.roi_heads import MaskHead, apply_where, detectron2_mask_names, torchvision_mask_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.detection import faster_rcnn, faster_rcnn_c4
 from jaxseg.models.detection.faster_rcnn import FasterRCNN
@@ -46,7 +46,7 @@ class MaskRCNN(FasterRCNN):
         """Return what :class:`FasterRCNN` returns, and ``masks`` f32[b d m m], probabilities within the boxes.
 
         In training ``mask_logits`` f32[b f m m k+1] instead, of the first ``f`` sampled regions: those that may be
-        positive.
+        positive; zeros for some of those that are not.
         """
         return self._masked(image, size, targets, train=train)[0]
 
@@ -57,7 +57,11 @@ class MaskRCNN(FasterRCNN):
         found, levels, regions = self._find(image, size, targets, train=train)
         regions = self._regions_for_head(found, levels, regions, train=train)
         outputs = self.num_classes + self.coded_background
-        logits = self.mask_head(regions, outputs, train=train)
+        if train and self.mask_head.norm == "none" and not self.is_initializing():
+            wanted = found["roi_positive"][:, : regions.shape[1]]
+            logits = apply_where(self.mask_head, regions, wanted, outputs, train=train)
+        else:  # a batch's statistics are of all regions
+            logits = self.mask_head(regions, outputs, train=train)
         logits = jnp.pad(logits, (*((0, 0),) * 4, (self.num_classes + 1 - outputs, 0)))
         if train:
             return {**found, "mask_logits": logits}, levels

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
-from jaxseg.layers.roi_heads import KeypointHead, detectron2_keypoint_names, torchvision_keypoint_names
+from jaxseg.layers.roi_heads import KeypointHead, apply_where, detectron2_keypoint_names, torchvision_keypoint_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.detection import faster_rcnn
 from jaxseg.models.detection.faster_rcnn import FasterRCNN
@@ -46,10 +46,14 @@ class KeypointRCNN(FasterRCNN):
         """Return what :class:`FasterRCNN` returns, and ``keypoints`` f32[b d j 3]: x, y in pixels, and the logit.
 
         In training ``keypoint_logits`` f32[b f m m j] instead, of the first ``f`` sampled regions: those that may be
-        positive.
+        positive; zeros for some of those that are not.
         """
         found, levels, regions = self._find(image, size, targets, train=train)
-        logits = self.keypoint_head(self._regions_for_head(found, levels, regions, train=train), train=train)
+        regions = self._regions_for_head(found, levels, regions, train=train)
+        if train and not self.is_initializing():
+            wanted = found["roi_positive"][:, : regions.shape[1]]
+            return {**found, "keypoint_logits": apply_where(self.keypoint_head, regions, wanted, train=train)}
+        logits = self.keypoint_head(regions, train=train)
         if train:
             return {**found, "keypoint_logits": logits}
         boxes, valid = found["boxes"], found["valid"]
