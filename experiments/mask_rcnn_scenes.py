@@ -52,11 +52,13 @@ BEST = {
 }
 """The figure by which the best checkpoint is kept."""
 
+STEPS = {"mask_rcnn": 800, "keypoint_rcnn": 400, "retinanet": 400, "panoptic_fpn": 400}
+
 ANCHORS = ((8,), (16,), (32,), (64,), (128,))
 
 
 def recipe(variant: str = "mask_rcnn") -> Recipe:
-    """One stage of some ten epochs."""
+    """One stage of a few epochs."""
     network, keys = VARIANTS[variant]
     data = Data(
         train=Source("scenes", "train", (RandomFlip(),)),
@@ -70,7 +72,7 @@ def recipe(variant: str = "mask_rcnn") -> Recipe:
         task=task,
         data=data,
         optimizer=AdamW(OneCycle(1e-3, warmup=0.1), weight_decay=1e-2, clip=5.0),
-        steps=800,
+        steps=STEPS[network],
         batch_size=8,
         ema=0.99,
         log_every=25,

@@ -1,6 +1,6 @@
 """A small detector of every kind learns four rendered scenes by heart: boxes, masks, joints and panoptic maps.
 
-The whole path is gone: sampled regions, matching, losses, detections, evaluation. What is slow runs with ``-m slow``.
+The whole path is gone: sampled regions, matching, losses, detections, evaluation. It runs with ``-m slow``.
 """
 
 import jax
@@ -39,7 +39,6 @@ WANTED = {
     "keypoints": {"box_ap50": 0.9, "keypoint_ap50": 0.9},
     "panoptic": {"pq": 0.8},
 }
-QUICK: set[str] = set()
 NAMES = [name for kind in TASKS for name in registry.list_models(task=kind)]
 
 
@@ -59,7 +58,7 @@ def small(entry):
     return override(model, "backbone.norm", "batch")
 
 
-def learnt(name, steps):
+def learnt(name, steps=400):
     """Figures of the scenes that a small network was taught."""
     entry = registry.find(name)
     model, task, batch = small(entry), TASKS[entry.task], four_scenes()
@@ -77,11 +76,10 @@ def learnt(name, steps):
     return figures, {key: float(value) for key, value in told.items()}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_it_learns_four_scenes(name):
-    figures, told = learnt(name, 150 if name in QUICK else 400)
+    figures, told = learnt(name)
     wanted = WANTED[registry.find(name).task]
     print({key: round(figures[key], 3) for key in wanted}, told)
     for key, least in wanted.items():

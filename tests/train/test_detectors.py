@@ -94,6 +94,7 @@ def test_nothing_of_a_step_runs_on_the_host_and_no_objects_are_finite():
     assert max(jax.tree.leaves(moved)) > 0
 
 
+@pytest.mark.slow
 def test_one_program_for_each_canvas_however_many_objects_there_are():
     """Two hundred images of two canvases, with up to a hundred objects each, are trained on and predicted."""
     model, tx, compiled = network(), SGD(0.02).build(STEPS), []
