@@ -48,7 +48,7 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
 @_OPTIONS
 @_DATA_DIR
 def prepare(name: str, source: Path | None, again: bool, given: tuple[str, ...], data_dir: Path | None) -> None:
-    """Convert data set NAME to the format that training reads."""
+    """Convert data set NAME to the format that training reads; folder:PATH is a folder of images and masks."""
     from jaxseg.cli import report
     from jaxseg.data import sets
 
@@ -106,9 +106,10 @@ def _table(
 ) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows: number, name, colour, weights."""
     rows = []
-    for index, (name, colour) in enumerate(zip(names, palette, strict=True)):
+    for index, name in enumerate(names):
         each = [f"{values[index]:.4f}" for values in weights.values()]
-        rows.append([str(index), name, "#{:02x}{:02x}{:02x}".format(*colour), *each])
+        colour = "#{:02x}{:02x}{:02x}".format(*palette[index]) if palette else "-"
+        rows.append([str(index), name, colour, *each])
     return [title, "name", "colour", *(f"weight: {name}" for name in weights)], rows
 
 

@@ -5,10 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxseg.data.listing import SUFFIXES
 from jaxseg.errors import BadInput
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2", ".npy")
-"""What counts as an image in a folder; a file that is named outright may have any suffix."""
 
 PICTURES = "pictures"
 """Key of a report of ``jaxseg predict`` that lists the pictures written with it."""

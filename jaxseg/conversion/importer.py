@@ -72,7 +72,7 @@ def import_weights(
 
     if name is not None:
         registry.find(name)
-    facts = None if data is None else sets.find(data).FACTS
+    facts = None if data is None else sets.facts(data)
     found = locate(source, name or "", on_bytes=on_bytes)
     fields = {} if fields is None else dict(fields)
     if found.kind == "weights":

@@ -121,6 +121,33 @@ def read_label(path: str | os.PathLike[str]) -> np.ndarray:
     return 2**bits - 1 - label if inverted else label
 
 
+def read_colours(path: str | os.PathLike[str]) -> np.ndarray | None:
+    """Read the colours u8[h w 3] of a mask that is stored in RGB; None where it stores numbers.
+
+    Raises:
+      BadInput: as of :func:`read_image`; or the file has transparent pixels or colours of 16 bits.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (2, 1), (128, 0, 0)).save(Path(folder) / "a.png")
+    ...     read_colours(Path(folder) / "a.png").tolist()
+    [[[128, 0, 0], [128, 0, 0]]]
+    """
+    path = Path(path)
+    with _named(path):
+        if _bands(path) is not None:
+            return None
+        with _opened(path) as image:
+            if image.mode in ("1", "L", "P"):
+                return None
+            if _png_depth(path) == (16, True):
+                raise BadInput(f"{path} is a mask in colours of 16 bits; save it with 8 bits or as numbers")
+            upright = ImageOps.exif_transpose(image)
+            if upright.has_transparency_data and upright.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+                raise BadInput(f"{path} is a mask with transparent pixels; save it in RGB, with a colour for them")
+            return np.asarray(upright.convert("RGB"))
+
+
 def palette_of(path: str | os.PathLike[str]) -> list[tuple[int, int, int]] | None:
     """Return the colours of a file's palette by number, None where it has none.
 
@@ -146,8 +173,15 @@ def orientation_of(path: str | os.PathLike[str]) -> int:
     1
     """
     path = Path(path)
-    with _named(path), _opened(path) as image:
-        found = image.getexif().get(0x0112, 1)
+    with _named(path):
+        with open(path, "rb") as file:
+            head = file.read(32)
+        if head.startswith(b"\x93NUMPY"):
+            return 1
+        if tiff.is_tiff(head):
+            return tiff.orientation_of(path)
+        with _opened(path) as image:
+            found = image.getexif().get(0x0112, 1)
     return found if found in range(1, 9) else 1
 
 

@@ -99,22 +99,46 @@ def encoded_image(
     ...     encoded_image(Path(folder) / "a.png")[1]
     (2, 4)
     """
-    data, orientation = _as_it_is(path, rgb_only=rgb_only), orientation_of(path)
-    upright = read_image(path)
+    data = _as_it_is(path, rgb_only=rgb_only)
+    image, as_stored = _fitted(path, size)
+    return (data if data and as_stored else encode_png(image)), (image.shape[0], image.shape[1])
+
+
+def fitted_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read an image as u8 RGB [h w 3], turned as its EXIF entry says unless it fits its annotation only without that.
+
+    Args:
+      path: the image file.
+      size: height and width that its annotation is for; None if that does not say.
+
+    Raises:
+      BadInput: the image is absent, damaged or of another size than its annotation.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (4, 2)).save(Path(folder) / "a.png")
+    ...     fitted_image(Path(folder) / "a.png").shape
+    (2, 4, 3)
+    """
+    return _fitted(path, size)[0]
+
+
+def _fitted(path: Path, size: tuple[int, int] | None) -> tuple[np.ndarray, bool]:
+    """Return the image, and True if that is how the file stores it."""
+    upright, orientation = read_image(path), 1 if path.suffix.lower() == ".npy" else orientation_of(path)
     turned = upright.shape[0], upright.shape[1]
     stored = turned[::-1] if orientation in _UNDONE else turned
     if size is not None and size not in (turned, stored):
         also = f" ({stored[1]}x{stored[0]} without the turn of its EXIF entry)" if stored != turned else ""
         raise BadInput(f"{path} is {turned[1]}x{turned[0]}{also} but its label is {size[1]}x{size[0]}")
     if orientation == 1:
-        return data or encode_png(upright), turned
+        return upright, True
     if size in (None, turned):
         if stored == turned:
             note("turned as their EXIF entries say, though their labels fit without the turn too", path.name)
-        return encode_png(upright), turned
+        return upright, False
     note("not turned as their EXIF entries say, since their labels only fit without", path.name)
-    stored_image = Image.fromarray(upright).transpose(_UNDONE[orientation])
-    return data or encode_png(np.asarray(stored_image)), stored
+    return np.asarray(Image.fromarray(upright).transpose(_UNDONE[orientation])), True
 
 
 def band_example(
@@ -201,7 +225,7 @@ def lines_of(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise BadInput(f"there is no list {path}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if not lines:
         raise BadInput(f"{path} lists no image")
     return lines

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from jaxseg.data.listing import is_hidden
 from jaxseg.files import atomic
 
 FILE = "prepared_from.json"
@@ -43,7 +44,7 @@ class Origin:
 
 
 def look(source: Path, *, apart: Collection[Path] = ()) -> Origin:
-    """Return the state of a source folder, from names, sizes and times; no file is opened.
+    """Return the state of a source folder, from names, sizes and times; no file is opened, hidden ones do not count.
 
     Args:
       source: the folder.
@@ -62,6 +63,8 @@ def look(source: Path, *, apart: Collection[Path] = ()) -> Origin:
         here = Path(folder)
         inner[:] = [name for name in inner if (here / name).absolute() not in apart and _is_new(here / name, seen)]
         for name in names:
+            if is_hidden(name):
+                continue
             try:
                 status = (here / name).stat()
             except OSError:

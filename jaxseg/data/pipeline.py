@@ -35,6 +35,13 @@ DataDir = str | os.PathLike[str] | None
 class Source:
     """A split of a data set and the transforms applied to it, in order. ``options`` go to the data set's builder.
 
+    Attributes:
+      dataset: a name of ``jaxseg data list``; ``folder:PATH`` for a folder of images and masks
+        (:mod:`jaxseg.data.folders`); or ``my_module:Cells`` for a class of your own (:mod:`jaxseg.data.own`).
+      split: "train", a slice such as "train[:20]", or a sum such as "train+val".
+      transforms: applied in order.
+      options: pairs of name and value.
+
     >>> Source("camvid", "train[:20]").transforms
     ()
     """
@@ -184,13 +191,19 @@ class Examples:
         return len(self._records)
 
     def __getitem__(self, index: Any) -> tuple[int, Record]:
-        return int(index), self._records[index]
+        try:
+            return int(index), self._records[index]
+        except BadInput as error:
+            raise BadInput(f"{self._where(index)}: {error}") from error
+        except (OSError, ValueError, SyntaxError, EOFError) as error:  # what decoders raise
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            raise BadInput(f"{self._where(index)} cannot be read: {words}; prepare the data set anew") from error
 
     def transformed(self, position: int, numbered: tuple[int, Record]) -> Record:
         """Transform an example for a batch; its ``position`` in the stream seeds everything random."""
         index, record = numbered
         rng = np.random.default_rng((self.seed, position))
-        where = f"{self.source.dataset}/{self.source.split}[{index}]"
+        where = self._where(index)
         record = self._placed(index, record)
         for transform in self.source.transforms:
             try:
@@ -209,6 +222,9 @@ class Examples:
         )
         records.validate(done, where=where, limits=self._limits)
         return done
+
+    def _where(self, index: Any) -> str:
+        return f"{self.source.dataset}/{self.source.split}[{index}]"
 
     def _placed(self, index: int, record: Record) -> Record:
         """Add the requested keys that the pipeline itself fills, of the image as it was read."""
@@ -250,7 +266,7 @@ class Examples:
         return sets.facts(self.source.dataset, data_dir=self.data_dir, options=self.source.options).limits
 
     @functools.cached_property
-    def _records(self) -> sets.Records:
+    def _records(self) -> Any:
         source = self.source
         wanted = closure(("image", *self.keys))
         return sets.open_split(

@@ -86,6 +86,22 @@ def span_of(path: Path) -> Range | None:
         return _span(file.pages[0])
 
 
+def orientation_of(path: Path) -> int:
+    """Return the tag Orientation, 1 to 8; 1 is upright, also where there is none.
+
+    >>> import tempfile, tifffile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tifffile.imwrite(Path(folder) / "a.tif", np.zeros((4, 6, 5), np.uint16), photometric="minisblack")
+    ...     orientation_of(Path(folder) / "a.tif")
+    1
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        tag = _only(path, file).tags.get(274)
+    return int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+
+
 def _only(path: Path, file: Any) -> Any:
     whole = [page for page in file.pages if not page.is_reduced] or [file.pages[0]]
     if len(whole) > 1:

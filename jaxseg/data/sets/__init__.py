@@ -1,4 +1,7 @@
-"""List, prepare and open data sets: one file per data set beside this one.
+"""List, prepare and open data sets: one file per data set beside this one, folders of your own, classes of your own.
+
+``folder:PATH`` is a folder of images and masks (:mod:`jaxseg.data.folders`), ``my_module:Cells`` a class
+(:mod:`jaxseg.data.own`); every function here takes these names too.
 
 A data set's file offers
 
@@ -23,18 +26,25 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from jaxseg.data.facts import Facts
 from jaxseg.data.origin import Origin, recall
+from jaxseg.data.own import OwnRecords, facts_of, is_own, open_own
 from jaxseg.data.records import Record
 from jaxseg.errors import BadInput, suggest
 from jaxseg.files import atomic, default_data_dir
 
+if TYPE_CHECKING:
+    from jaxseg.data.folders.records import FolderRecords
+
 Options = tuple[tuple[str, Any], ...]
+
+FOLDER = "folder:"
+"""What the name of a folder begins with."""
 
 
 def list_sets() -> list[str]:
@@ -50,14 +60,19 @@ def list_sets() -> list[str]:
 def find(name: str) -> ModuleType:
     """Return the module of that data set, with ``FACTS``, ``Builder``, ``to_record`` and ``GENERATED``.
 
+    All folders have one module, whose ``FACTS`` say nothing of any of them; classes of your own have none.
+
     Raises:
       BadInput: there is none of that name; the nearest are offered.
 
     >>> find("scenes").FACTS.classes[:3]
     ('wall', 'floor', 'ceiling')
     """
+    if name.startswith(FOLDER):
+        return importlib.import_module("jaxseg.data.folders.prepared")
     if name not in list_sets():
-        raise BadInput(f"no data set is called {name!r}{suggest(name, list_sets())}")
+        own = "; a folder of your own is folder:PATH" if Path(name).is_dir() else suggest(name, list_sets())
+        raise BadInput(f"no data set is called {name!r}{own}")
     return importlib.import_module(f"{__name__}.{name}")
 
 
@@ -67,9 +82,7 @@ def is_prepared(name: str, *, data_dir: str | os.PathLike[str] | None = None, op
     >>> is_prepared("camvid", data_dir="nowhere")
     False
     """
-    from jaxseg.data.builder import is_complete
-
-    return is_complete(_builder(name, data_dir, options))
+    return not is_own(name) and (_prepared_dir(name, data_dir, options) / "dataset_info.json").is_file()
 
 
 def facts(name: str, *, data_dir: str | os.PathLike[str] | None = None, options: Options = ()) -> Facts:
@@ -86,7 +99,9 @@ def facts(name: str, *, data_dir: str | os.PathLike[str] | None = None, options:
     >>> facts("camvid") is find("camvid").FACTS
     True
     """
-    return _builder(name, data_dir, options).facts() if options else find(name).FACTS
+    if is_own(name):
+        return facts_of(name)
+    return _builder(name, data_dir, options).facts() if options or name.startswith(FOLDER) else find(name).FACTS
 
 
 def prepare(
@@ -125,9 +140,15 @@ def prepare(
     """
     from jaxseg.data.builder import generate, generate_again, is_complete, source_of
 
+    if is_own(name):
+        raise BadInput(f"data set {name!r} is a class of your own, which is read itself: there is nothing to prepare")
     module = find(name)
     builder = _builder(name, data_dir, options)
     folder = Path(builder.data_dir)
+    if name.startswith(FOLDER):
+        if source is not None:
+            raise BadInput(f"the source of {name!r} is the folder itself; leave --source out")
+        source = builder.builder_config.path
     done = is_complete(builder)
     before = recall(folder) if done else None
     if source is None and before is not None and (again or Path(before.source).is_dir()):
@@ -159,7 +180,7 @@ def prepared_from(name: str, *, data_dir: str | os.PathLike[str] | None = None, 
     >>> prepared_from("camvid", data_dir="nowhere") is None
     True
     """
-    return recall(Path(_builder(name, data_dir, options).data_dir))
+    return None if is_own(name) else recall(_prepared_dir(name, data_dir, options))
 
 
 def prepared_splits(
@@ -170,12 +191,10 @@ def prepared_splits(
     >>> prepared_splits("camvid", data_dir="nowhere")
     {}
     """
-    from jaxseg.data.builder import is_complete
-
-    builder = _builder(name, data_dir, options)
-    if not is_complete(builder):
+    if not is_prepared(name, data_dir=data_dir, options=options):
         return {}
-    return {split: info.num_examples for split, info in builder.info.splits.items()}
+    splits = _builder(name, data_dir, options).info.splits
+    return {split: info.num_examples for split, info in splits.items()}
 
 
 def image_ids(
@@ -206,9 +225,9 @@ def open_split(
     keys: tuple[str, ...] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     options: Options = (),
-) -> "Records":
+) -> "Records | FolderRecords | OwnRecords":
     """Open a split as a sequence of records: whole, a slice (``"train[:20]"``) or several, one after the other
-    (``"train+val"``). Generated sets prepare themselves.
+    (``"train+val"``). Generated sets prepare themselves; a folder is read itself unless a prepared copy is up to date.
 
     ``keys`` names what is wanted of a record, so that the rest need not be decoded; None is everything.
 
@@ -224,8 +243,16 @@ def open_split(
     """
     from jaxseg.data.builder import generate, is_complete
 
+    if is_own(name):
+        return open_own(name, split, keys, options)
     module = find(name)
     builder = _builder(name, data_dir, options)
+    if name.startswith(FOLDER):
+        from jaxseg.data.folders.prepared import is_current
+        from jaxseg.data.folders.records import open_folder
+
+        if not is_current(builder):
+            return open_folder(builder.builder_config.path, options, split, keys)
     if not is_complete(builder):
         if not module.GENERATED:
             where = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
@@ -266,13 +293,18 @@ class Records(Sequence[Record]):
     def __init__(self, builder: Any, split: str, module: ModuleType, keys: tuple[str, ...] | None = None):
         import tensorflow_datasets as tfds
 
-        made_of = module.FACTS.made_of
-        asked = set(module.FACTS.keys if keys is None else keys) & set(module.FACTS.keys)
+        facts = builder.facts() if builder.builder_config is not None else module.FACTS
+        made_of = facts.made_of
+        asked = set(facts.keys if keys is None else keys) & set(facts.keys)
         wanted = {part for key in asked for part in made_of.get(key, (key,))} & set(builder.info.features)
-        self._name, self._stored, self._encoded = builder.name, builder.info.features, module.ENCODED
+        pictures = tfds.features.Image
+        self._name, self._stored = builder.name, builder.info.features
+        self._encoded = tuple(
+            key for key in module.ENCODED if key in self._stored and isinstance(self._stored[key], pictures)
+        )
         self._folder, self._split = Path(builder.data_dir), split
         self._skipping = tfds.decode.SkipDecoding()
-        self._skip = dict.fromkeys(wanted & set(module.ENCODED), self._skipping)
+        self._skip = dict.fromkeys(wanted & set(self._encoded), self._skipping)
         self._features = tfds.features.FeaturesDict({key: builder.info.features[key] for key in sorted(wanted)})
         self._to_record = module.to_record
         self._examples = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
@@ -341,15 +373,30 @@ def _stored_size(image: Any) -> tuple[int, int]:
 def _command(name: str, source: str, options: Options) -> str:
     """Return the command that prepares a data set with these options."""
     flags = "".join(f" --option {shlex.quote(f'{option}={value!r}')}" for option, value in options)
-    return f"jaxseg data prepare {name} --source {source}{flags}"
+    source = "" if name.startswith(FOLDER) else f" --source {source}"
+    return f"jaxseg data prepare {shlex.quote(name)}{source}{flags}"
+
+
+def _prepared_dir(name: str, data_dir: str | os.PathLike[str] | None, options: Options) -> Path:
+    """Return the folder of prepared files; a folder of your own is not looked at for it."""
+    if not name.startswith(FOLDER):
+        return Path(_builder(name, data_dir, options).data_dir)
+    from jaxseg.data.folders.prepared import Prepared, config
+
+    root = Path(data_dir) if data_dir is not None else default_data_dir()
+    return root.expanduser() / Prepared.name / config(name.removeprefix(FOLDER), options).name / str(Prepared.VERSION)
 
 
 def _builder(name: str, data_dir: str | os.PathLike[str] | None, options: Options) -> Any:
+    root = Path(data_dir) if data_dir is not None else default_data_dir()
+    if name.startswith(FOLDER):
+        from jaxseg.data.folders.prepared import builder_of
+
+        return builder_of(name.removeprefix(FOLDER), root, options)
     module = find(name)
     known = module.FACTS.options
     for option, _ in options:
         if option not in known:
             raise BadInput(f"data set {name!r} has no option {option!r}{suggest(option, known)}")
-    root = Path(data_dir) if data_dir is not None else default_data_dir()
     given = {"config": module.config({**known, **dict(options)})} if known else {}
     return module.Builder(data_dir=os.fspath(root.expanduser().absolute()), file_format="array_record", **given)
