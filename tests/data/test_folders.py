@@ -58,6 +58,13 @@ def test_cityscapes_colours_and_instances_are_no_masks(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, "val")[0]["label"], LABEL)
 
 
+def test_pngs_in_labels_beside_a_table_are_no_yolo_export(tmp_path):
+    pair(tmp_path, "images/a.png", "labels/a.png")
+    (tmp_path / "classes.txt").write_text("sky\nroad\ncar\n")
+    np.testing.assert_array_equal(read(tmp_path)[0]["label"], LABEL)
+    assert sets.facts(f"folder:{tmp_path}").classes == ("sky", "road", "car")
+
+
 def test_masks_in_a_folder_of_any_name_are_found_by_option(tmp_path):
     pair(tmp_path, "images/a.png", "ours/first/a.png")
     (record,) = read(tmp_path, options=(*NONE, ("masks", "ours/first")))

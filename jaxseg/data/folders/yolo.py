@@ -37,7 +37,7 @@ def recognises(root: Path) -> bool:
     >>> recognises(Path("nowhere"))
     False
     """
-    return _yaml_of(root) is not None or ((root / "classes.txt").is_file() and (root / "labels").is_dir())
+    return _yaml_of(root) is not None or ((root / "classes.txt").is_file() and any((root / "labels").rglob("*.txt")))
 
 
 def read(root: Path, options: Options) -> Found:
