@@ -101,6 +101,7 @@ class Entry:
 
 
 _entries: dict[str, Entry] = {}
+_combined: dict[str, Entry] = {}
 _discovered = False
 
 
@@ -118,6 +119,7 @@ def register(
     names: Mapping[str, Rules] | None = None,
     small: Mapping[str, Any] | None = None,
     overfit: Overfit | None = None,
+    combined: bool = False,
 ) -> Callable[[Builder], Builder]:
     """Register a builder under its own name; variants of one builder by ``functools.partial`` under names given here.
 
@@ -140,6 +142,8 @@ def register(
         built model by their dotted paths, ``{"features": 8, "backbone.depths": (1, 1, 1, 1)}``. The contract tests run
         it, :func:`create_small` gives it to anybody.
       overfit: how the small variant is seen to learn; one model of each file has it.
+      combined: one of many that follow from two lists, a decoder on an encoder: see :func:`combinations`. A name that
+        is registered on its own keeps its meaning.
 
     Raises:
       ValueError: another file has registered the name, or there is no such task.
@@ -151,23 +155,41 @@ def register(
         known_as, module = name or function.__name__, function.__module__
         if task not in TASKS and module.startswith("jaxseg."):
             raise ValueError(f"models are registered for no task {task!r}{suggest(task, TASKS)}")
-        known = _entries.get(known_as)
+        table = _combined if combined else _entries
+        known = table.get(known_as)
         if known is not None and known.module != module:
             raise ValueError(f"model {known_as!r} is registered twice: {known.module} and {module}")
         text = summary or (inspect.getdoc(function) or "").split("\n", 1)[0]
-        rules = dict(names or {})
-        _entries[known_as] = Entry(known_as, build, text, task, paper, params, rounded, rules, small, overfit, module)
+        rules = names or {}
+        table[known_as] = Entry(known_as, build, text, task, paper, params, rounded, rules, small, overfit, module)
         return build
 
     return enter
 
 
 def entries() -> dict[str, Entry]:
-    """Return every registered model by name, after importing all of ``jaxseg.models``.
+    """Return every model that is registered on its own by name, after importing all of ``jaxseg.models``.
 
     >>> entries()["enet"].paper
     'arXiv:1606.02147'
     """
+    _discover()
+    return dict(sorted(_entries.items()))
+
+
+def combinations() -> dict[str, Entry]:
+    """Return the models that are a decoder on an encoder by name, ``DECODER_ENCODER``: hundreds, each as good as
+    another, so that what walks the zoo leaves them out.
+
+    >>> combinations()["unet_efficientnet_b0"].task
+    'semantic'
+    """
+    _discover()
+    return {name: entry for name, entry in sorted(_combined.items()) if name not in _entries}
+
+
+def _discover() -> None:
+    """Import all of ``jaxseg.models``, once."""
     global _discovered
     if not _discovered:
         import jaxseg.models
@@ -175,18 +197,25 @@ def entries() -> dict[str, Entry]:
         for module in pkgutil.walk_packages(jaxseg.models.__path__, "jaxseg.models."):
             importlib.import_module(module.name)
         _discovered = True
-    return dict(sorted(_entries.items()))
 
 
-def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
+def list_models(pattern: str = "*", task: str | None = None, *, combined: bool = False) -> list[str]:
     """Return the sorted names that match a shell pattern, optionally of one task only.
 
     >>> list_models("enet*")
     ['enet', 'enet_port']
+    >>> list_models("unet_resnet*", combined=True)
+    ['unet_resnet101', 'unet_resnet152', 'unet_resnet18', 'unet_resnet34', 'unet_resnet50']
+
+    Args:
+      pattern: with ``*`` and ``?``.
+      task: one of :data:`TASKS`.
+      combined: those of :func:`combinations` as well.
     """
+    known = {**entries(), **combinations()} if combined else entries()
     return [
         name
-        for name, entry in entries().items()
+        for name, entry in sorted(known.items())
         if fnmatch.fnmatchcase(name, pattern) and (task is None or entry.task == task)
     ]
 
@@ -200,7 +229,7 @@ def find(name: str) -> Entry:
     Raises:
       BadInput: there is none; the nearest names are offered.
     """
-    known = entries()
+    known = {**combinations(), **entries()}
     if name not in known:
         raise BadInput(f"no model is called {name!r}{suggest(name, known)}")
     return known[name]

@@ -251,6 +251,7 @@ BATCH: Mapping[str, Key] = {
 OUTPUTS: Mapping[str, Key] = {
     "logits": Key("float32", "b h w k", "class scores at image resolution (centre crop for valid convolutions)"),
     "aux_logits": Key("float32", "b h w k", "scores of an auxiliary head, training only; several: aux_logits_<which>"),
+    "image_logits": Key("float32", "b k", "class scores of the image as a whole"),
     "boxes": Key("float32", "b d 4", "detections, x0 y0 x1 y1", mask="valid", bound="box"),
     "scores": Key("float32", "b d", "confidence of each detection", mask="valid"),
     "classes": Key("int32", "b d", "class of each detection", mask="valid", bound="things"),

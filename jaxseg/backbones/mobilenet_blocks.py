@@ -18,6 +18,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "relu6": jax.nn.relu6,
     "hard_swish": jax.nn.hard_swish,
+    "silu": jax.nn.silu,
+    "sigmoid": jax.nn.sigmoid,
+    "hard_sigmoid": jax.nn.hard_sigmoid,
     "leaky_relu": partial(jax.nn.leaky_relu, negative_slope=0.1),
     "none": lambda x: x,
 }
@@ -152,15 +155,23 @@ class SqueezeExcite(nn.Module):
     >>> block, x = SqueezeExcite(8), jnp.ones((1, 16, 16, 8))
     >>> jax.eval_shape(lambda key: block.init_with_output(key, x)[0], jax.random.key(0)).shape
     (1, 16, 16, 8)
+
+    Attributes:
+      features: channels between the means and the gains.
+      activation: of these, see :data:`ACTIVATIONS`.
+      gate: of the gains, likewise.
+      dtype: compute dtype.
     """
 
     features: int
+    activation: str = "relu"
+    gate: str = "hard_sigmoid"
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, x: Map) -> Map:
         """Return the map times its gains."""
         y = jnp.mean(x, axis=(1, 2), keepdims=True)
-        y = jax.nn.relu(Conv(self.features, 1, dtype=self.dtype, name="reduce")(y))
+        y = ACTIVATIONS[self.activation](Conv(self.features, 1, dtype=self.dtype, name="reduce")(y))
         y = Conv(x.shape[-1], 1, dtype=self.dtype, name="expand")(y)
-        return x * jax.nn.hard_sigmoid(y)
+        return x * ACTIVATIONS[self.gate](y)

@@ -1,7 +1,7 @@
 """Networks of segmentation-models-pytorch from the ``config.json`` that its ``save_pretrained`` writes.
 
-Every pair of an architecture of :data:`ARCHITECTURES` and an encoder of
-:data:`jaxseg.conversion.smp_encoders.ENCODERS` is built as it is there; what is there and not here is refused by name.
+Every pair of an architecture of :data:`jaxseg.models.smp.ARCHITECTURES` and an encoder of
+:data:`jaxseg.backbones.encoders.ENCODERS` is built as it is there; what is there and not here is refused by name.
 """
 
 import json
@@ -15,29 +15,11 @@ from flax import linen as nn
 from jaxseg import registry
 from jaxseg.conversion import smp_encoders
 from jaxseg.errors import BadInput, suggest
-from jaxseg.layers.encoder_decoder import EncoderDecoder
-from jaxseg.models.semantic import (
-    deeplabv3,
-    deeplabv3plus,
-    fpn,
-    linknet,
-    manet,
-    pan,
-    pspnet,
-    unet,
-    unetplusplus,
-    upernet,
-)
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead
+from jaxseg.models.on_encoder import STAIRS
+from jaxseg.models.semantic.deeplabv3plus import DeepLabV3Plus
+from jaxseg.models.smp import ARCHITECTURES, Architecture
 from jaxseg.types import Rules
-
-APART: dict[str, tuple[str, ...]] = {
-    "Linknet": ("mit_",),
-    "UnetPlusPlus": ("mit_",),
-    "PSPNet": ("tu-resne", "tu-vgg"),
-}
-"""Encoders, by how their names begin, that an architecture does not have. Two need a map at stride 2, and MiT has none;
-PSPNet's encoders from timm end where it reads them, without what our backbones have beyond."""
-
 
 STATISTICS = ("mean", "std", "input_range", "input_space")
 """Names of an encoder's statistics of pixels in the library; :mod:`jaxseg.conversion.pixels` reads them."""
@@ -127,17 +109,18 @@ def saved(config: Mapping[str, Any], *, num_classes: int | None = None) -> Saved
       BadInput: an architecture, encoder or option that is not here.
     """
     kind = config.get("_model_class")
-    if not isinstance(kind, str) or kind not in ARCHITECTURES:
-        raise BadInput(f"{kind!r} of segmentation-models-pytorch is not here{suggest(str(kind), ARCHITECTURES)}")
+    if not isinstance(kind, str) or kind not in OPTIONS:
+        raise BadInput(f"{kind!r} of segmentation-models-pytorch is not here{suggest(str(kind), OPTIONS)}")
+    architecture = next(known for known in ARCHITECTURES.values() if known.kind == kind)
     options = Options(config, kind)
     classes = classes_of(config) if num_classes is None else num_classes
-    model, rules = ARCHITECTURES[kind](options, classes)
+    model, rules = _network(options, architecture, classes)
     options.check_all_used()
     own = [name for name, entry in registry.entries().items() if "smp" in entry.names]
+    own += [name for name in registry.combinations() if name.startswith(kind.lower())]
     fields = {"num_classes": classes, "in_channels": channels_of(config)}
-    same = [name for name in own if registry.create_model(name, **fields) == model]
-    name = same[0] if same else f"{kind.lower()}_{config['encoder_name']}"
-    return Saved(name, model, rules, config.get("classes", 1))
+    same = next((name for name in own if registry.create_model(name, **fields) == model), "")
+    return Saved(same or f"{kind.lower()}_{config['encoder_name']}", model, rules, config.get("classes", 1))
 
 
 class Options:
@@ -150,8 +133,8 @@ class Options:
 
     def __init__(self, config: Mapping[str, Any], kind: str) -> None:
         self.config, self.kind = config, kind
-        # Where the numbers came from and what hangs beside the network change nothing about its logits.
-        self.used = {"_model_class", "encoder_weights", "classes", "aux_params", "in_channels", *STATISTICS}
+        # Where the numbers came from changes nothing about the logits.
+        self.used = {"_model_class", "encoder_weights", "classes", "in_channels", *STATISTICS}
         outputs = ("sigmoid",) if config.get("classes", 1) == 1 else ("softmax", "softmax2d", "logsoftmax")
         self.demand("activation", None, "identity", *outputs)
 
@@ -165,14 +148,20 @@ class Options:
             raise BadInput(f"config.json: {name} of {self.kind} is {value!r}; a value like {default!r} is expected")
         return value
 
-    def demand(self, name: str, *known: Any) -> None:
-        """Refuse any value but those that are built here; the first is the default."""
+    def given(self, name: str) -> Any:
+        """Return an option as it stands there, None where it does not."""
+        self.used.add(name)
+        return self.config.get(name)
+
+    def demand(self, name: str, *known: Any) -> Any:
+        """Return an option, and refuse any value but those that are built here; the first is the default."""
         self.used.add(name)
         value = self.config.get(name, known[0])
         if value not in known:
             raise BadInput(
                 f"config.json: {name}={value!r} of {self.kind} is not here; there is {' or '.join(map(repr, known))}"
             )
+        return value
 
     def check_all_used(self) -> None:
         """Refuse an option that nothing has looked at."""
@@ -180,142 +169,129 @@ class Options:
             if name not in self.used and value is not None:
                 raise BadInput(f"config.json: {name}={value!r} of {self.kind} is not known here")
 
-    def encoder(self, output_stride: int = 32) -> tuple[nn.Module, Rules]:
-        """Return the backbone, and the rules of its weights."""
-        name = self.get("encoder_name", "resnet34")
-        known = smp_encoders.find(name)
-        if output_stride not in (8, 16, 32):
-            raise BadInput(f"encoder_output_stride {output_stride}; there are 8, 16 and 32")
-        if output_stride < 32 and not known.dilates:
-            raise BadInput(f"{self.kind} on encoder {name!r} is not here: it has no output stride of {output_stride}")
-        if name.startswith(APART.get(self.kind, ())):
-            raise BadInput(f"{self.kind} on encoder {name!r} is not here")
-        return known.build(output_stride=output_stride, in_channels=channels_of(self.config)), known.rules
-
 
 def _is_size(value: Any) -> bool:
     return isinstance(value, float) or (type(value) is int and 0 < value <= 65_536)
 
 
-def _both(rules: Rules, encoder: Rules) -> Rules:
-    """Return rename rules of an architecture on a ResNet, for another encoder and a file with a classification head
-    too.
-    """
-    inside = tuple((rf"encoder\.{name}", path and f"backbone/{path}") for name, path in encoder)
-    return (*inside, *rules, (r"classification_head\..*", None))
+def _network(options: Options, architecture: Architecture, classes: int) -> tuple[nn.Module, Rules]:
+    """Return the network and its rules."""
+    kind, name = architecture.kind, options.get("encoder_name", "resnet34")
+    known = smp_encoders.find(name)
+    depth = options.get("encoder_depth", 3 if kind == "PSPNet" else 5)
+    fields = OPTIONS[kind](options, depth)
+    stride = fields.get("encoder_output_stride", 32)
+    if stride not in (8, 16, 32):
+        raise BadInput(f"encoder_output_stride {stride}; there are 8, 16 and 32")
+    if stride < 32 and not known.dilates:
+        raise BadInput(f"{kind} on encoder {name!r} is not here: it has no output stride of {stride}")
+    if name.startswith(architecture.apart):
+        raise BadInput(f"{kind} on encoder {name!r} is not here")
+    model = architecture.build(
+        smp_encoders.plain(name),
+        classes,
+        encoder_depth=depth,
+        aux_params=ImageHead.parse(options.given("aux_params")),
+        in_channels=channels_of(options.config),
+        standardize=smp_encoders.statistics_of(name) if channels_of(options.config) == 3 else None,
+        **fields,
+    )
+    return model, architecture.names(known.rules, depth)
 
 
-def _pair(decoder: nn.Module, rules: Rules, options: Options, classes: int, **more: Any) -> tuple[nn.Module, Rules]:
-    stride = more.pop("output_stride", 32)
-    options.demand("encoder_depth", more.pop("depth", 5))
-    backbone, encoder = options.encoder(stride)
-    model = EncoderDecoder(backbone=backbone, decoder=decoder, num_classes=classes, **more)
-    return model, _both(rules, encoder)
-
-
-def _unet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
-    decoder = unet.UNetDecoder(_stairs(options), centre=options.get("encoder_name", "resnet34").startswith("vgg"))
-    return _pair(decoder, unet.SMP_NAMES, options, classes)
-
-
-def _unetplusplus(options: Options, classes: int) -> tuple[nn.Module, Rules]:
-    # On a VGG it has two convolutions more, which it makes and never calls.
-    rules = (*unetplusplus.SMP_NAMES, (r"decoder\.center\..*", None))
-    return _pair(unetplusplus.UNetPlusPlusDecoder(_stairs(options)), rules, options, classes)
-
-
-def _stairs(options: Options) -> tuple[int, ...]:
-    """Return channels of the steps of U-Net and UNet++, whose other options are the same."""
-    options.demand("decoder_use_norm", "batchnorm", True)
-    options.demand("decoder_use_batchnorm", True)
-    options.demand("decoder_attention_type", None)
-    options.demand("decoder_interpolation", "nearest")
-    return options.get("decoder_channels", unet.UNetDecoder().features)
-
-
-def _manet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
+def _usual(options: Options) -> None:
+    """Refuse other normalisations and interpolations than the usual ones."""
     options.demand("decoder_use_norm", "batchnorm", True)
     options.demand("decoder_use_batchnorm", True)
     options.demand("decoder_interpolation", "nearest")
-    features = options.get("decoder_channels", manet.MANetDecoder().features)
-    decoder = manet.MANetDecoder(features, options.get("decoder_pab_channels", 64))
-    return _pair(decoder, manet.SMP_NAMES, options, classes)
 
 
-def _linknet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
+def _stairs(options: Options, depth: int) -> dict[str, Any]:
+    _usual(options)
+    attention = options.demand("decoder_attention_type", None, "scse")
+    return {"decoder_channels": options.get("decoder_channels", STAIRS), "decoder_attention_type": attention}
+
+
+def _manet(options: Options, depth: int) -> dict[str, Any]:
+    _usual(options)
+    channels = options.get("decoder_channels", STAIRS)
+    return {"decoder_channels": channels, "decoder_pab_channels": options.get("decoder_pab_channels", 64)}
+
+
+def _linknet(options: Options, depth: int) -> dict[str, Any]:
     options.demand("decoder_use_norm", "batchnorm", True)
     options.demand("decoder_use_batchnorm", True)
-    return _pair(linknet.LinkNetDecoder(), linknet.SMP_NAMES, options, classes, kernel_size=1)
+    return {}
 
 
-def _fpn(options: Options, classes: int) -> tuple[nn.Module, Rules]:
+def _fpn(options: Options, depth: int) -> dict[str, Any]:
     options.demand("decoder_merge_policy", "add")
     options.demand("decoder_interpolation", "nearest")
-    options.demand("upsampling", 4)
-    decoder = fpn.FPNDecoder(
-        options.get("decoder_pyramid_channels", 256),
-        options.get("decoder_segmentation_channels", 128),
-        options.get("decoder_dropout", 0.2),
-    )
-    return _pair(decoder, fpn.SMP_NAMES, options, classes, kernel_size=1)
+    _enlarged(options, 4, 2 ** (depth - 3))
+    return {
+        "decoder_pyramid_channels": options.get("decoder_pyramid_channels", 256),
+        "decoder_segmentation_channels": options.get("decoder_segmentation_channels", 128),
+        "decoder_dropout": options.get("decoder_dropout", 0.2),
+    }
 
 
-def _pan(options: Options, classes: int) -> tuple[nn.Module, Rules]:
+def _pan(options: Options, depth: int) -> dict[str, Any]:
     options.demand("decoder_interpolation", "bilinear")
-    options.demand("encoder_output_stride", 16)
     options.demand("encoder_dilation", True)
     options.demand("upsampling", 4)
-    decoder = pan.PANDecoder(options.get("decoder_channels", 32))
-    return _pair(decoder, pan.SMP_NAMES, options, classes, output_stride=16, multiple=16, least=128)
+    stride = options.demand("encoder_output_stride", 16, 32)
+    return {"decoder_channels": options.get("decoder_channels", 32), "encoder_output_stride": stride}
 
 
-def _pspnet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
+def _pspnet(options: Options, depth: int) -> dict[str, Any]:
     options.demand("decoder_use_norm", "batchnorm", True)
     options.demand("psp_use_batchnorm", True)
-    options.demand("upsampling", 8)
-    decoder = pspnet.PSPDecoder(features=options.get("psp_out_channels", 512), dropout=options.get("psp_dropout", 0.2))
-    return _pair(decoder, pspnet.SMP_NAMES, options, classes, depth=3, multiple=8)
+    _enlarged(options, 8, 2**depth)
+    return {
+        "psp_out_channels": options.get("psp_out_channels", 512),
+        "psp_dropout": options.get("psp_dropout", 0.2),
+    }
 
 
-def _upernet(options: Options, classes: int) -> tuple[nn.Module, Rules]:
+def _upernet(options: Options, depth: int) -> dict[str, Any]:
     options.demand("decoder_use_norm", "batchnorm", True)
     options.demand("upsampling", 4)
-    decoder = upernet.UPerNetDecoder(options.get("decoder_channels", 256), map_norm="pixel")
-    return _pair(decoder, upernet.SMP_NAMES, options, classes, kernel_size=1)
+    return {"decoder_channels": options.get("decoder_channels", 256)}
 
 
-def _deeplabv3(options: Options, classes: int) -> tuple[nn.Module, Rules]:
+def _segformer(options: Options, depth: int) -> dict[str, Any]:
+    options.demand("upsampling", 4)
+    return {"decoder_segmentation_channels": options.get("decoder_segmentation_channels", 256)}
+
+
+def _deeplabv3(options: Options, depth: int) -> dict[str, Any]:
     options.demand("decoder_aspp_separable", False)
     stride = options.get("encoder_output_stride", 8)
-    options.demand("upsampling", None, stride)
-    decoder = deeplabv3.DeepLabV3Decoder(
-        options.get("decoder_channels", 256),
-        options.get("decoder_atrous_rates", (12, 24, 36)),
-        dropout=options.get("decoder_aspp_dropout", 0.5),
-    )
-    rules = deeplabv3.SMP_NAMES
-    return _pair(decoder, rules, options, classes, output_stride=stride, multiple=stride, kernel_size=1)
+    options.demand("upsampling", None, min(stride, 2**depth))
+    return {**_pyramid(options), "encoder_output_stride": stride}
 
 
-def _deeplabv3plus(options: Options, classes: int) -> tuple[nn.Module, Rules]:
+def _deeplabv3plus(options: Options, depth: int) -> dict[str, Any]:
     options.demand("decoder_aspp_separable", True)
-    options.demand("encoder_depth", 5)
     options.demand("upsampling", 4)
-    backbone, encoder = options.encoder(options.get("encoder_output_stride", 16))
-    model = deeplabv3plus.DeepLabV3Plus(
-        backbone=backbone,
-        num_classes=classes,
-        rates=options.get("decoder_atrous_rates", (12, 24, 36)),
-        kind="separable_plain",
-        features=options.get("decoder_channels", 256),
-        refinements=1,
-        decoders=1,
-        dropout=options.get("decoder_aspp_dropout", 0.5),
-    )
-    return model, _both(deeplabv3plus.SMP_NAMES, encoder)
+    return {**_pyramid(options), "encoder_output_stride": options.get("encoder_output_stride", 16)}
 
 
-ARCHITECTURES: dict[str, Callable[[Options, int], tuple[nn.Module, Rules]]] = {
+def _pyramid(options: Options) -> dict[str, Any]:
+    return {
+        "decoder_channels": options.get("decoder_channels", 256),
+        "decoder_atrous_rates": options.get("decoder_atrous_rates", (12, 24, 36)),
+        "decoder_aspp_dropout": options.get("decoder_aspp_dropout", 0.5),
+    }
+
+
+def _enlarged(options: Options, default: int, factor: int) -> None:
+    """Refuse logits that are not as large as the image; its own default is that at its own depth alone."""
+    if options.get("upsampling", default) != factor:
+        raise BadInput(f"config.json: upsampling of {options.kind} must be {factor} with its encoder_depth")
+
+
+OPTIONS: dict[str, Callable[[Options, int], dict[str, Any]]] = {
     "DeepLabV3": _deeplabv3,
     "DeepLabV3Plus": _deeplabv3plus,
     "FPN": _fpn,
@@ -323,11 +299,12 @@ ARCHITECTURES: dict[str, Callable[[Options, int], tuple[nn.Module, Rules]]] = {
     "MAnet": _manet,
     "PAN": _pan,
     "PSPNet": _pspnet,
+    "Segformer": _segformer,
     "UPerNet": _upernet,
-    "Unet": _unet,
-    "UnetPlusPlus": _unetplusplus,
+    "Unet": _stairs,
+    "UnetPlusPlus": _stairs,
 }
-"""By the class's name there."""
+"""The builder's fields of a configuration and its depth, by the class's name there."""
 
 
 def rules_of(model: nn.Module, encoder_name: str = "") -> dict[str, Rules]:
@@ -338,24 +315,14 @@ def rules_of(model: nn.Module, encoder_name: str = "") -> dict[str, Rules]:
     >>> list(rules_of(saved({"_model_class": "Unet", "encoder_name": "resnet18", "classes": 3}).model))
     ['smp']
     """
-    rules = DECODERS.get(type(model.decoder)) if isinstance(model, EncoderDecoder) else None
-    if isinstance(model, deeplabv3plus.DeepLabV3Plus):
-        rules = deeplabv3plus.SMP_NAMES
-    if rules is None:
+    if isinstance(model, EncoderDecoder):
+        decoder = type(model.decoder)
+    elif isinstance(model, DeepLabV3Plus):
+        decoder = DeepLabV3Plus
+    else:
         return {}
-    backbone = model.backbone
-    encoder = smp_encoders.find(encoder_name).rules if encoder_name else smp_encoders.names_of(backbone)
-    return {} if encoder is None else {"smp": _both(rules, encoder)}
-
-
-DECODERS: dict[type, Rules] = {
-    deeplabv3.DeepLabV3Decoder: deeplabv3.SMP_NAMES,
-    fpn.FPNDecoder: fpn.SMP_NAMES,
-    linknet.LinkNetDecoder: linknet.SMP_NAMES,
-    manet.MANetDecoder: manet.SMP_NAMES,
-    pan.PANDecoder: pan.SMP_NAMES,
-    pspnet.PSPDecoder: pspnet.SMP_NAMES,
-    unet.UNetDecoder: unet.SMP_NAMES,
-    unetplusplus.UNetPlusPlusDecoder: unetplusplus.SMP_NAMES,
-    upernet.UPerNetDecoder: upernet.SMP_NAMES,
-}
+    architecture = next((known for known in ARCHITECTURES.values() if known.decoder is decoder), None)
+    rules = (
+        smp_encoders.find(encoder_name).rules if encoder_name else smp_encoders.names_of(model.backbone, model.depth)
+    )
+    return {} if architecture is None or rules is None else {"smp": architecture.names(rules, model.depth)}

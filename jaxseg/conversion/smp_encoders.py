@@ -1,34 +1,14 @@
-"""Encoders of segmentation-models-pytorch by their names there: its own, and ``tu-NAME``, which it takes from timm."""
+"""Encoders of segmentation-models-pytorch: by their names there, or by the backbone that they are."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from flax import linen as nn
 
-from jaxseg.backbones import mit, mobilenet, mobilenet_timm, resnet, vgg
+from jaxseg.backbones.encoder import Encoder
+from jaxseg.backbones.encoders import ENCODERS
 from jaxseg.errors import BadInput, suggest
-from jaxseg.layers.standardize import CENTRED, UNIT
+from jaxseg.layers.standardize import CENTRED, UNIT, Standardize
 from jaxseg.types import Rules
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """A backbone that an encoder is.
-
-    >>> ENCODERS["resnet18"].build(output_stride=16).output_stride
-    16
-
-    Attributes:
-      build: the backbone of an output stride, 32 where it does not dilate.
-      rules: from the encoder's own state dict.
-      dilates: whether the encoder trades stride for dilation as the backbone does; if not, there is 32 alone.
-    """
-
-    build: Callable[..., nn.Module]
-    rules: Rules
-    dilates: bool = True
 
 
 def find(name: str) -> Encoder:
@@ -40,34 +20,58 @@ def find(name: str) -> Encoder:
     Raises:
       BadInput: there is none here.
     """
-    plain, _, tag = name.partition(".")
-    plain = plain.replace("timm-mobilenetv3", "tu-tf_mobilenetv3")  # as the library itself reads the older name
-    if plain not in ENCODERS or (tag and not plain.startswith("tu-")):
+    known, (_, _, tag) = plain(name), name.partition(".")
+    if known not in ENCODERS or (tag and not known.startswith("tu-")):
         raise BadInput(f"encoder {name!r} of segmentation-models-pytorch is not here{suggest(name, ENCODERS)}")
-    known = ENCODERS[plain]
-    statistics = next((value for begin, value in TAGS.items() if tag.startswith(begin)), None)
-    if statistics is None:
-        return known
-    return Encoder(partial(known.build, standardize=statistics), known.rules, known.dilates)
+    return ENCODERS[known]
 
 
-def names_of(backbone: nn.Module) -> Rules | None:
-    """Return the rules of the encoder that a backbone is, whatever its statistics and dtype; None if it is none.
+def plain(name: str) -> str:
+    """Return the name of :data:`jaxseg.backbones.encoders.ENCODERS` for one that the library takes.
+
+    >>> plain("tu-resnet50.a1_in1k"), plain("timm-mobilenetv3_small_100")
+    ('tu-resnet50', 'tu-tf_mobilenetv3_small_100')
+    """
+    known = name.partition(".")[0]  # and the older names as the library itself reads them
+    return known.replace("timm-mobilenetv3", "tu-tf_mobilenetv3").replace("timm-regnet", "tu-regnet")
+
+
+def statistics_of(name: str) -> Standardize | None:
+    """Return the statistics of the timm weights that a name ends with; None where they are those of the plain name.
+
+    >>> statistics_of("tu-resnet34.ra4_e3600_r224_in1k") == CENTRED
+    True
+    """
+    tag = name.partition(".")[2]
+    return next((value for begin, value in TAGS.items() if tag.startswith(begin)), None)
+
+
+def names_of(backbone: nn.Module, depth: int = 5) -> Rules | None:
+    """Return the rules of the encoder that a backbone of ``depth`` maps is, whatever its statistics and dtype; None if
+    it is none.
 
     Where the library and timm have the same network they are the library's.
 
     >>> names_of(find("resnet18").build(output_stride=16)) == find("resnet18").rules
     True
     """
-    if not isinstance(backbone, resnet.ResNet | mobilenet.MobileNet | vgg.VGG | mit.MiT):
-        return None
-    stride = 32 if isinstance(backbone, mit.MiT) else backbone.output_stride
     for encoder in ENCODERS.values():
-        known = {"in_channels": backbone.in_channels, "standardize": backbone.standardize, "dtype": backbone.dtype}
-        built = encoder.build(output_stride=stride, **known)
-        if built == backbone:
+        if is_of(backbone, encoder, depth):
             return encoder.rules
     return None
+
+
+def is_of(backbone: Any, encoder: Encoder, depth: int = 5) -> bool:
+    """Return True if a backbone is what an encoder builds, whatever its statistics, dtype and number of channels.
+
+    >>> is_of(find("resnet18").build(in_channels=4), find("resnet18"))
+    True
+    """
+    if not isinstance(backbone, type(encoder.build())):
+        return False
+    known = {"in_channels": backbone.in_channels, "standardize": backbone.standardize, "dtype": backbone.dtype}
+    stride = backbone.output_stride if encoder.dilates else 32
+    return encoder.backbone(depth=depth, output_stride=stride, **known) == backbone
 
 
 def names_by_class(kind: type) -> dict[str, Rules]:
@@ -75,7 +79,7 @@ def names_by_class(kind: type) -> dict[str, Rules]:
 
     Names of timm's encoders are without the prefix that segmentation-models-pytorch puts before them.
 
-    >>> list(names_by_class(resnet.ResNet))
+    >>> list(names_by_class(type(find("resnet18").build())))
     ['resnet18']
     """
     found: dict[Rules, str] = {}
@@ -85,72 +89,5 @@ def names_by_class(kind: type) -> dict[str, Rules]:
     return {name: rules for rules, name in found.items()}
 
 
-TAGS = {"ra4": CENTRED, "miil": UNIT}
+TAGS = {"ra4": CENTRED, "ap_": CENTRED, "miil": UNIT}
 """Statistics of timm's weights by how their names begin; the others have those of the plain name."""
-
-
-def _resnet(layers: int, groups: int = 1, width: int = 64) -> Encoder:
-    """Dilate every convolution of a stage, as the library does."""
-
-    def build(output_stride: int = 32, **options: Any) -> nn.Module:
-        grid = (1,) * resnet.DEPTHS[layers][0][-1] if output_stride < 32 else ()
-        options |= {"groups": groups, "width_per_group": width, "multi_grid": grid}
-        return resnet.resnet(layers, output_stride=output_stride, **options)
-
-    return Encoder(build, resnet.TORCHVISION_NAMES)
-
-
-def _timm_resnet(layers: int, groups: int = 1, width: int = 64) -> Encoder:
-    def build(output_stride: int = 32, **options: Any) -> nn.Module:
-        options |= {"groups": groups, "width_per_group": width}
-        return resnet.resnet(layers, output_stride=output_stride, **options)
-
-    return Encoder(build, _in_timm(resnet.TORCHVISION_NAMES))
-
-
-def _fixed(build: Callable[..., nn.Module], rules: Rules, **options: Any) -> Encoder:
-    """Return an encoder of one output stride, which does not dilate, or not as the backbone here does."""
-    return Encoder(lambda output_stride=32, **more: build(**{**options, **more}), rules, dilates=False)
-
-
-def _vgg(blocks: tuple[int, ...], norm: str, *, timm: bool = False) -> Encoder:
-    rules = vgg.torchvision_names(blocks, norm, features="features_" if timm else r"features\.")
-    return _fixed(vgg.VGG, _in_timm(rules) if timm else rules, blocks=blocks, norm=norm, out_maps="last")
-
-
-def _timm_mobilenets() -> dict[str, Encoder]:
-    names = {
-        "tu-mobilenetv1_100": _fixed(mobilenet.mobilenet_v1, _in_timm(mobilenet_timm.V1_NAMES), standardize=CENTRED)
-    }
-    for width in (50, 75, 100, 140):
-        rules = _in_timm(mobilenet_timm.V2_NAMES)
-        names[f"tu-mobilenetv2_{width:03d}"] = _fixed(mobilenet.mobilenet_v2, rules, width=width / 100, last=0)
-    for size in mobilenet.V3:
-        rules = _in_timm(mobilenet_timm.v3_names(size))
-        options = {"padding": "SAME", "standardize": CENTRED}
-        names[f"tu-mobilenetv3_{size}_100"] = _fixed(mobilenet.mobilenet_v3, rules, size=size, epsilon=1e-5)
-        names[f"tu-tf_mobilenetv3_{size}_100"] = _fixed(mobilenet.mobilenet_v3, rules, size=size, **options)
-    return names
-
-
-def _in_timm(rules: Rules) -> Rules:
-    return tuple((rf"model\.{name}", path) for name, path in rules)
-
-
-_VGGS = {f"vgg{sum(blocks) + 3}": blocks for blocks in (vgg.VGG11, vgg.VGG13, vgg.VGG16, vgg.VGG19)}
-_RESNEXTS = ((50, 32, 4), *((101, 32, width) for width in (4, 8, 16, 32)))
-
-ENCODERS: dict[str, Encoder] = {
-    **{f"resnet{layers}": _resnet(layers) for layers in resnet.DEPTHS},
-    **{f"resnext{layers}_{g}x{w}d": _resnet(layers, g, w) for layers, g, w in (*_RESNEXTS, (101, 32, 48))},
-    "mobilenet_v2": Encoder(mobilenet.mobilenet_v2, mobilenet.TORCHVISION_V2_NAMES),
-    **{name: _vgg(blocks, "none") for name, blocks in _VGGS.items()},
-    **{f"{name}_bn": _vgg(blocks, "batch") for name, blocks in _VGGS.items()},
-    **{f"mit_{variant}": _fixed(mit.mit, mit.SMP_NAMES, variant=variant) for variant in mit.VARIANTS},
-    **{f"tu-resnet{layers}": _timm_resnet(layers) for layers in resnet.DEPTHS},
-    **{f"tu-resnext{layers}_{g}x{w}d": _timm_resnet(layers, g, w) for layers, g, w in (*_RESNEXTS, (101, 64, 4))},
-    **{f"tu-{name}": _vgg(blocks, "none", timm=True) for name, blocks in _VGGS.items()},
-    **{f"tu-{name}_bn": _vgg(blocks, "batch", timm=True) for name, blocks in _VGGS.items()},
-    **_timm_mobilenets(),
-}
-"""Those that are here."""

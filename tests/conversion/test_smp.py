@@ -9,9 +9,10 @@ from safetensors.numpy import save_file
 
 import jaxseg
 from jaxseg.backbones import resnet
+from jaxseg.backbones.encoders import ENCODERS
 from jaxseg.conversion.importer import rules_of
-from jaxseg.conversion.smp import ARCHITECTURES, saved
-from jaxseg.conversion.smp_encoders import ENCODERS, names_of
+from jaxseg.conversion.smp import OPTIONS, saved
+from jaxseg.conversion.smp_encoders import names_of
 from jaxseg.errors import BadInput
 from jaxseg.export.torch import write
 from jaxseg.layers.standardize import CENTRED, IMAGENET, UNIT
@@ -101,18 +102,22 @@ def test_other_numbers_of_channels(tmp_path, encoder):
     [
         (config("DPT"), "'DPT' of segmentation-models-pytorch is not here; there are: DeepLabV3"),
         (config("Unet", "resnet33"), "encoder 'resnet33'.*did you mean 'resnet"),
-        (config("Unet", "densenet121"), "encoder 'densenet121'"),
+        (config("Unet", "resnest50"), "encoder 'resnest50'"),
+        (config("DeepLabV3", "densenet121"), "'densenet121' is not here: it has no output stride of 8"),
         (config("Unet", "vgg16.tv_in1k"), "encoder 'vgg16.tv_in1k'"),
         (config("Linknet", "mit_b0"), "Linknet on encoder 'mit_b0' is not here"),
-        (config("PSPNet", "tu-resnet18", encoder_depth=3), "PSPNet on encoder 'tu-resnet18' is not here"),
+        (config("PSPNet", "tu-vgg11", encoder_depth=3), "PSPNet on encoder 'tu-vgg11' is not here"),
         (config("DeepLabV3", "vgg16"), "'vgg16' is not here: it has no output stride of 8"),
         (config("Unet", in_channels="all"), "in_channels is 'all', not a number of channels"),
         (config("Unet", activation="sigmoid"), "activation='sigmoid'"),
-        (config("Unet", decoder_attention_type="scse"), "decoder_attention_type='scse'"),
+        (config("Unet", decoder_attention_type="cbam"), "decoder_attention_type='cbam'"),
+        (config("Unet", aux_params={"classes": 0}), "aux_params is {'classes': 0}; there are classes of 1 and more"),
         (config("Unet", decoder_use_norm=False), "decoder_use_norm=False"),
         (config("Unet", decoder_channels="many"), "decoder_channels of Unet is 'many'"),
         (config("Unet", decoder_channels=[-1, 2]), "decoder_channels of Unet is"),
-        (config("Unet", encoder_depth=4), "encoder_depth=4"),
+        (config("Unet", encoder_depth=4), "with encoder_depth=4 there are 4 of them"),
+        (config("FPN", encoder_depth=4), "upsampling of FPN must be 2"),
+        (config("UPerNet", encoder_depth=2), "encoder_depth is 2; there are 3, 4 and 5"),
         (config("Unet", classes="all"), "classes is 'all'"),
         (config("Unet", __class__="os.system"), "__class__='os.system' of Unet is not known here"),
         (config("FPN", decoder_merge_policy="cat"), "decoder_merge_policy='cat'"),
@@ -142,6 +147,8 @@ def test_each_network_finds_its_own_rules():
 FAMILIES = (
     *("resnet18", "resnext50_32x4d", "mobilenet_v2", "vgg11", "vgg11_bn", "mit_b0", "tu-resnet18", "tu-vgg11_bn"),
     *("tu-mobilenetv1_100", "tu-mobilenetv2_050", "tu-mobilenetv3_small_100", "tu-tf_mobilenetv3_small_100"),
+    *("efficientnet-b0", "timm-efficientnet-b1", "tu-efficientnet_b0", "tu-tf_efficientnet_b1"),
+    *("densenet121", "se_resnet50", "se_resnext50_32x4d", "senet154", "tu-regnetx_002", "tu-regnety_002"),
 )
 
 
@@ -185,7 +192,7 @@ def test_statistics_belong_to_the_weights(encoder, statistics):
 
 
 PAIRS = (
-    *((kind, "resnet18") for kind in ARCHITECTURES),
+    *((kind, "resnet18") for kind in OPTIONS),
     *(("Unet", encoder) for encoder in FAMILIES[1:]),
     *(("FPN", "mit_b0"), ("MAnet", "mit_b0"), ("PSPNet", "vgg11"), ("UnetPlusPlus", "vgg11"), ("PAN", "tu-resnet18")),
 )

@@ -16,7 +16,7 @@ from jaxseg.backbones import mobilenet, resnet
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.encoder_decoder import smp_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.norm import BatchNorm
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.fcn import FCNHead
@@ -104,11 +104,54 @@ class DeepLabV3Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """Map ``{"c1".."c5"}`` to a map of ``features`` channels at the resolution of ``c5``."""
+        """Map ``{"c1".."c5"}`` to a map of ``features`` channels at the resolution of the last."""
         pyramid = ASPP(self.features, self.rates, self.kind, dropout=self.dropout, dtype=self.dtype, name="aspp")
-        return ConvNormRelu(self.features, 3, dtype=self.dtype, name="refine")(
-            pyramid(maps["c5"], train=train), train=train
-        )
+        x = pyramid(maps[f"c{last_level(maps)}"], train=train)
+        return ConvNormRelu(self.features, 3, dtype=self.dtype, name="refine")(x, train=train)
+
+
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 5,
+    encoder_output_stride: int = 8,
+    decoder_channels: int = 256,
+    decoder_atrous_rates: tuple[int, ...] = (12, 24, 36),
+    decoder_aspp_dropout: float = 0.5,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Put segmentation-models-pytorch's decoder on a backbone, with its options.
+
+    >>> on_backbone(resnet.resnet(18, output_stride=8), decoder_channels=64).decoder.features
+    64
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      encoder_depth: the map under the pyramid, counted from 1.
+      encoder_output_stride: of the backbone, 8 or 16.
+      decoder_channels: of each branch of the pyramid.
+      decoder_atrous_rates: dilations of the pyramid.
+      decoder_aspp_dropout: rate after the pyramid.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: there is no such depth or head.
+    """
+    decoder = DeepLabV3Decoder(decoder_channels, decoder_atrous_rates, dropout=decoder_aspp_dropout, dtype=dtype)
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=decoder,
+        num_classes=num_classes,
+        kernel_size=1,
+        multiple=min(encoder_output_stride, 2 ** depth_of(encoder_depth, least=3)),
+        depth=encoder_depth,
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
 
 
 class ASPP(nn.Module):

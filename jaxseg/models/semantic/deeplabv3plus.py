@@ -12,6 +12,7 @@ from jaxtyping import Array, Shaped
 
 from jaxseg.backbones import mobilenet, resnet, xception
 from jaxseg.layers.conv import Conv
+from jaxseg.layers.encoder_decoder import ImageHead, depth_of
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.deeplabv3 import ASPP, ConvNormRelu, conv_norm, conv_of, inside, rules_of_norm
 from jaxseg.ops.resize import resize_bilinear
@@ -39,6 +40,8 @@ class DeepLabV3Plus(nn.Module):
       refinements: 3x3 convolutions between the pyramid and the decoder: none in the paper.
       decoders: 3x3 convolutions of the decoder: two in the paper.
       dropout: rate after the pyramid.
+      depth: the map under the pyramid, counted from 1.
+      image_head: classifies the image as a whole from that map; None for none.
       dtype: compute dtype.
     """
 
@@ -51,6 +54,8 @@ class DeepLabV3Plus(nn.Module):
     refinements: int = 0
     decoders: int = 2
     dropout: float = 0.1
+    depth: int = 5
+    image_head: ImageHead | None = None
     dtype: jnp.dtype | type = jnp.float32
 
     @property
@@ -60,11 +65,14 @@ class DeepLabV3Plus(nn.Module):
 
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Array]:
-        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size."""
+        """Return ``{"logits": f32[b h w k]}`` for raw pixels of any size; with an image head also ``"image_logits"``,
+        ``f32[b k]``.
+        """
         conv = partial(conv_of(self.kind), self.features, 3, dtype=self.dtype)
         maps = self.backbone(image, train=train)
         pyramid = ASPP(self.features, self.rates, self.kind, dropout=self.dropout, dtype=self.dtype, name="aspp")
-        x = pyramid(maps["c5"], train=train)
+        last = maps[f"c{self.depth}"]
+        x = pyramid(last, train=train)
         for i in range(1, self.refinements + 1):
             x = conv(name=f"refine{i}")(x, train=train)
         low = ConvNormRelu(self.low_features, 1, dtype=self.dtype, name="low")(maps["c2"], train=train)
@@ -74,7 +82,54 @@ class DeepLabV3Plus(nn.Module):
             x = conv(name=f"decode{i}")(x, train=train)
         x = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
         logits = resize_bilinear(x, (image.shape[1], image.shape[2]), align_corners=True)
-        return {"logits": logits.astype(jnp.float32)}
+        outputs = {"logits": logits.astype(jnp.float32)}
+        if self.image_head is not None:
+            outputs["image_logits"] = self.image_head(last, train=train, dtype=self.dtype)
+        return outputs
+
+
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 5,
+    decoder_channels: int = 256,
+    decoder_atrous_rates: tuple[int, ...] = (12, 24, 36),
+    decoder_aspp_dropout: float = 0.5,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> DeepLabV3Plus:
+    """Build segmentation-models-pytorch's reading on a backbone, with its options.
+
+    >>> on_backbone(resnet.resnet(18, output_stride=16), decoder_channels=64).features
+    64
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``, of output stride 16 or 8.
+      num_classes: channels of the logits.
+      encoder_depth: the map under the pyramid, counted from 1.
+      decoder_channels: of each branch of the pyramid and of the decoder.
+      decoder_atrous_rates: dilations of the pyramid.
+      decoder_aspp_dropout: rate after the pyramid.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: there is no such depth or head.
+    """
+    return DeepLabV3Plus(
+        backbone=backbone,
+        num_classes=num_classes,
+        rates=decoder_atrous_rates,
+        kind="separable_plain",
+        features=decoder_channels,
+        refinements=1,
+        decoders=1,
+        dropout=decoder_aspp_dropout,
+        depth=depth_of(encoder_depth, least=3),
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
 
 
 def _separable(source: str, path: str, conv: str = "0", norm: str = "1") -> Rules:
@@ -97,6 +152,8 @@ SMP_NAMES: Rules = (
     *_separable(r"decoder\.block2", "decode1"),
     (r"segmentation_head\.0\.weight", "classifier/kernel"),
     (r"segmentation_head\.0\.bias", "classifier/bias"),
+    (r"classification_head\.3\.weight", "image_classifier/kernel|dense"),
+    (r"classification_head\.3\.bias", "image_classifier/bias"),
     (r".*\.num_batches_tracked", None),
 )
 """Rules from segmentation_models_pytorch's state dict to the paths of :class:`DeepLabV3Plus`."""
@@ -183,20 +240,6 @@ def deeplabv3plus_xception65(
     )
 
 
-def _v3plus_smp(backbone: nn.Module, num_classes: int, features: int, dtype: jnp.dtype | type) -> DeepLabV3Plus:
-    return DeepLabV3Plus(
-        backbone=backbone,
-        num_classes=num_classes,
-        rates=(12, 24, 36),
-        kind="separable_plain",
-        features=features,
-        refinements=1,
-        decoders=1,
-        dropout=0.5,
-        dtype=dtype,
-    )
-
-
 @register(task="semantic", paper="arXiv:1802.02611", params=26_682_725, names={"smp": SMP_NAMES})
 def deeplabv3plus_smp_resnet50(
     num_classes: int = 21,
@@ -209,7 +252,7 @@ def deeplabv3plus_smp_resnet50(
     """DeepLab v3+ on ResNet-50 as segmentation_models_pytorch has it, output stride 16."""
     options = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
     backbone = resnet.resnet(50, width=width, output_stride=16, multi_grid=(1, 1, 1), **options)
-    return _v3plus_smp(backbone, num_classes, features, dtype)
+    return on_backbone(backbone, num_classes, decoder_channels=features, dtype=dtype)
 
 
 @register(task="semantic", paper="arXiv:1802.02611", params=45_674_853, names={"smp": SMP_NAMES})
@@ -224,7 +267,7 @@ def deeplabv3plus_smp_resnet101(
     """DeepLab v3+ on ResNet-101 as segmentation_models_pytorch has it, output stride 16."""
     options = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
     backbone = resnet.resnet(101, width=width, output_stride=16, multi_grid=(1, 1, 1), **options)
-    return _v3plus_smp(backbone, num_classes, features, dtype)
+    return on_backbone(backbone, num_classes, decoder_channels=features, dtype=dtype)
 
 
 @register(task="semantic", paper="arXiv:1802.02611", params=4_383_653, names={"smp": SMP_NAMES})
@@ -244,4 +287,4 @@ def deeplabv3plus_mobilenet_v2(
         standardize=standardize,
         dtype=dtype,
     )
-    return _v3plus_smp(backbone, num_classes, features, dtype)
+    return on_backbone(backbone, num_classes, decoder_channels=features, dtype=dtype)

@@ -15,7 +15,7 @@ from jaxseg.backbones import resnet
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.resize import resize_bilinear, resize_nearest
 from jaxseg.ops.window import Extent
@@ -46,7 +46,9 @@ class FPNDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """Map ``{"c2".."c5"}`` to a map at the resolution of ``c2``."""
+        """Map ``{"c2".."c5"}`` to a map at the resolution of ``c2``; of fewer maps the last is what ``c5`` is here."""
+        last = last_level(maps)
+        maps = {f"c{k}": maps[f"c{last - 5 + k}"] for k in (5, 4, 3, 2)}
         size = (maps["c2"].shape[1], maps["c2"].shape[2])
         x = Conv(self.pyramid, 1, dtype=self.dtype, name="lateral5")(maps["c5"])
         total = self._level(5, x, size, train=train)
@@ -64,6 +66,47 @@ class FPNDecoder(nn.Module):
                 doubled = (min(2 * x.shape[1], size[0]), min(2 * x.shape[2], size[1]))
                 x = resize_bilinear(x, doubled, align_corners=True)
         return x
+
+
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 5,
+    decoder_pyramid_channels: int = 256,
+    decoder_segmentation_channels: int = 128,
+    decoder_dropout: float = 0.2,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Put the decoder on a backbone, with the options of segmentation-models-pytorch.
+
+    >>> on_backbone(resnet.resnet(18), decoder_pyramid_channels=64).decoder.pyramid
+    64
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      encoder_depth: how many of the maps there are; the last four of them are used.
+      decoder_pyramid_channels: of the pyramid.
+      decoder_segmentation_channels: of the sum, a multiple of 32.
+      decoder_dropout: rate of whole channels before the classifier.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: there is no such depth or head.
+    """
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=FPNDecoder(decoder_pyramid_channels, decoder_segmentation_channels, decoder_dropout, dtype=dtype),
+        num_classes=num_classes,
+        kernel_size=1,
+        multiple=2 ** depth_of(encoder_depth, least=4),
+        depth=encoder_depth,
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
 
 
 SMP_NAMES: Rules = smp_names(
@@ -100,38 +143,39 @@ SMP_NAMES: Rules = smp_names(
 def fpn_resnet50(
     num_classes: int = 21,
     width: int = 64,
+    encoder_depth: int = 5,
+    aux_params: ImageHead | None = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Semantic FPN on a ResNet-50."""
-    return _on_resnet(50, num_classes, width, in_channels, standardize, dtype)
+    return _on_resnet(50, num_classes, width, encoder_depth, aux_params, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1901.02446", params=45_110_741, names={"smp": SMP_NAMES})
 def fpn_resnet101(
     num_classes: int = 21,
     width: int = 64,
+    encoder_depth: int = 5,
+    aux_params: ImageHead | None = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Semantic FPN on a ResNet-101."""
-    return _on_resnet(101, num_classes, width, in_channels, standardize, dtype)
+    return _on_resnet(101, num_classes, width, encoder_depth, aux_params, in_channels, standardize, dtype)
 
 
 def _on_resnet(
     layers: int,
     num_classes: int,
     width: int,
+    encoder_depth: int,
+    aux_params: ImageHead | None,
     in_channels: int,
     standardize: Standardize | None,
     dtype: jnp.dtype | type,
 ) -> EncoderDecoder:
-    return EncoderDecoder(
-        backbone=resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype),
-        decoder=FPNDecoder(dtype=dtype),
-        num_classes=num_classes,
-        kernel_size=1,
-        dtype=dtype,
-    )
+    backbone = resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype)
+    return on_backbone(backbone, num_classes, encoder_depth=encoder_depth, aux_params=aux_params, dtype=dtype)

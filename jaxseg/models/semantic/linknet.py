@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Shaped
 from jaxseg.backbones import resnet
 from jaxseg.layers.conv import ConvTranspose
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
-from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.norm import BatchNorm
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pad import pad_to_multiple
@@ -84,13 +84,16 @@ class LinkNetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """Map ``{"c1".."c5"}`` at strides 2 to 32 to a map at the image's resolution."""
-        x = maps["c5"]
-        for i, k in enumerate((4, 3, 2, 1)):
-            skip = maps[f"c{k}"]
-            block = DecoderBlock(skip.shape[-1], 4, use_bias=True, dtype=self.dtype, name=f"block{i}")
-            x = block(x, train=train) + skip
-        return DecoderBlock(self.features, 4, use_bias=True, dtype=self.dtype, name="block4")(x, train=train)
+        """Map ``{"c1".."c5"}`` at strides 2 to 32, or a transformer's ``c2`` on, to a map at the image's resolution."""
+        last = last_level(maps)
+        x = maps[f"c{last}"]
+        for i, k in enumerate(range(last - 1, 0, -1)):
+            skip = maps.get(f"c{k}")
+            channels = x.shape[-1] if skip is None else skip.shape[-1]
+            x = DecoderBlock(channels, 4, use_bias=True, dtype=self.dtype, name=f"block{i}")(x, train=train)
+            x = x if skip is None else x + skip
+        block = DecoderBlock(self.features, 4, use_bias=True, dtype=self.dtype, name=f"block{last - 1}")
+        return block(x, train=train)
 
 
 class DecoderBlock(nn.Module):
@@ -154,6 +157,41 @@ class UpNorm(nn.Module):
         return BatchNorm(dtype=self.dtype, name="norm")(conv(x), train=train)
 
 
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 5,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Put segmentation-models-pytorch's decoder on a backbone, with its options.
+
+    >>> on_backbone(resnet.resnet(18), encoder_depth=4).depth
+    4
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      encoder_depth: how many of the maps are used.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: there is no such depth or head.
+    """
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=LinkNetDecoder(dtype=dtype),
+        num_classes=num_classes,
+        kernel_size=1,
+        multiple=2 ** depth_of(encoder_depth, least=2),
+        depth=encoder_depth,
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
+
+
 SMP_NAMES: Rules = smp_names(
     resnet.TORCHVISION_NAMES,
     (
@@ -194,38 +232,39 @@ def linknet(
 def linknet_resnet18(
     num_classes: int = 21,
     width: int = 64,
+    encoder_depth: int = 5,
+    aux_params: ImageHead | None = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """LinkNet of segmentation-models-pytorch on a ResNet-18: five decoder blocks, 4x4 transposed convolutions."""
-    return _smp(18, num_classes, width, in_channels, standardize, dtype)
+    return _smp(18, num_classes, width, encoder_depth, aux_params, in_channels, standardize, dtype)
 
 
 @register(task="semantic", paper="arXiv:1707.03718", params=21_772_597, names={"smp": SMP_NAMES})
 def linknet_resnet34(
     num_classes: int = 21,
     width: int = 64,
+    encoder_depth: int = 5,
+    aux_params: ImageHead | None = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """LinkNet of segmentation-models-pytorch on a ResNet-34: five decoder blocks, 4x4 transposed convolutions."""
-    return _smp(34, num_classes, width, in_channels, standardize, dtype)
+    return _smp(34, num_classes, width, encoder_depth, aux_params, in_channels, standardize, dtype)
 
 
 def _smp(
     layers: int,
     num_classes: int,
     width: int,
+    encoder_depth: int,
+    aux_params: ImageHead | None,
     in_channels: int,
     standardize: Standardize | None,
     dtype: jnp.dtype | type,
 ) -> EncoderDecoder:
-    return EncoderDecoder(
-        backbone=resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype),
-        decoder=LinkNetDecoder(dtype=dtype),
-        num_classes=num_classes,
-        kernel_size=1,
-        dtype=dtype,
-    )
+    backbone = resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype)
+    return on_backbone(backbone, num_classes, encoder_depth=encoder_depth, aux_params=aux_params, dtype=dtype)

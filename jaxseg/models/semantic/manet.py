@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from jaxseg.backbones import resnet
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
-from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, last_level, smp_names, steps_of
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.resize import resize_nearest
 from jaxseg.registry import Overfit, register
@@ -46,11 +46,12 @@ class MANetDecoder(nn.Module):
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
         """Map ``{"c1".."c5"}``, or a transformer's ``c2`` on, to a map at the image's resolution."""
-        x = PositionAttention(self.attention, dtype=self.dtype, name="centre")(maps["c5"])
+        last = last_level(maps)
+        x = PositionAttention(self.attention, dtype=self.dtype, name="centre")(maps[f"c{last}"])
         for i, channels in enumerate(self.features):
-            if f"c{4 - i}" in maps:
-                fuse = FusionAttention(self.reduction, dtype=self.dtype, name=f"block{i}")
-                x = fuse(x, maps[f"c{4 - i}"], train=train)
+            skip = maps.get(f"c{last - 1 - i}")
+            if skip is not None:
+                x = FusionAttention(self.reduction, dtype=self.dtype, name=f"block{i}")(x, skip, train=train)
             else:
                 x = resize_nearest(x, (2 * x.shape[1], 2 * x.shape[2]))
             for j in (1, 2):
@@ -112,6 +113,45 @@ class FusionAttention(nn.Module):
         return jax.nn.sigmoid(Conv(c, 1, dtype=self.dtype, name=f"{name}2")(jax.nn.relu(x)))
 
 
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 5,
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
+    decoder_pab_channels: int = 64,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Put the decoder on a backbone, with the options of segmentation-models-pytorch.
+
+    >>> on_backbone(resnet.resnet(18), decoder_pab_channels=32).decoder.attention
+    32
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      encoder_depth: how many of the maps are used.
+      decoder_channels: after each step, coarse to fine; as many as ``encoder_depth``.
+      decoder_pab_channels: in which places are compared.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: channels for another number of steps, or there is no such depth or head.
+    """
+    features = steps_of(decoder_channels, encoder_depth)
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=MANetDecoder(features, decoder_pab_channels, dtype=dtype),
+        num_classes=num_classes,
+        multiple=2**encoder_depth,
+        depth=encoder_depth,
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
+
+
 SMP_NAMES: Rules = smp_names(
     resnet.TORCHVISION_NAMES,
     (
@@ -153,17 +193,21 @@ SMP_NAMES: Rules = smp_names(
 def manet_resnet34(
     num_classes: int = 21,
     width: int = 64,
+    encoder_depth: int = 5,
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
+    decoder_pab_channels: int = 64,
+    aux_params: ImageHead | None = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """MA-Net on a ResNet-34."""
-    backbone = resnet.resnet(
-        34,
-        width=width,
-        in_channels=in_channels,
-        standardize=standardize,
+    return on_backbone(
+        resnet.resnet(34, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype),
+        num_classes,
+        encoder_depth=encoder_depth,
+        decoder_channels=decoder_channels,
+        decoder_pab_channels=decoder_pab_channels,
+        aux_params=aux_params,
         dtype=dtype,
     )
-    decoder = MANetDecoder(dtype=dtype)
-    return EncoderDecoder(backbone=backbone, decoder=decoder, num_classes=num_classes, dtype=dtype)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from jaxseg.backbones import resnet
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
-from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_bilinear
@@ -43,8 +43,9 @@ class PANDecoder(nn.Module):
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
         """Map ``{"c2".."c5"}``, the last of 8x8 cells or more, to a map at stride 4."""
-        x = PyramidAttention(self.features, dtype=self.dtype, name="attention")(maps["c5"], train=train)
-        for k in (4, 3, 2):
+        last = last_level(maps)
+        x = PyramidAttention(self.features, dtype=self.dtype, name="attention")(maps[f"c{last}"], train=train)
+        for k in range(last - 1, 1, -1):
             x = AttentionUpsample(self.features, dtype=self.dtype, name=f"up{k}")(maps[f"c{k}"], x, train=train)
         return x
 
@@ -106,6 +107,46 @@ class AttentionUpsample(nn.Module):
         return high + jax.nn.relu(low) * jax.nn.sigmoid(weight)
 
 
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 5,
+    encoder_output_stride: int = 16,
+    decoder_channels: int = 32,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Put the decoder on a backbone, with the options of segmentation-models-pytorch.
+
+    >>> on_backbone(resnet.resnet(18, output_stride=16)).least
+    128
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      encoder_depth: how many of the maps are used.
+      encoder_output_stride: of the backbone, 16 or 32.
+      decoder_channels: of all maps of the decoder.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: there is no such depth or head.
+    """
+    multiple = min(encoder_output_stride, 2 ** depth_of(encoder_depth, least=3))
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=PANDecoder(decoder_channels, dtype=dtype),
+        num_classes=num_classes,
+        multiple=multiple,
+        least=8 * multiple,
+        depth=encoder_depth,
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
+
+
 SMP_NAMES: Rules = smp_names(
     resnet.TORCHVISION_NAMES,
     tuple(
@@ -143,6 +184,8 @@ SMP_NAMES: Rules = smp_names(
 def pan_resnet50(
     num_classes: int = 21,
     width: int = 64,
+    encoder_depth: int = 5,
+    aux_params: ImageHead | None = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
@@ -157,11 +200,4 @@ def pan_resnet50(
         standardize=standardize,
         dtype=dtype,
     )
-    return EncoderDecoder(
-        backbone=backbone,
-        decoder=PANDecoder(dtype=dtype),
-        num_classes=num_classes,
-        multiple=16,
-        least=128,
-        dtype=dtype,
-    )
+    return on_backbone(backbone, num_classes, encoder_depth=encoder_depth, aux_params=aux_params, dtype=dtype)

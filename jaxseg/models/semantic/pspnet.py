@@ -17,7 +17,7 @@ from jaxseg.backbones import resnet
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, smp_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pool import adaptive_avg_pool
 from jaxseg.ops.resize import resize_bilinear
@@ -139,6 +139,44 @@ class PSPDecoder(nn.Module):
         return Dropout(self.dropout, spatial=True, name="dropout")(x, train=train)
 
 
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 3,
+    psp_out_channels: int = 512,
+    psp_dropout: float = 0.2,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Put segmentation-models-pytorch's decoder on a backbone, with its options.
+
+    >>> on_backbone(resnet.resnet(18), encoder_depth=4).decoder.level
+    4
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      encoder_depth: the map that is pooled, counted from 1.
+      psp_out_channels: of the decoder.
+      psp_dropout: rate of whole channels before the classifier.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: there is no such depth or head.
+    """
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=PSPDecoder(encoder_depth, psp_out_channels, psp_dropout, dtype=dtype),
+        num_classes=num_classes,
+        multiple=2 ** depth_of(encoder_depth, least=2),
+        depth=encoder_depth,
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
+
+
 def _grids(source: str, path: str, conv: str, norm: str) -> Rules:
     """Return rename rules for the four branches, which the references number from 0."""
     sides = enumerate((1, 2, 3, 6))
@@ -226,6 +264,8 @@ def pspnet_resnet101(
 def pspnet_resnet34_smp(
     num_classes: int = 21,
     width: int = 64,
+    encoder_depth: int = 3,
+    aux_params: ImageHead | None = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
@@ -238,8 +278,7 @@ def pspnet_resnet34_smp(
         standardize=standardize,
         dtype=dtype,
     )
-    decoder = PSPDecoder(dtype=dtype)
-    return EncoderDecoder(backbone=backbone, decoder=decoder, num_classes=num_classes, multiple=8, dtype=dtype)
+    return on_backbone(backbone, num_classes, encoder_depth=encoder_depth, aux_params=aux_params, dtype=dtype)
 
 
 def _dilated(

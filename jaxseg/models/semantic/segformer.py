@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones import mit
 from jaxseg.layers.conv import Conv
-from jaxseg.layers.conv_norm import ConvNorm
+from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pad import pad_to_multiple
 from jaxseg.ops.resize import resize_bilinear
@@ -71,6 +72,81 @@ class SegFormer(nn.Module):
         x = resize_bilinear(x, (padded.shape[1], padded.shape[2]))
         return {"logits": x[:, :h, :w].astype(jnp.float32)}
 
+
+class SegFormerDecoder(nn.Module):
+    """segmentation-models-pytorch's all-MLP head: every map of the backbone, also that at stride 2, comes to stride 4.
+
+    >>> decoder, maps = SegFormerDecoder(), {f"c{i}": jnp.ones((1, 64 >> i, 64 >> i, 8)) for i in range(1, 6)}
+    >>> jax.eval_shape(lambda key: decoder.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
+    (1, 16, 16, 256)
+
+    Attributes:
+      features: channels of the result, and to which each map is brought.
+      dtype: compute dtype.
+    """
+
+    features: int = 256
+    dtype: jnp.dtype | type = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
+        """Map ``{"c1".."c5"}``, or a transformer's ``c2`` on, to a map at stride 4; ``linear0`` is that of the last."""
+        size = (maps["c2"].shape[1], maps["c2"].shape[2])
+        levels = []
+        for k in range(last_level(maps), 0, -1):
+            if f"c{k}" in maps:
+                linear = Conv(self.features, 1, dtype=self.dtype, name=f"linear{len(levels)}")
+                levels.append(resize_bilinear(linear(maps[f"c{k}"]), size))
+        fuse = ConvNorm(self.features, 1, dtype=self.dtype, name="fuse")
+        return jax.nn.relu(fuse(jnp.concatenate(levels, axis=-1), train=train))
+
+
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 5,
+    decoder_segmentation_channels: int = 256,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Put segmentation-models-pytorch's head on a backbone, with its options.
+
+    >>> on_backbone(mit.mit("b0"), decoder_segmentation_channels=64).decoder.features
+    64
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      encoder_depth: how many of the maps are used.
+      decoder_segmentation_channels: of the head.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: there is no such depth or head.
+    """
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=SegFormerDecoder(decoder_segmentation_channels, dtype=dtype),
+        num_classes=num_classes,
+        kernel_size=1,
+        multiple=2 ** depth_of(encoder_depth, least=3),
+        depth=encoder_depth,
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
+
+
+SMP_NAMES: Rules = smp_names(
+    mit.SMP_NAMES,
+    (
+        (r"decoder\.mlp_stage\.(\d)\.linear\.weight", r"decoder/linear\1/kernel|dense"),
+        (r"decoder\.mlp_stage\.(\d)\.linear\.bias", r"decoder/linear\1/bias"),
+        *torch_names(r"decoder\.fuse_stage", "decoder/fuse"),
+    ),
+)
+"""Rules from ``Segformer`` of segmentation-models-pytorch on a mix transformer."""
 
 TRANSFORMERS_NAMES: Rules = (
     *((rf"segformer\.{name}", f"backbone/{path}") for name, path in (*mit.TRANSFORMERS_NAMES, *mit.HUB_NAMES)),

@@ -21,8 +21,9 @@ from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, last_level, smp_names, steps_of
 from jaxseg.layers.norm import make_norm
+from jaxseg.layers.scse import attend, scse_names
 from jaxseg.layers.standardize import GREY, IMAGENET, Standardize, statistics
 from jaxseg.ops.conv import pixel_shuffle, pixel_unshuffle
 from jaxseg.ops.pad import zeros_to_multiple
@@ -196,31 +197,77 @@ class UNetDecoder(nn.Module):
     (1, 64, 64, 16)
 
     Attributes:
-      features: channels after each of the five steps, coarse to fine.
+      features: channels after each of the five steps, coarse to fine; as many as there are maps.
       centre: whether two convolutions of ``c5``'s channels come before them, as the library has it on its VGGs.
+      attention: "scse" weighs each step's input and output; None for no attention.
       dtype: compute dtype.
     """
 
     features: tuple[int, ...] = (256, 128, 64, 32, 16)
     centre: bool = False
+    attention: str | None = None
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
         """Map ``{"c1".."c5"}``, or a transformer's ``c2`` on, to a map at the image's resolution."""
-        x = maps["c5"]
+        last = last_level(maps)
+        x = maps[f"c{last}"]
         for j in (1, 2) if self.centre else ():
             x = jax.nn.relu(ConvNorm(x.shape[-1], dtype=self.dtype, name=f"centre{j}")(x, train=train))
         for i, channels in enumerate(self.features):
-            skip = maps.get(f"c{4 - i}")
+            skip = maps.get(f"c{last - 1 - i}")
             if skip is None:
                 x = resize_nearest(x, (2 * x.shape[1], 2 * x.shape[2]))
             else:
                 x = resize_nearest(x, (skip.shape[1], skip.shape[2]))
                 x = jnp.concatenate([x, skip], axis=-1)
+                x = attend(self.attention, x, dtype=self.dtype, name=f"block{i}_attention1")
             for j in (1, 2):
                 x = jax.nn.relu(ConvNorm(channels, dtype=self.dtype, name=f"block{i}_conv{j}")(x, train=train))
+            x = attend(self.attention, x, dtype=self.dtype, name=f"block{i}_attention2")
         return x
+
+
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 5,
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
+    decoder_attention_type: str | None = None,
+    centre: bool = False,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Put the decoder on a backbone, with the options of segmentation-models-pytorch.
+
+    >>> on_backbone(resnet.resnet(18), encoder_depth=4, decoder_channels=(64, 32, 16, 16)).multiple
+    16
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      encoder_depth: how many of the maps are used.
+      decoder_channels: after each step, coarse to fine; as many as ``encoder_depth``.
+      decoder_attention_type: "scse" or None.
+      centre: as of :class:`UNetDecoder`.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: channels for another number of steps, or there is no such depth or head.
+    """
+    features = steps_of(decoder_channels, encoder_depth)
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=UNetDecoder(features, centre, decoder_attention_type, dtype=dtype),
+        num_classes=num_classes,
+        multiple=2**encoder_depth,
+        depth=encoder_depth,
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
 
 
 SMP_NAMES: Rules = smp_names(
@@ -229,6 +276,7 @@ SMP_NAMES: Rules = smp_names(
         *torch_names(r"decoder\.blocks\.(\d)\.conv(\d)", r"decoder/block\1_conv\2"),
         *torch_names(r"decoder\.center\.0", "decoder/centre1"),
         *torch_names(r"decoder\.center\.1", "decoder/centre2"),
+        *scse_names(r"decoder\.blocks\.(\d)\.attention(\d)", r"decoder/block\1_attention\2"),
     ),
 )
 """Rules from ``Unet`` of segmentation-models-pytorch on a ResNet."""
@@ -294,12 +342,23 @@ def _on_resnet(
     layers: int,
     num_classes: int = 21,
     width: int = 64,
+    encoder_depth: int = 5,
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
+    decoder_attention_type: str | None = None,
+    aux_params: ImageHead | None = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
-    backbone = resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype)
-    return EncoderDecoder(backbone=backbone, decoder=UNetDecoder(dtype=dtype), num_classes=num_classes, dtype=dtype)
+    return on_backbone(
+        resnet.resnet(layers, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype),
+        num_classes,
+        encoder_depth=encoder_depth,
+        decoder_channels=decoder_channels,
+        decoder_attention_type=decoder_attention_type,
+        aux_params=aux_params,
+        dtype=dtype,
+    )
 
 
 _register = partial(register, task="semantic", paper="arXiv:1505.04597", names={"smp": SMP_NAMES})

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from jaxseg.backbones import resnet
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
-from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, last_level, smp_names, steps_of
+from jaxseg.layers.scse import attend, scse_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.resize import resize_nearest
 from jaxseg.registry import Overfit, register
@@ -32,36 +33,83 @@ class UNetPlusPlusDecoder(nn.Module):
     Attributes:
       features: channels of the five nodes of the outer diagonal, coarse to fine. An inner node has the channels of the
         backbone's map of its resolution.
+      attention: "scse" weighs each node's input and output; None for no attention.
       dtype: compute dtype.
     """
 
     features: tuple[int, ...] = (256, 128, 64, 32, 16)
+    attention: str | None = None
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
-        """Map ``{"c1".."c5"}`` to a map at the image's resolution."""
+        """Map ``{"c1".."c5"}``, or a transformer's ``c2`` on, to a map at the image's resolution."""
         nodes: dict[tuple[int, int], Map] = {}
-        for j in range(4):
-            skip = maps[f"c{4 - j}"]
-            for i in range(j, -1, -1):
-                below = maps[f"c{5 - j}"] if i == j else nodes[i, j - 1]
-                left = [nodes[k, j] for k in range(i + 1, j + 1)]
-                channels = self.features[j] if i == 0 else skip.shape[-1]
-                nodes[i, j] = self._node(f"x_{i}_{j}", below, [*left, skip], channels, train=train)
-        return self._node("x_0_4", nodes[0, 3], [], self.features[4], train=train)
+        last = last_level(maps)
+        for j in range(last - 1):
+            skip = maps.get(f"c{last - 1 - j}")
+            for i in range(j, -1, -1) if skip is not None else (0,):
+                below = maps[f"c{last - j}"] if i == j else nodes[i, j - 1]
+                others = [] if skip is None else [*(nodes[k, j] for k in range(i + 1, j + 1)), skip]
+                channels = self.features[j] if i == 0 or skip is None else skip.shape[-1]
+                nodes[i, j] = self._node(f"x_{i}_{j}", below, others, channels, train=train)
+        return self._node(f"x_0_{last - 1}", nodes[0, last - 2], [], self.features[last - 1], train=train)
 
     def _node(self, name: str, x: Map, others: list[Map], channels: int, *, train: bool) -> Map:
         size = others[-1].shape[1:3] if others else (2 * x.shape[1], 2 * x.shape[2])
         x = jnp.concatenate([resize_nearest(x, (size[0], size[1])), *others], axis=-1)
+        if others:
+            x = attend(self.attention, x, dtype=self.dtype, name=f"{name}_attention1")
         for i in (1, 2):
             x = jax.nn.relu(ConvNorm(channels, dtype=self.dtype, name=f"{name}_conv{i}")(x, train=train))
-        return x
+        return attend(self.attention, x, dtype=self.dtype, name=f"{name}_attention2")
+
+
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 5,
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
+    decoder_attention_type: str | None = None,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Put the decoder on a backbone, with the options of segmentation-models-pytorch.
+
+    >>> on_backbone(resnet.resnet(18), decoder_attention_type="scse").decoder.attention
+    'scse'
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      encoder_depth: how many of the maps are used.
+      decoder_channels: of the outer diagonal, coarse to fine; as many as ``encoder_depth``.
+      decoder_attention_type: "scse" or None.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: channels for another number of steps, or there is no such depth or head.
+    """
+    features = steps_of(decoder_channels, encoder_depth)
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=UNetPlusPlusDecoder(features, decoder_attention_type, dtype=dtype),
+        num_classes=num_classes,
+        multiple=2**encoder_depth,
+        depth=encoder_depth,
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
 
 
 SMP_NAMES: Rules = smp_names(
     resnet.TORCHVISION_NAMES,
-    torch_names(r"decoder\.blocks\.(x_\d_\d)\.conv(\d)", r"decoder/\1_conv\2"),
+    (
+        *torch_names(r"decoder\.blocks\.(x_\d_\d)\.conv(\d)", r"decoder/\1_conv\2"),
+        *scse_names(r"decoder\.blocks\.(x_\d_\d)\.attention(\d)", r"decoder/\1_attention\2"),
+    ),
 )
 """Rules from ``UnetPlusPlus`` of segmentation-models-pytorch on a ResNet."""
 
@@ -83,17 +131,21 @@ SMP_NAMES: Rules = smp_names(
 def unetplusplus_resnet34(
     num_classes: int = 21,
     width: int = 64,
+    encoder_depth: int = 5,
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
+    decoder_attention_type: str | None = None,
+    aux_params: ImageHead | None = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """UNet++ on a ResNet-34: nested, dense skips."""
-    backbone = resnet.resnet(
-        34,
-        width=width,
-        in_channels=in_channels,
-        standardize=standardize,
+    return on_backbone(
+        resnet.resnet(34, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype),
+        num_classes,
+        encoder_depth=encoder_depth,
+        decoder_channels=decoder_channels,
+        decoder_attention_type=decoder_attention_type,
+        aux_params=aux_params,
         dtype=dtype,
     )
-    decoder = UNetPlusPlusDecoder(dtype=dtype)
-    return EncoderDecoder(backbone=backbone, decoder=decoder, num_classes=num_classes, dtype=dtype)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Shaped
 from jaxseg.backbones import resnet
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
-from jaxseg.layers.encoder_decoder import EncoderDecoder, smp_names
+from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.pspnet import PyramidPooling
@@ -86,11 +86,15 @@ class UPerNetDecoder(nn.Module):
     def __call__(self, maps: dict[str, Map], *, train: bool) -> Map:
         """Map ``{"c2".."c5"}`` to a map at the resolution of ``c2``."""
         norm = make_norm(self.map_norm)
-        maps = {f"c{k}": norm(dtype=self.dtype, name=f"norm{k}")(maps[f"c{k}"], train=train) for k in (2, 3, 4, 5)}
-        pooled = PyramidPooling(self.features, dtype=self.dtype, name="pyramid")(maps["c5"], train=train)
-        x = self._step("pyramid_fuse", jnp.concatenate([maps["c5"], *pooled], axis=-1), 3, train=train)
+        last = last_level(maps)
+        maps = {
+            f"c{k}": norm(dtype=self.dtype, name=f"norm{k}")(maps[f"c{k}"], train=train) for k in range(2, last + 1)
+        }
+        top = maps[f"c{last}"]
+        pooled = PyramidPooling(self.features, dtype=self.dtype, name="pyramid")(top, train=train)
+        x = self._step("pyramid_fuse", jnp.concatenate([top, *pooled], axis=-1), 3, train=train)
         levels = [x]
-        for k in (4, 3, 2):
+        for k in range(last - 1, 1, -1):
             lateral = self._step(f"lateral{k}", maps[f"c{k}"], 1, train=train)
             x = lateral + resize_bilinear(x, (lateral.shape[1], lateral.shape[2]))
             levels.append(self._step(f"level{k}", x, 3, train=train))
@@ -124,27 +128,68 @@ TRANSFORMERS_NAMES: Rules = (
 )
 """Rules from ``UperNetForSemanticSegmentation`` of transformers on its ResNet to the paths of :class:`UPerNet`."""
 
-SMP_NAMES: Rules = smp_names(
-    resnet.TORCHVISION_NAMES,
-    (
-        *(
-            (rf"decoder\.feature_norms\.{k - 2}\.{source}", f"decoder/norm{k}/{leaf}")
-            for k in (2, 3, 4, 5)
-            for source, leaf in (("weight", "scale"), ("bias", "bias"))
-        ),
-        *(
-            rule
-            for source, path in (
-                *((rf"decoder\.psp\.blocks\.{i}\.1", f"decoder/pyramid/grid{n}") for i, n in enumerate((1, 2, 3, 6))),
-                (r"decoder\.psp\.out_conv", "decoder/pyramid_fuse"),
-                *((rf"decoder\.fpn_lateral_blocks\.{4 - k}\.conv_norm_relu", f"decoder/lateral{k}") for k in (2, 3, 4)),
-                *((rf"decoder\.fpn_conv_blocks\.{4 - k}", f"decoder/level{k}") for k in (2, 3, 4)),
-                (r"decoder\.fusion_block", "decoder/fuse"),
-            )
-            for rule in torch_names(source, path)
-        ),
-    ),
-)
+
+def on_backbone(
+    backbone: nn.Module,
+    num_classes: int = 21,
+    *,
+    encoder_depth: int = 5,
+    decoder_channels: int = 256,
+    aux_params: ImageHead | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> EncoderDecoder:
+    """Put segmentation-models-pytorch's decoder on a backbone, with its options.
+
+    >>> on_backbone(resnet.resnet(18), decoder_channels=64).decoder.features
+    64
+
+    Args:
+      backbone: ``backbone(image, train=...) -> {"c1" .. "c5"}``.
+      num_classes: channels of the logits.
+      encoder_depth: how many of the maps are used.
+      decoder_channels: of all maps of the decoder.
+      aux_params: a classifier of the whole image beside it, also as a mapping; None for none.
+      dtype: compute dtype.
+
+    Raises:
+      BadInput: there is no such depth or head.
+    """
+    return EncoderDecoder(
+        backbone=backbone,
+        decoder=UPerNetDecoder(decoder_channels, map_norm="pixel", dtype=dtype),
+        num_classes=num_classes,
+        kernel_size=1,
+        multiple=2 ** depth_of(encoder_depth, least=3),
+        depth=encoder_depth,
+        image_head=ImageHead.parse(aux_params),
+        dtype=dtype,
+    )
+
+
+def smp_names_of(encoder_depth: int) -> Rules:
+    """Return the rules from ``UPerNet`` of segmentation-models-pytorch on a ResNet; it numbers levels from the last.
+
+    >>> smp_names_of(5) == SMP_NAMES
+    True
+    """
+    levels = {k: encoder_depth - 1 - k for k in range(2, encoder_depth)}
+    parts = (
+        *((rf"psp\.blocks\.{i}\.1", f"pyramid/grid{n}") for i, n in enumerate((1, 2, 3, 6))),
+        (r"psp\.out_conv", "pyramid_fuse"),
+        *((rf"fpn_lateral_blocks\.{i}\.conv_norm_relu", f"lateral{k}") for k, i in levels.items()),
+        *((rf"fpn_conv_blocks\.{i}", f"level{k}") for k, i in levels.items()),
+        ("fusion_block", "fuse"),
+    )
+    norms = tuple(
+        (rf"decoder\.feature_norms\.{k - 2}\.{source}", f"decoder/norm{k}/{leaf}")
+        for k in (*levels, encoder_depth)
+        for source, leaf in (("weight", "scale"), ("bias", "bias"))
+    )
+    steps = tuple(rule for source, path in parts for rule in torch_names(rf"decoder\.{source}", f"decoder/{path}"))
+    return smp_names(resnet.TORCHVISION_NAMES, (*norms, *steps))
+
+
+SMP_NAMES: Rules = smp_names_of(5)
 """Rules from ``UPerNet`` of segmentation-models-pytorch on a ResNet."""
 
 
@@ -204,21 +249,12 @@ def upernet_resnet101(
 def upernet_resnet50_smp(
     num_classes: int = 21,
     width: int = 64,
+    encoder_depth: int = 5,
+    aux_params: ImageHead | None = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """UPerNet of segmentation-models-pytorch on a ResNet-50: 256 channels, the backbone's maps normalised."""
-    return EncoderDecoder(
-        backbone=resnet.resnet(
-            50,
-            width=width,
-            in_channels=in_channels,
-            standardize=standardize,
-            dtype=dtype,
-        ),
-        decoder=UPerNetDecoder(256, map_norm="pixel", dtype=dtype),
-        num_classes=num_classes,
-        kernel_size=1,
-        dtype=dtype,
-    )
+    backbone = resnet.resnet(50, width=width, in_channels=in_channels, standardize=standardize, dtype=dtype)
+    return on_backbone(backbone, num_classes, encoder_depth=encoder_depth, aux_params=aux_params, dtype=dtype)
