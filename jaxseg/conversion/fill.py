@@ -109,7 +109,7 @@ def fill_model(
     if not spare_heads:
         _check_classes(source, shapes, chosen, heads, model)
     if implementation in rules:
-        keep = {path for path in shapes if path.split("/")[0].startswith("aux")}
+        keep = {path for path in shapes if path.split("/")[0].startswith(("aux", "image_classifier"))}
         filled = {names.rename(name, chosen) for name in source}
         keep = (keep if not keep & filled else set()) | (heads if spare_heads else set())
     else:

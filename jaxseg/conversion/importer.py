@@ -9,7 +9,8 @@ from typing import Any
 from jaxseg import registry, viz
 from jaxseg.conversion import fill, objects, pixels, smp
 from jaxseg.conversion.fill import Imported, fill_model
-from jaxseg.conversion.rules import OWN, backbone_rules, rules_of
+from jaxseg.conversion.rules import OWN, backbone_rules, rules_for, rules_of
+from jaxseg.conversion.smp_encoders import check_geometry
 from jaxseg.conversion.sources import Located, locate
 from jaxseg.data import Facts, sets
 from jaxseg.errors import BadInput, suggest
@@ -176,12 +177,13 @@ def from_file(
         defaults["conventions"] = implementation
     model = registry.create_model(name, **{**defaults, **given})
     partial = {} if implementation else backbone_rules(model)
+    known = rules_for(entry, model)
     if not entry.names and not partial:
         others = [other for other, known in registry.entries().items() if known.names]
         raise BadInput(f"no rules bring weights of others into {name!r}; there are some for {', '.join(others)}")
     if implementation is not None and implementation not in entry.names:
         raise BadInput(f"{name!r} has no rules for {implementation!r}{suggest(implementation, entry.names)}")
-    rules = {implementation: entry.names[implementation]} if implementation else objects.fitting(model, entry.names)
+    rules = {implementation: known[implementation]} if implementation else objects.fitting(model, known)
     return into_model(path, model, rules, spare_heads="num_classes" in given, partial=partial, fields=given)
 
 
@@ -234,6 +236,7 @@ def _third_party(
     """Name of the model, its task, and the model filled from a file of another framework."""
     if name is not None:
         imported = from_file(found.path, name, implementation=implementation, fields=fields)
+        check_geometry(found.source, imported.model)
         return name, registry.find(name).task, imported
     config = smp.config_of(found.path)
     if config is None:

@@ -36,7 +36,7 @@ def rules_of(model: Any, origin: Mapping[str, Any] | None = None) -> dict[str, R
         if entry.names and _classes_in(entry.build()) == _classes_in(model):
             found |= {name: rules for name, rules in entry.names.items() if name not in found}
     origin = origin or {}
-    if not found or origin.get("encoder"):
+    if not found or origin.get("encoder") or ("smp" in found and model.depth != 5):
         found |= smp.rules_of(model, origin.get("encoder", ""))
     first = origin.get("implementation")
     found = {name: found[name] for name in sorted(found, key=lambda name: name != first)}
@@ -44,6 +44,18 @@ def rules_of(model: Any, origin: Mapping[str, Any] | None = None) -> dict[str, R
     if not found:
         raise BadInput(f"no rules bring weights of others into a {type(model).__name__}, or its own out")
     return found
+
+
+def rules_for(entry: registry.Entry, model: Any) -> dict[str, Rules]:
+    """Return the rules of a registered model as it was built: segmentation-models-pytorch counts levels from the last.
+
+    >>> entry = registry.find("upernet_resnet50_smp")
+    >>> [rules_for(entry, entry.build(encoder_depth=depth)) == entry.names for depth in (5, 4)]
+    [True, False]
+    """
+    if "smp" not in entry.names or model.depth == 5:
+        return dict(entry.names)
+    return {**entry.names, **smp.rules_of(model)}
 
 
 def backbone_rules(model: Any) -> dict[str, Rules]:
@@ -59,7 +71,7 @@ def backbone_rules(model: Any) -> dict[str, Rules]:
     on_regions = getattr(model, "shared_head", None) is not None
     return {
         f"backbone ({name})": (*(_on_regions(rules) if on_regions else ()), *_under("backbone", rules))
-        for name, rules in smp_encoders.names_by_class(type(backbone)).items()
+        for name, rules in smp_encoders.names_for(backbone).items()
     }
 
 

@@ -227,7 +227,7 @@ def _linknet(options: Options, depth: int) -> dict[str, Any]:
 def _fpn(options: Options, depth: int) -> dict[str, Any]:
     options.demand("decoder_merge_policy", "add")
     options.demand("decoder_interpolation", "nearest")
-    _enlarged(options, 4, 2 ** (depth - 3))
+    _enlarged(options, 4, 2 ** max(depth - 3, 0))
     return {
         "decoder_pyramid_channels": options.get("decoder_pyramid_channels", 256),
         "decoder_segmentation_channels": options.get("decoder_segmentation_channels", 128),

@@ -1,11 +1,13 @@
 """Encoders of segmentation-models-pytorch: by their names there, or by the backbone that they are."""
 
+import functools
 from typing import Any
 
 from flax import linen as nn
 
+from jaxseg.backbones.efficientnet import EfficientNet
 from jaxseg.backbones.encoder import Encoder
-from jaxseg.backbones.encoders import ENCODERS
+from jaxseg.backbones.encoders import ENCODERS, VARIANTS
 from jaxseg.errors import BadInput, suggest
 from jaxseg.layers.standardize import CENTRED, UNIT, Standardize
 from jaxseg.types import Rules
@@ -55,7 +57,7 @@ def names_of(backbone: nn.Module, depth: int = 5) -> Rules | None:
     >>> names_of(find("resnet18").build(output_stride=16)) == find("resnet18").rules
     True
     """
-    for encoder in ENCODERS.values():
+    for encoder in _of_class(type(backbone)).values():
         if is_of(backbone, encoder, depth):
             return encoder.rules
     return None
@@ -67,26 +69,66 @@ def is_of(backbone: Any, encoder: Encoder, depth: int = 5) -> bool:
     >>> is_of(find("resnet18").build(in_channels=4), find("resnet18"))
     True
     """
-    if not isinstance(backbone, type(encoder.build())):
-        return False
     known = {"in_channels": backbone.in_channels, "standardize": backbone.standardize, "dtype": backbone.dtype}
     stride = backbone.output_stride if encoder.dilates else 32
     return encoder.backbone(depth=depth, output_stride=stride, **known) == backbone
 
 
-def names_by_class(kind: type) -> dict[str, Rules]:
-    """Return the rules of all encoders whose backbone is of a class, each once, by an encoder that has them.
+def names_for(backbone: nn.Module) -> dict[str, Rules]:
+    """Return the rules that bring a classifier's weights into a backbone, each once, by an encoder that has them.
 
     Names of timm's encoders are without the prefix that segmentation-models-pytorch puts before them.
 
-    >>> list(names_by_class(type(find("resnet18").build())))
+    >>> list(names_for(find("resnet18").build()))
     ['resnet18']
     """
+    kin = _of_class(type(backbone))
+    if isinstance(backbone, EfficientNet):  # each numbers its blocks by itself
+        kin = {name: encoder for name, encoder in kin.items() if _alike(encoder.build(), backbone)} or kin
     found: dict[Rules, str] = {}
-    for name, encoder in ENCODERS.items():
-        if isinstance(encoder.build(), kind):
-            found.setdefault(tuple((old.removeprefix(r"model\."), new) for old, new in encoder.rules), name)
+    for name, encoder in kin.items():
+        found.setdefault(tuple((old.removeprefix(r"model\."), new) for old, new in encoder.rules), name)
     return {name: rules for rules, name in found.items()}
+
+
+def check_geometry(source: str, model: Any) -> None:
+    """Refuse weights of timm that fit an EfficientNet by name and shape, but were trained with another padding.
+
+    >>> check_geometry("timm:tf_efficientnet_b0.ns_jft_in1k", None)
+
+    Args:
+      source: as the user gave it.
+      model: that they are for.
+
+    Raises:
+      BadInput: they were; the encoders that they are for are named.
+    """
+    theirs = ENCODERS.get("tu-" + source.removeprefix("timm:").partition(".")[0])
+    backbone = getattr(model, "backbone", None)
+    if theirs is None or not source.startswith("timm:") or not isinstance(backbone, EfficientNet):
+        return
+    built = theirs.build()
+    if not isinstance(built, EfficientNet) or _alike(built, backbone) or built.blocks != backbone.blocks:
+        return
+    fit = [name for name, encoder in VARIANTS.items() if _alike(ENCODERS[encoder].build(), built)]
+    raise BadInput(
+        f"{source} was trained with padding {built.padding!r} and epsilon {built.epsilon:g}, the model's encoder has "
+        f"{backbone.padding!r} and {backbone.epsilon:g}; it is for {' and '.join(fit)}, as in unet_{fit[0]}"
+    )
+
+
+def _alike(one: nn.Module, other: EfficientNet) -> bool:
+    """Whether weights of one give the other's numbers. Padding counted at a fixed resolution is the same at most."""
+    return isinstance(one, EfficientNet) and (one.blocks, one.padding, one.epsilon) == (
+        other.blocks,
+        other.padding,
+        other.epsilon,
+    )
+
+
+@functools.cache
+def _of_class(kind: type) -> dict[str, Encoder]:
+    return {name: encoder for name, encoder in ENCODERS.items() if type(encoder.build()) is kind}
 
 
 TAGS = {"ra4": CENTRED, "ap_": CENTRED, "miil": UNIT}

@@ -276,6 +276,7 @@ SMP_NAMES: Rules = smp_names(
         *torch_names(r"decoder\.blocks\.(\d)\.conv(\d)", r"decoder/block\1_conv\2"),
         *torch_names(r"decoder\.center\.0", "decoder/centre1"),
         *torch_names(r"decoder\.center\.1", "decoder/centre2"),
+        (r"decoder\.blocks\.4\.attention1\..*", None),  # made there and never called
         *scse_names(r"decoder\.blocks\.(\d)\.attention(\d)", r"decoder/block\1_attention\2"),
     ),
 )

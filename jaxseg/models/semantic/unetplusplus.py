@@ -108,6 +108,7 @@ SMP_NAMES: Rules = smp_names(
     resnet.TORCHVISION_NAMES,
     (
         *torch_names(r"decoder\.blocks\.(x_\d_\d)\.conv(\d)", r"decoder/\1_conv\2"),
+        (r"decoder\.blocks\.x_0_4\.attention1\..*", None),  # made there and never called
         *scse_names(r"decoder\.blocks\.(x_\d_\d)\.attention(\d)", r"decoder/\1_attention\2"),
     ),
 )
