@@ -68,6 +68,10 @@ class ImageHead:
         return x[:, 0, 0].astype(jnp.float32)
 
 
+AuxParams = ImageHead | Mapping[str, Any] | None
+"""What ``aux_params`` may be: the head, a mapping as in segmentation-models-pytorch, or None for none."""
+
+
 class EncoderDecoder(nn.Module):
     """Apply backbone, decoder and a convolution as classifier, and resize bilinearly, corners aligned, to the image.
 
@@ -126,8 +130,8 @@ class EncoderDecoder(nn.Module):
 def last_level(maps: Mapping[str, Map]) -> int:
     """Return the number of the coarsest map.
 
-    >>> last_level({"c1": 0, "c2": 0, "c5_blocks": 0, "c5": 0})
-    5
+    >>> last_level({name: jnp.ones((1, 1, 1, 1)) for name in ("c1", "c4_blocks", "c4")})
+    4
     """
     return max(int(name[1]) for name in maps)
 

@@ -16,7 +16,7 @@ from jaxseg.backbones import mobilenet, resnet
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
+from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.norm import BatchNorm
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.fcn import FCNHead
@@ -119,7 +119,7 @@ def on_backbone(
     decoder_channels: int = 256,
     decoder_atrous_rates: tuple[int, ...] = (12, 24, 36),
     decoder_aspp_dropout: float = 0.5,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Put segmentation-models-pytorch's decoder on a backbone, with its options.

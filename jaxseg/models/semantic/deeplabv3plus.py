@@ -12,7 +12,7 @@ from jaxtyping import Array, Shaped
 
 from jaxseg.backbones import mobilenet, resnet, xception
 from jaxseg.layers.conv import Conv
-from jaxseg.layers.encoder_decoder import ImageHead, depth_of
+from jaxseg.layers.encoder_decoder import AuxParams, ImageHead, depth_of
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.deeplabv3 import ASPP, ConvNormRelu, conv_norm, conv_of, inside, rules_of_norm
 from jaxseg.ops.resize import resize_bilinear
@@ -96,7 +96,7 @@ def on_backbone(
     decoder_channels: int = 256,
     decoder_atrous_rates: tuple[int, ...] = (12, 24, 36),
     decoder_aspp_dropout: float = 0.5,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> DeepLabV3Plus:
     """Build segmentation-models-pytorch's reading on a backbone, with its options.

@@ -15,7 +15,7 @@ from jaxseg.backbones import resnet
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
+from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.resize import resize_bilinear, resize_nearest
 from jaxseg.ops.window import Extent
@@ -76,7 +76,7 @@ def on_backbone(
     decoder_pyramid_channels: int = 256,
     decoder_segmentation_channels: int = 128,
     decoder_dropout: float = 0.2,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Put the decoder on a backbone, with the options of segmentation-models-pytorch.
@@ -144,7 +144,7 @@ def fpn_resnet50(
     num_classes: int = 21,
     width: int = 64,
     encoder_depth: int = 5,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
@@ -158,7 +158,7 @@ def fpn_resnet101(
     num_classes: int = 21,
     width: int = 64,
     encoder_depth: int = 5,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
@@ -172,7 +172,7 @@ def _on_resnet(
     num_classes: int,
     width: int,
     encoder_depth: int,
-    aux_params: ImageHead | None,
+    aux_params: AuxParams,
     in_channels: int,
     standardize: Standardize | None,
     dtype: jnp.dtype | type,

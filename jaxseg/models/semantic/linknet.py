@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Shaped
 from jaxseg.backbones import resnet
 from jaxseg.layers.conv import ConvTranspose
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
-from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
+from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.norm import BatchNorm
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pad import pad_to_multiple
@@ -162,7 +162,7 @@ def on_backbone(
     num_classes: int = 21,
     *,
     encoder_depth: int = 5,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Put segmentation-models-pytorch's decoder on a backbone, with its options.
@@ -233,7 +233,7 @@ def linknet_resnet18(
     num_classes: int = 21,
     width: int = 64,
     encoder_depth: int = 5,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
@@ -247,7 +247,7 @@ def linknet_resnet34(
     num_classes: int = 21,
     width: int = 64,
     encoder_depth: int = 5,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
@@ -261,7 +261,7 @@ def _smp(
     num_classes: int,
     width: int,
     encoder_depth: int,
-    aux_params: ImageHead | None,
+    aux_params: AuxParams,
     in_channels: int,
     standardize: Standardize | None,
     dtype: jnp.dtype | type,

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from jaxseg.backbones import resnet
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
-from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, last_level, smp_names, steps_of
+from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, last_level, smp_names, steps_of
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.resize import resize_nearest
 from jaxseg.registry import Overfit, register
@@ -120,7 +120,7 @@ def on_backbone(
     encoder_depth: int = 5,
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
     decoder_pab_channels: int = 64,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Put the decoder on a backbone, with the options of segmentation-models-pytorch.
@@ -196,7 +196,7 @@ def manet_resnet34(
     encoder_depth: int = 5,
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
     decoder_pab_channels: int = 64,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,

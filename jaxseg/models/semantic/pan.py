@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from jaxseg.backbones import resnet
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
-from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
+from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_bilinear
@@ -114,7 +114,7 @@ def on_backbone(
     encoder_depth: int = 5,
     encoder_output_stride: int = 16,
     decoder_channels: int = 32,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Put the decoder on a backbone, with the options of segmentation-models-pytorch.
@@ -185,7 +185,7 @@ def pan_resnet50(
     num_classes: int = 21,
     width: int = 64,
     encoder_depth: int = 5,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,

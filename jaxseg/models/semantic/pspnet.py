@@ -17,7 +17,7 @@ from jaxseg.backbones import resnet
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, smp_names
+from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, depth_of, smp_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pool import adaptive_avg_pool
 from jaxseg.ops.resize import resize_bilinear
@@ -146,7 +146,7 @@ def on_backbone(
     encoder_depth: int = 3,
     psp_out_channels: int = 512,
     psp_dropout: float = 0.2,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Put segmentation-models-pytorch's decoder on a backbone, with its options.
@@ -265,7 +265,7 @@ def pspnet_resnet34_smp(
     num_classes: int = 21,
     width: int = 64,
     encoder_depth: int = 3,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,

@@ -16,7 +16,7 @@ from jaxseg.backbones import mit
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
+from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.pad import pad_to_multiple
 from jaxseg.ops.resize import resize_bilinear
@@ -107,7 +107,7 @@ def on_backbone(
     *,
     encoder_depth: int = 5,
     decoder_segmentation_channels: int = 256,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Put segmentation-models-pytorch's head on a backbone, with its options.

@@ -21,7 +21,7 @@ from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
-from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, last_level, smp_names, steps_of
+from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, last_level, smp_names, steps_of
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.scse import attend, scse_names
 from jaxseg.layers.standardize import GREY, IMAGENET, Standardize, statistics
@@ -237,7 +237,7 @@ def on_backbone(
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
     decoder_attention_type: str | None = None,
     centre: bool = False,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Put the decoder on a backbone, with the options of segmentation-models-pytorch.
@@ -346,7 +346,7 @@ def _on_resnet(
     encoder_depth: int = 5,
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
     decoder_attention_type: str | None = None,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.backbones import resnet
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
-from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, last_level, smp_names, steps_of
+from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, last_level, smp_names, steps_of
 from jaxseg.layers.scse import attend, scse_names
 from jaxseg.layers.standardize import Standardize
 from jaxseg.ops.resize import resize_nearest
@@ -72,7 +72,7 @@ def on_backbone(
     encoder_depth: int = 5,
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
     decoder_attention_type: str | None = None,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Put the decoder on a backbone, with the options of segmentation-models-pytorch.
@@ -135,7 +135,7 @@ def unetplusplus_resnet34(
     encoder_depth: int = 5,
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
     decoder_attention_type: str | None = None,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Shaped
 from jaxseg.backbones import resnet
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
-from jaxseg.layers.encoder_decoder import EncoderDecoder, ImageHead, depth_of, last_level, smp_names
+from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, depth_of, last_level, smp_names
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.pspnet import PyramidPooling
@@ -135,7 +135,7 @@ def on_backbone(
     *,
     encoder_depth: int = 5,
     decoder_channels: int = 256,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> EncoderDecoder:
     """Put segmentation-models-pytorch's decoder on a backbone, with its options.
@@ -250,7 +250,7 @@ def upernet_resnet50_smp(
     num_classes: int = 21,
     width: int = 64,
     encoder_depth: int = 5,
-    aux_params: ImageHead | None = None,
+    aux_params: AuxParams = None,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
