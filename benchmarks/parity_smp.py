@@ -9,7 +9,8 @@ NOTE = """\
 segmentation-models-pytorch refuses sides that its encoder's stride does not divide. An odd image is padded for it by
 repeating the last row and column, as our networks do it inside, and its logits are cropped. Its DeepLab v3+ sees two
 even images: its enlargements are by whole factors, where ours, as the paper's, are to the image's size. Networks on
-other encoders than ResNets are not in the registry: a saved folder's `config.json` describes them.
+other encoders than ResNets are in the registry as combinations; here a saved folder's `config.json` describes them.
+Parameters that it makes and never calls, such as EfficientNet's last convolution, are not counted.
 """
 
 
@@ -79,6 +80,11 @@ PAIRS = (
     *((kind, "mit_b0") for kind in ("FPN", "MAnet", "PSPNet", "UPerNet")),
     *((kind, "tu-mobilenetv3_large_100") for kind in ("FPN", "Linknet", "UPerNet", "UnetPlusPlus")),
     *((kind, "tu-resnet50") for kind in ("DeepLabV3", "DeepLabV3Plus", "PAN")),
+    *(("Unet", name) for name in ("efficientnet-b0", "timm-efficientnet-b0", "densenet121", "se_resnet50")),
+    *(("Unet", name) for name in ("se_resnext50_32x4d", "tu-efficientnet_b0", "tu-tf_efficientnet_b0")),
+    *(("Unet", f"tu-regnet{kind}_002") for kind in "xy"),
+    *((kind, "efficientnet-b0") for kind in ("DeepLabV3", "DeepLabV3Plus", "FPN", "Linknet", "MAnet", "PAN")),
+    *((kind, "efficientnet-b0") for kind in ("PSPNet", "Segformer", "UPerNet", "UnetPlusPlus")),
 )
 """Architectures and encoders that no registered network has."""
 

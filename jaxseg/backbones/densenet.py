@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from jaxseg.backbones.encoder import Encoder, fixed
+from jaxseg.backbones.encoder import EncoderSpec, fixed
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.norm import BatchNorm
@@ -134,7 +134,7 @@ TORCHVISION_NAMES: Rules = (
 )
 """Rules from torchvision's state dict, timm's and segmentation-models-pytorch's, to the paths of :class:`DenseNet`."""
 
-ENCODERS: dict[str, Encoder] = {
+ENCODERS: dict[str, EncoderSpec] = {
     f"densenet{layers}": fixed(densenet, TORCHVISION_NAMES, layers=layers) for layers in VARIANTS
 }
 """By the name in segmentation-models-pytorch; poolings between blocks cannot be dilated."""

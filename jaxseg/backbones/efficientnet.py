@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from jaxseg.backbones.encoder import Encoder, in_timm
+from jaxseg.backbones.encoder import EncoderSpec, in_timm
 from jaxseg.backbones.mobilenet import divisible
 from jaxseg.backbones.mobilenet_blocks import SqueezeExcite
 from jaxseg.errors import BadInput
@@ -326,10 +326,10 @@ def _squeeze(source: str, path: str) -> Rules:
     )
 
 
-ENCODERS: dict[str, Encoder] = {
-    **{f"efficientnet-{b}": Encoder(partial(efficientnet, b), smp_names(b)) for b in SCALES},
-    **{f"timm-efficientnet-{b}": Encoder(partial(efficientnet, b, "timm-smp"), timm_names(b)) for b in SCALES},
-    **{f"tu-efficientnet_{b}": Encoder(partial(efficientnet, b, "timm"), in_timm(timm_names(b))) for b in SCALES},
-    **{f"tu-tf_efficientnet_{b}": Encoder(partial(efficientnet, b, "tf"), in_timm(timm_names(b))) for b in SCALES},
+ENCODERS: dict[str, EncoderSpec] = {
+    **{f"efficientnet-{b}": EncoderSpec(partial(efficientnet, b), smp_names(b)) for b in SCALES},
+    **{f"timm-efficientnet-{b}": EncoderSpec(partial(efficientnet, b, "timm-smp"), timm_names(b)) for b in SCALES},
+    **{f"tu-efficientnet_{b}": EncoderSpec(partial(efficientnet, b, "timm"), in_timm(timm_names(b))) for b in SCALES},
+    **{f"tu-tf_efficientnet_{b}": EncoderSpec(partial(efficientnet, b, "tf"), in_timm(timm_names(b))) for b in SCALES},
 }
 """By the name in segmentation-models-pytorch."""

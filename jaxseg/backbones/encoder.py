@@ -13,7 +13,7 @@ from jaxseg.types import Rules
 
 
 @dataclass(frozen=True)
-class Encoder:
+class EncoderSpec:
     """A backbone that segmentation-models-pytorch, or timm through it, has by name.
 
     >>> from jaxseg.backbones.encoders import ENCODERS
@@ -73,7 +73,7 @@ class Encoder:
         return built.clone(standardize=statistics(standardize, built.standardize, in_channels))
 
 
-def fixed(build: Callable[..., nn.Module], rules: Rules, *, finest: int = 2, **options: Any) -> Encoder:
+def fixed(build: Callable[..., nn.Module], rules: Rules, *, finest: int = 2, **options: Any) -> EncoderSpec:
     """Return an encoder of one output stride, which does not dilate, or not as the backbone here does.
 
     >>> from jaxseg.backbones import mit
@@ -82,11 +82,13 @@ def fixed(build: Callable[..., nn.Module], rules: Rules, *, finest: int = 2, **o
 
     Args:
       build: the backbone's builder, without ``output_stride``.
-      rules: as of :class:`Encoder`.
+      rules: as of :class:`EncoderSpec`.
       finest: likewise.
       options: of the builder.
     """
-    return Encoder(lambda output_stride=32, **more: build(**{**options, **more}), rules, dilates=False, finest=finest)
+    return EncoderSpec(
+        lambda output_stride=32, **more: build(**{**options, **more}), rules, dilates=False, finest=finest
+    )
 
 
 def in_timm(rules: Rules) -> Rules:

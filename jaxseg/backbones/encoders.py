@@ -11,11 +11,11 @@ from typing import Any
 from flax import linen as nn
 
 from jaxseg.backbones import densenet, efficientnet, mit, mobilenet, mobilenet_timm, regnet, resnet, senet, vgg
-from jaxseg.backbones.encoder import Encoder, fixed, in_timm
+from jaxseg.backbones.encoder import EncoderSpec, fixed, in_timm
 from jaxseg.layers.standardize import CENTRED
 
 
-def _resnet(layers: int, groups: int = 1, width: int = 64) -> Encoder:
+def _resnet(layers: int, groups: int = 1, width: int = 64) -> EncoderSpec:
     """Dilate every convolution of a stage, as the library does."""
 
     def build(output_stride: int = 32, **options: Any) -> nn.Module:
@@ -23,10 +23,10 @@ def _resnet(layers: int, groups: int = 1, width: int = 64) -> Encoder:
         options |= {"groups": groups, "width_per_group": width, "multi_grid": grid}
         return resnet.resnet(layers, output_stride=output_stride, **options)
 
-    return Encoder(build, resnet.TORCHVISION_NAMES)
+    return EncoderSpec(build, resnet.TORCHVISION_NAMES)
 
 
-def _timm_resnet(layers: int, groups: int = 1, width: int = 64) -> Encoder:
+def _timm_resnet(layers: int, groups: int = 1, width: int = 64) -> EncoderSpec:
     def build(output_stride: int = 32, **options: Any) -> nn.Module:
         options |= {"groups": groups, "width_per_group": width}
         return resnet.resnet(layers, output_stride=output_stride, **options)
@@ -34,15 +34,15 @@ def _timm_resnet(layers: int, groups: int = 1, width: int = 64) -> Encoder:
     def pruned(net: resnet.ResNet, stages: int) -> nn.Module:
         return net.clone(depths=net.depths[:stages])
 
-    return Encoder(build, in_timm(resnet.TORCHVISION_NAMES), prune=pruned)
+    return EncoderSpec(build, in_timm(resnet.TORCHVISION_NAMES), prune=pruned)
 
 
-def _vgg(blocks: tuple[int, ...], norm: str, *, timm: bool = False) -> Encoder:
+def _vgg(blocks: tuple[int, ...], norm: str, *, timm: bool = False) -> EncoderSpec:
     rules = vgg.torchvision_names(blocks, norm, features="features_" if timm else r"features\.")
     return fixed(vgg.VGG, in_timm(rules) if timm else rules, blocks=blocks, norm=norm, out_maps="last")
 
 
-def _timm_mobilenets() -> dict[str, Encoder]:
+def _timm_mobilenets() -> dict[str, EncoderSpec]:
     names = {"tu-mobilenetv1_100": fixed(mobilenet.mobilenet_v1, in_timm(mobilenet_timm.V1_NAMES), standardize=CENTRED)}
     for width in (50, 75, 100, 140):
         rules = in_timm(mobilenet_timm.V2_NAMES)
@@ -58,10 +58,10 @@ def _timm_mobilenets() -> dict[str, Encoder]:
 _VGGS = {f"vgg{sum(blocks) + 3}": blocks for blocks in (vgg.VGG11, vgg.VGG13, vgg.VGG16, vgg.VGG19)}
 _RESNEXTS = ((50, 32, 4), *((101, 32, width) for width in (4, 8, 16, 32)))
 
-ENCODERS: dict[str, Encoder] = {
+ENCODERS: dict[str, EncoderSpec] = {
     **{f"resnet{layers}": _resnet(layers) for layers in resnet.DEPTHS},
     **{f"resnext{layers}_{g}x{w}d": _resnet(layers, g, w) for layers, g, w in (*_RESNEXTS, (101, 32, 48))},
-    "mobilenet_v2": Encoder(mobilenet.mobilenet_v2, mobilenet.TORCHVISION_V2_NAMES),
+    "mobilenet_v2": EncoderSpec(mobilenet.mobilenet_v2, mobilenet.TORCHVISION_V2_NAMES),
     **{name: _vgg(blocks, "none") for name, blocks in _VGGS.items()},
     **{f"{name}_bn": _vgg(blocks, "batch") for name, blocks in _VGGS.items()},
     **{f"mit_{variant}": fixed(mit.mit, mit.SMP_NAMES, finest=4, variant=variant) for variant in mit.VARIANTS},

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from jaxseg.backbones.encoder import Encoder, in_timm
+from jaxseg.backbones.encoder import EncoderSpec, in_timm
 from jaxseg.backbones.mobilenet_blocks import SqueezeExcite
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv_norm import ConvNorm
@@ -202,7 +202,7 @@ def _pruned(net: RegNet, stages: int) -> RegNet:
     return net.clone(depths=net.depths[:stages], widths=net.widths[:stages])
 
 
-ENCODERS: dict[str, Encoder] = {
-    f"tu-{name}": Encoder(partial(regnet, name), in_timm(TIMM_NAMES), prune=_pruned) for name in VARIANTS
+ENCODERS: dict[str, EncoderSpec] = {
+    f"tu-{name}": EncoderSpec(partial(regnet, name), in_timm(TIMM_NAMES), prune=_pruned) for name in VARIANTS
 }
 """By the name in segmentation-models-pytorch."""

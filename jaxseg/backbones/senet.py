@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from jaxseg.backbones.encoder import Encoder
+from jaxseg.backbones.encoder import EncoderSpec
 from jaxseg.backbones.mobilenet_blocks import SqueezeExcite
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv_norm import ConvNorm
@@ -188,5 +188,5 @@ SMP_NAMES: Rules = (
 )
 """Rules from segmentation-models-pytorch's SENets, and Cadene's, to the paths of :class:`SENet`."""
 
-ENCODERS: dict[str, Encoder] = {name: Encoder(partial(senet, name), SMP_NAMES) for name in VARIANTS}
+ENCODERS: dict[str, EncoderSpec] = {name: EncoderSpec(partial(senet, name), SMP_NAMES) for name in VARIANTS}
 """By the name in segmentation-models-pytorch."""

@@ -6,14 +6,14 @@ from typing import Any
 from flax import linen as nn
 
 from jaxseg.backbones.efficientnet import EfficientNet
-from jaxseg.backbones.encoder import Encoder
+from jaxseg.backbones.encoder import EncoderSpec
 from jaxseg.backbones.encoders import ENCODERS, VARIANTS
 from jaxseg.errors import BadInput, suggest
 from jaxseg.layers.standardize import CENTRED, UNIT, Standardize
 from jaxseg.types import Rules
 
 
-def find(name: str) -> Encoder:
+def find(name: str) -> EncoderSpec:
     """Return the encoder of that name; after a point it may name timm's weights that it was initialised with.
 
     >>> find("resnet50").dilates
@@ -63,7 +63,7 @@ def names_of(backbone: nn.Module, depth: int = 5) -> Rules | None:
     return None
 
 
-def is_of(backbone: Any, encoder: Encoder, depth: int = 5) -> bool:
+def is_of(backbone: Any, encoder: EncoderSpec, depth: int = 5) -> bool:
     """Return True if a backbone is what an encoder builds, whatever its statistics, dtype and number of channels.
 
     >>> is_of(find("resnet18").build(in_channels=4), find("resnet18"))
@@ -127,7 +127,7 @@ def _alike(one: nn.Module, other: EfficientNet) -> bool:
 
 
 @functools.cache
-def _of_class(kind: type) -> dict[str, Encoder]:
+def _of_class(kind: type) -> dict[str, EncoderSpec]:
     return {name: encoder for name, encoder in ENCODERS.items() if type(encoder.build()) is kind}
 
 
