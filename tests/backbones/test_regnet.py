@@ -3,6 +3,7 @@
 import re
 
 import jax
+import numpy as np
 import pytest
 
 from jaxseg.backbones.regnet import TIMM_NAMES, RegNet
@@ -55,5 +56,5 @@ def test_a_dilated_stage_sees_what_the_strided_one_does():
     call = jax.jit(lambda net, v, x: net.apply(v, x, train=False), static_argnums=0)
     strided, dilated = call(model, variables, image), call(model.clone(output_stride=8), variables, image)
     assert dilated["c5"].shape[1:3] == (8, 8)
-    assert_agree(strided["c4"], torch.from_numpy(jax.device_get(dilated["c4"][:, ::2, ::2])).permute(0, 3, 1, 2))
-    assert_agree(strided["c5"], torch.from_numpy(jax.device_get(dilated["c5"][:, ::4, ::4])).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(strided["c4"], dilated["c4"][:, ::2, ::2], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(strided["c5"], dilated["c5"][:, ::4, ::4], rtol=1e-4, atol=1e-4)
