@@ -1,6 +1,7 @@
 """Decoders on encoders by name: what is there, what a name means, and the options of segmentation-models-pytorch."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -58,8 +59,8 @@ def test_the_options_are_fields(prefix):
 
 def test_attention_weighs_channels_and_places():
     """By hand: half of the channels' gains and half of the places', where all parameters are zero."""
-    x = np.random.default_rng(0).normal(size=(1, 4, 4, 16)).astype(np.float32)
-    variables = jax.tree.map(np.zeros_like, SCSE().init(jax.random.key(0), x))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 4, 16)), jnp.float32)
+    variables = jax.tree.map(jnp.zeros_like, SCSE().init(jax.random.key(0), x))
     np.testing.assert_allclose(SCSE().apply(variables, x), x, rtol=1e-6)
     paths = {
         "/".join(k.key for k in path)
