@@ -59,10 +59,10 @@ class Architecture:
     own: bool = False
 
     def names(self, encoder: Rules, depth: int = 5) -> Rules:
-        """Return the rules from its state dict on an encoder.
+        r"""Return the rules from its state dict on an encoder.
 
-        >>> ARCHITECTURES["unet"].names(ENCODERS["resnet18"].rules)[0][1]
-        'backbone/conv1/kernel'
+        >>> ARCHITECTURES["unet"].names((("conv1", "stem"),))[0]
+        ('encoder\\.conv1', 'backbone/stem')
         """
         inside = tuple((rf"encoder\.{name}", path and f"backbone/{path}") for name, path in encoder)
         # Made there and never called: an attention before the last step of the U-Nets, UNet++'s centre on a VGG.
