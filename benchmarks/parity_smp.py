@@ -80,11 +80,6 @@ PAIRS = (
     *((kind, "mit_b0") for kind in ("FPN", "MAnet", "PSPNet", "UPerNet")),
     *((kind, "tu-mobilenetv3_large_100") for kind in ("FPN", "Linknet", "UPerNet", "UnetPlusPlus")),
     *((kind, "tu-resnet50") for kind in ("DeepLabV3", "DeepLabV3Plus", "PAN")),
-    *(("Unet", name) for name in ("efficientnet-b0", "timm-efficientnet-b0", "densenet121", "se_resnet50")),
-    *(("Unet", name) for name in ("se_resnext50_32x4d", "tu-efficientnet_b0", "tu-tf_efficientnet_b0")),
-    *(("Unet", f"tu-regnet{kind}_002") for kind in "xy"),
-    *((kind, "efficientnet-b0") for kind in ("DeepLabV3", "DeepLabV3Plus", "FPN", "Linknet", "MAnet", "PAN")),
-    *((kind, "efficientnet-b0") for kind in ("PSPNet", "Segformer", "UPerNet", "UnetPlusPlus")),
 )
 """Architectures and encoders that no registered network has."""
 
