@@ -27,6 +27,7 @@ PACKAGES = {
     "weights": ("Weights", ["weights", "conversion"]),
     "export": ("Export", ["export"]),
     "viz": ("Pictures", ["viz"]),
+    "report": ("Reports", ["report"]),
     "cli": ("Command line", ["cli"]),
 }
 """Page -> its title and the modules or packages under ``jaxseg`` that it documents."""

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxseg.errors import BadInput
+
 
 def cache_dir() -> Path | None:
     """Return the folder for things that can be made or downloaded again; None if caching is off.
@@ -38,6 +40,31 @@ def default_weights_dir() -> Path:
     True
     """
     return _within("weights", os.environ.get("JAXSEG_WEIGHTS_DIR"))
+
+
+def make_folder(path: Path, remedy: str) -> None:
+    """Make a folder that files will be written to, with its parents; one that is there will do.
+
+    Args:
+      path: of the folder.
+      remedy: says in the message how to choose another one.
+
+    Raises:
+      BadInput: it cannot be made or written.
+
+    >>> make_folder(Path("/dev/null/jaxseg"), "set JAXSEG_CACHE")
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: folder /dev/null/jaxseg cannot be made (Not a directory): set JAXSEG_CACHE
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if disk_is_full(error):
+            raise
+        raise BadInput(f"folder {path} cannot be made ({error.strerror}): {remedy}") from error
+    if not os.access(path, os.W_OK):
+        raise BadInput(f"folder {path} cannot be written: {remedy}")
 
 
 @contextlib.contextmanager

@@ -27,12 +27,14 @@ __all__ = [
     "FORMAT",
     "Recipe",
     "Stage",
+    "UnknownCode",
     "WeightSource",
     "check_format",
     "dump",
     "find_file",
     "load",
     "load_file",
+    "load_task",
     "override",
     "override_text",
     "shipped",
@@ -143,6 +145,16 @@ FORMAT = 2
 """Version of the JSON form. Version 1 (jaxseg 0.1) named classes by their modules; it is no longer read."""
 
 
+class UnknownCode(BadInput):
+    """A saved form names a class or function of one's own whose module is not imported.
+
+    >>> load({"function": "my_module:my_loss"})
+    Traceback (most recent call last):
+        ...
+    jaxseg.recipe.UnknownCode: the recipe names my_module:my_loss: import my_module first ...
+    """
+
+
 def dump(value: Any) -> Any:
     """Return a recipe, or any part of one, in the form that ``json`` writes; ``load`` gives an equal value back.
 
@@ -217,6 +229,42 @@ def load(form: Any) -> Any:
         raise BadInput(f"{form['type']} cannot be built: {one_line(error)}") from error
 
 
+LEARNING = ("losses", "extra_metrics")
+"""Fields of tasks that predictions do not depend on."""
+
+
+def load_task(form: Any) -> Any:
+    """Return a task that ``dump`` wrote; losses and metrics of one's own whose code is not here have their defaults.
+
+    >>> from jaxseg.tasks.semantic import Semantic
+    >>> form = dump(Semantic(3))
+    >>> form["fields"]["losses"] = [{"type": "my_module:MyLoss", "fields": {}}]
+    >>> load_task(form) == Semantic(3)
+    True
+
+    Raises:
+      UnknownCode: the task itself is of one's own, and its module is not imported.
+      BadInput: see ``load``.
+    """
+    return load(_without_learning(form))
+
+
+def _without_learning(form: Any) -> Any:
+    if isinstance(form, list):
+        return [_without_learning(item) for item in form]
+    if not (isinstance(form, dict) and isinstance(form.get("fields"), dict)):
+        return form
+    kept = {}
+    for name, inside in form["fields"].items():
+        try:
+            kept[name] = _without_learning(inside)
+            if name in LEARNING:
+                load(inside)
+        except UnknownCode:
+            del kept[name]
+    return {**form, "fields": kept}
+
+
 def check_format(form: Any, what: str) -> None:
     """Refuse a saved form of another version than :data:`FORMAT`.
 
@@ -282,7 +330,10 @@ def _find(address: str) -> Any:
         check_format({}, f"{address} in the recipe")
     module = sys.modules.get(name)
     if module is None:
-        raise BadInput(f"the recipe names {address}: import {name} first (only jaxseg's own modules are imported)")
+        raise UnknownCode(
+            f"the recipe names {address}: import {name} first (only jaxseg's own modules are imported; on the command "
+            "line --recipe FILE runs the file that has it)"
+        )
     found = _attribute(module, qualname)
     if found is None:
         raise BadInput(f"the recipe names {address}, which does not exist{suggest(qualname, vars(module))}")

@@ -49,6 +49,7 @@ class Figure:
       title: for people, "mean IoU".
       unit: "%" for fractions of 1, shown in percent; "m", "px", or nothing.
       higher_is_better: False for errors.
+      definition: how it is computed, a sentence or two for the reader of a report; empty where nobody has said.
 
     >>> Figure("miou", "mean IoU", "%").format(0.8563)
     '85.63'
@@ -58,6 +59,7 @@ class Figure:
     title: str
     unit: str = ""
     higher_is_better: bool = True
+    definition: str = ""
 
     def format(self, value: float) -> str:
         """Return a value in the figure's unit, without the unit; "absent" for NaN."""

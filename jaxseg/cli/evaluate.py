@@ -24,6 +24,8 @@ DRAWN = 8
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
 @click.option("--draw", type=click.Path(path_type=Path), help="Folder for sheets of images, truth and predictions.")
 @click.option("--save-predictions", "saving", type=click.Path(path_type=Path), help="Folder for the predictions.")
+@click.option("--report", "page", type=click.Path(path_type=Path), help="HTML file.  [default: WORKDIR/report.html]")
+@click.option("--recipe", "code", help="Recipe file to run first: tasks, losses and transforms of one's own are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     target: str,
@@ -38,6 +40,8 @@ def command(
     data_dir: Path | None,
     draw: Path | None,
     saving: Path | None,
+    page: Path | None,
+    code: str | None,
     as_json: bool,
 ) -> None:
     """Evaluate WORKDIR's best checkpoint and print the figures per class and overall.
@@ -50,6 +54,9 @@ def command(
     With --save-predictions, objects are written as boxes.json, masks.json and keypoints.json in COCO's format of
     results, panoptic maps as panoptic.json with PNGs, and label maps as PNGs: each in the pixels of its image as it was
     read, under COCO's image id or else the number in the split.
+
+    A page with the figures, the confusion matrix, the calibration and the best and the worst images is left as
+    report.html in the work directory, report-SPLIT.html for other splits than val, or as what --report names.
     """
     from jaxseg import recipe as recipes
     from jaxseg import recipe_files
@@ -59,6 +66,8 @@ def command(
     if tile is not None and crf:
         raise BadInput("--crf refines whole images and --tile cuts them: give one of them")
 
+    if code is not None:
+        recipes.load_file(recipes.find_file(code))
     recipe = None
     if recipe_files.is_recipe(target):
         recipe = recipes.load_file(recipes.find_file(target))
@@ -67,12 +76,14 @@ def command(
         recipe = recipes.load_file(Path(target) / "recipe.json")
 
     from jaxseg.cli import report
+    from jaxseg.cli.measure import indexed, leave_page
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.cli.saved import Saving, saved_predictions
     from jaxseg.forward import forward
     from jaxseg.inference.tiled_evaluation import evaluate_tiled
     from jaxseg.inference.tta import TestTimeAugmented, parse_tta
     from jaxseg.ops.crf import DenseCRF
+    from jaxseg.report import watch
     from jaxseg.tasks.protocol import task_figures
     from jaxseg.tasks.refined import Refined
     from jaxseg.train.evaluate import evaluate
@@ -82,15 +93,16 @@ def command(
     views = () if tta is None else parse_tta(tta)
     prepare_runtime()
     run = load(target if weights is None else weights, best=not last, recipe=recipe)
-    data = run.data
+    data = indexed(run.data)
     assert run.recipe is not None
     stage = run.recipe.stages[run.stage]
     rows = batch_size or stage.eval_batch_size or stage.batch_size
     task = Refined(run.task, DenseCRF()) if crf else run.task
+    seeing, evidence = watch(task, rank_by=stage.keep_best)
     saved = None
     if saving is not None:
         data, saved = saved_predictions(data, run.facts, task, saving, split, data_dir)
-        task = Saving(task, saved)
+        seeing = Saving(seeing, saved)
     batches = data.eval_batches(batch_size=rows, split=split, data_dir=data_dir)
     variables, bar = run.variables, Console()
     try:
@@ -102,10 +114,10 @@ def command(
         bar.begin(f"evaluate {split}", len(batches))
         model = TestTimeAugmented(run.model, views) if views else run.model
         if tile is None:
-            metrics = evaluate(model, variables, task, batches, on_batch=bar.move)
+            metrics = evaluate(model, variables, seeing, batches, on_batch=bar.move)
         else:
-            seen = replace(run, model=model, variables=variables, task=task)
-            metrics = evaluate_tiled(seen, batches, tile=tile, on_batch=bar.move)
+            tiled = replace(run, model=model, variables=variables, task=seeing)
+            metrics = evaluate_tiled(tiled, batches, tile=tile, on_batch=bar.move)
     finally:
         bar.close()
     if saved is not None:
@@ -118,7 +130,7 @@ def command(
         if unpainted:
             click.echo(f"no painter draws {', '.join(unpainted)} (jaxseg.viz.painter)", err=True)
     if as_json:
-        return report.say_json(
+        report.say_json(
             {
                 "data_set": run.facts.name,
                 "split": split,
@@ -134,13 +146,35 @@ def command(
                 "metrics": metrics,
             }
         )
-    how = f", mean of {len(views)} views" * bool(views) + ", after a CRF" * crf + f", tiles of {tile}" * bool(tile)
-    report.metrics_table(
-        metrics, task_figures(task), classes=run.facts.classes, title=f"{run.facts.name}, {split}{how}"
+    else:
+        views_too = f", mean of {len(views)} views" * bool(views) + ", after a CRF" * crf
+        views_too += f", tiles of {tile}" * bool(tile)
+        report.metrics_table(
+            metrics, task_figures(task), classes=run.facts.classes, title=f"{run.facts.name}, {split}{views_too}"
+        )
+        averaged = ", moving averages" if run.averaged else ""
+        anew_too = ", statistics of BatchNorm estimated anew" if precise_bn else ""
+        report.say(f"checkpoint: {run.checkpoint} (step {run.step}{averaged}{anew_too})")
+    how = {
+        "views": tta or "",
+        "tiles": f"{tile} pixels" * bool(tile),
+        "CRF": "fully connected" * crf,
+        "BatchNorm": "statistics estimated anew" * precise_bn,
+    }
+    left = leave_page(
+        run,
+        task,
+        split,
+        metrics,
+        evidence,
+        path=page,
+        model=model,
+        variables=variables,
+        how={name: value for name, value in how.items() if value},
+        data_dir=data_dir,
     )
-    averaged = ", moving averages" if run.averaged else ""
-    anew_too = ", statistics of BatchNorm estimated anew" if precise_bn else ""
-    report.say(f"checkpoint: {run.checkpoint} (step {run.step}{averaged}{anew_too})")
+    if left is not None and not as_json:
+        report.say(f"report: {left}")
 
 
 def write_sheets(

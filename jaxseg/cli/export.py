@@ -52,6 +52,10 @@ def command(
     if recipe is not None:
         recipes.load_file(recipes.find_file(recipe))
     run = load(model, best=not last)
+    if run.left_out:
+        click.echo(
+            f"exported without {', '.join(run.left_out)}, whose code is not here: --recipe FILE has it", err=True
+        )
     card, variables = card_of(run, licence=licence), jax.device_get(run.variables)
     rules, example = lambda: rules_of(run.model, card.origin), example_image(run.model).shape
     line, error = export(form, Export(out, card, variables, example, rules, size, implementation))

@@ -18,6 +18,8 @@ from jaxseg.errors import BadInput, suggest
     "--from", "implementation", help="Whose names the file has, such as torchvision.  [default: those that fit]"
 )
 @click.option("--data", "data_set", help="The data set whose classes and colours the model has (jaxseg data list).")
+@click.option("--classes", help="Names of the classes: a,b,c or a text file with one a line.")
+@click.option("--prefix", default="", help="Of the names in FILE, such as model.  [default: the one that fits, if any]")
 @click.option("--licence", default="", help="Of the weights, for the card.")
 def command(
     file: str,
@@ -26,6 +28,8 @@ def command(
     changes: tuple[str, ...],
     implementation: str | None,
     data_set: str | None,
+    classes: str | None,
+    prefix: str,
     licence: str,
 ) -> None:
     """Read FILE (safetensors, torch, npz, Caffe, Keras, TFLite, Detectron) into model NAME and write the folder OUT.
@@ -37,6 +41,8 @@ def command(
 
     Statistics of pixels are those that FILE states; --set standardize=imagenet (caffe, unit, centred, ...) or
     --set "standardize=((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))" replaces them.
+
+    Prefixes of the names in FILE (model., net., ema.) are taken off where the rules fit without them, and named.
 
     Nothing in FILE is run, and torch is not needed. `jaxseg predict OUT photo.png` then works.
     """
@@ -61,6 +67,7 @@ def command(
     from jaxseg.train.log import Console
 
     folder.check_free(out)
+    named = () if classes is None else read_classes(classes)
     bar = Console()
     bar.begin(f"import {file}", 100)
     try:
@@ -71,6 +78,8 @@ def command(
             fields=fields,
             data=data_set,
             licence=licence,
+            classes=named,
+            prefix=prefix,
             on_bytes=lambda done, total: bar.move(100 * done // max(total or done, 1)),
         )
     finally:
@@ -80,6 +89,29 @@ def command(
     for line in run.card.origin["report"]:
         report.say(line)
     report.say(f"{file} as weights of {run.card.origin['implementation']}: {out}")
+
+
+def read_classes(text: str) -> tuple[str, ...]:
+    """Return the names of classes in a text file, one a line, or in the text itself, between commas.
+
+    >>> read_classes("road, sky")
+    ('road', 'sky')
+
+    Raises:
+      BadInput: there is none, or one twice.
+    """
+    path = Path(text)
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    elif path.suffix in (".txt", ".csv", ".json"):
+        raise BadInput(f"there is no file {text!r} with names of classes")
+    else:
+        lines = text.split(",")
+    names = tuple(line.strip() for line in lines if line.strip())
+    twice = [name for name in names if names.count(name) > 1]
+    if not names or twice:
+        raise BadInput(f"--classes {text!r} {f'has {twice[0]!r} twice' if twice else 'names no class'}: one name each")
+    return names
 
 
 def _named_by_file(num_classes: int = 0, standardize: Any = "") -> None:

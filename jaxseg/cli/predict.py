@@ -91,6 +91,10 @@ def command(
     if recipe is not None:
         recipes.load_file(recipes.find_file(recipe))
     run = load(model, best=not last)
+    if run.left_out:
+        click.echo(
+            f"predicted without {', '.join(run.left_out)}, whose code is not here: --recipe FILE has it", err=True
+        )
     how: dict[str, Any] = {"channels": channels_of(run.model), "value_range": span}
     plans = {path: plan(run, *read_image(path, **how).shape[:2], tile=tile) for path in names}
     try:

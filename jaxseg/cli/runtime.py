@@ -1,5 +1,6 @@
 """Process-wide settings of the command line, never of the library: allocator and compilation cache."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -9,16 +10,19 @@ def prepare_runtime() -> None:
     """Enable the persistent compilation cache; call it before any computation.
 
     Compiled programs are stored in ``compiled`` in :func:`jaxseg.files.cache_dir`, unless JAX has a cache already
-    (``JAX_COMPILATION_CACHE_DIR``).
+    (``JAX_COMPILATION_CACHE_DIR``) or the folder cannot be written.
     """
     import jax
 
-    from jaxseg.files import cache_dir
+    from jaxseg.errors import BadInput
+    from jaxseg.files import cache_dir, make_folder
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain tell of things that nobody can act upon
     folder = cache_dir()
     if folder is not None and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+        with contextlib.suppress(BadInput):  # it only saves time
+            make_folder(folder / "compiled", "JAXSEG_CACHE names another")
+            jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
 
 
 TUNABLES = (

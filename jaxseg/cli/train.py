@@ -37,7 +37,10 @@ def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placeme
 
     join_cluster()
     prepare_runtime()
+    import jax
+
     from jaxseg.cli import report
+    from jaxseg.cli.measure import report_training
     from jaxseg.tasks.protocol import task_figures
     from jaxseg.train.loop import fit
 
@@ -49,3 +52,7 @@ def command(recipe: str, changes: tuple[str, ...], workdir: Path | None, placeme
     report.metrics_table(metrics, figures, classes=facts.classes, title=f"{facts.name}, validation")
     report.say(f"samples: {folder / 'samples'}")
     report.say(f"curves: {folder / 'curves.png'}")
+    if jax.process_count() == 1:
+        left = report_training(folder, value, data_dir)
+        if left is not None:
+            report.say(f"report: {left}")

@@ -15,6 +15,7 @@ from jaxseg.errors import BadInput
 from jaxseg.inference.load import example_image
 from jaxseg.types import Rules
 from jaxseg.weights import names
+from jaxseg.weights.prefixes import fitting_prefix, without_prefix
 from jaxseg.weights.readers import weights_in
 
 
@@ -75,6 +76,7 @@ def fill_model(
     spare_heads: bool,
     partial: Mapping[str, Rules],
     what: str,
+    prefix: str = "",
 ) -> Imported:
     """Fill a model from arrays by name.
 
@@ -87,6 +89,7 @@ def fill_model(
       spare_heads: reinitialise heads for another number of classes than the source's.
       partial: rules that fill the backbone alone; the rest is then reinitialised.
       what: names the source in messages.
+      prefix: of the names; "" takes off the one, if any, without which they fit best.
 
     Raises:
       BadInput: the weights do not fit.
@@ -101,9 +104,12 @@ def fill_model(
     """
     shapes = _shapes(model)
     heads = _heads(model, shapes)
-    if "jaxseg" not in rules:
-        source = _two_classes(source, heads, rules, model)
     everything = {**rules, **partial}
+    under: tuple[str, ...] = ()
+    if "jaxseg" not in rules:
+        named = everything.values()
+        found = without_prefix(source, prefix) if prefix else fitting_prefix(source, shapes, named)
+        source, under = _two_classes(found.source, heads, rules, model), found.notes
     implementation = max(everything, key=lambda known: _fitting(source, shapes, everything[known]))
     chosen = everything[implementation]
     if not spare_heads:
@@ -125,7 +131,9 @@ def fill_model(
         flat = traverse_util.flatten_dict(variables)
         drawn = _draw(model, [(shapes[name][0], *name.split("/")) for name in made.kept])
         variables = traverse_util.unflatten_dict({**flat, **drawn})
-    notes = tuple(f"{path}: inflated from RGB to in_channels={shapes[path][1].shape[-2]}" for path in made.inflated)
+    notes = under + tuple(
+        f"{path}: inflated from RGB to in_channels={shapes[path][1].shape[-2]}" for path in made.inflated
+    )
     return Imported(model, variables, implementation, made.kept, notes)
 
 

@@ -33,6 +33,8 @@ def import_weights(
     fields: Mapping[str, Any] | None = None,
     data: str | None = None,
     licence: str = "",
+    classes: tuple[str, ...] = (),
+    prefix: str = "",
     on_bytes: Callable[[int, int | None], None] | None = None,
 ) -> TrainedModel:
     """Return a registered model with weights from any source.
@@ -48,6 +50,8 @@ def import_weights(
       fields: of the model's builder; a ``num_classes`` that is not the file's reinitialises the heads.
       data: the data set whose classes and palette the model has.
       licence: of the weights.
+      classes: names of the model's classes, where no data set has them.
+      prefix: of the names in a file of others; "" takes off the one, if any, without which they fit best.
       on_bytes: called with the bytes that have been downloaded and, where known, their total.
 
     Raises:
@@ -73,19 +77,25 @@ def import_weights(
 
     if name is not None:
         registry.find(name)
+    if classes and data is not None:
+        raise BadInput(f"the classes are those of {data!r} or those that are given: name one of both")
     facts = None if data is None else sets.facts(data)
     found = locate(source, name or "", on_bytes=on_bytes)
     fields = {} if fields is None else dict(fields)
     if found.kind == "weights":
-        name, task, imported = _third_party(found, name, implementation, fields)
-        named = pixels.read_classes(found.path)
+        name, task, imported = _third_party(found, name, implementation, fields, len(classes), prefix)
+        named = classes or pixels.read_classes(found.path)
         if not named and task in objects.TASKS and not imported.reinitialized:
             named = objects.outputs_named(imported.model, task)
     else:
         before = load_saved(found.path)
         name, task, imported = _own(before, found, name, fields)
-        named = before.facts.things if task in objects.TASKS else before.facts.classes
-        facts = before.facts if facts is None and len(named) == imported.model.num_classes else facts
+        named = classes or (before.facts.things if task in objects.TASKS else before.facts.classes)
+        same = facts is None and not classes and len(named) == imported.model.num_classes
+        facts = before.facts if same else facts
+    outputs = imported.model.num_classes + (imported.model.num_stuff if task == "panoptic" else 0)
+    if classes and len(classes) != outputs:
+        raise BadInput(f"{len(classes)} names of classes for a model of {outputs}: give one each")
     if task in objects.TASKS:
         made, of_classes = objects.described(imported.model, task, named, facts, data)
     else:
@@ -135,7 +145,13 @@ def into_recipe(found: Located, recipe: Recipe) -> TrainedModel:
 
 
 def from_file(
-    path: str | Path, name: str, *, implementation: str | None = None, fields: Mapping[str, Any] | None = None
+    path: str | Path,
+    name: str,
+    *,
+    implementation: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    num_classes: int = 0,
+    prefix: str = "",
 ) -> Imported:
     """Build the registered model ``name`` and fill it from a file of any kind that :mod:`jaxseg.weights.readers` knows.
 
@@ -148,6 +164,8 @@ def from_file(
       name: of the registry.
       implementation: whose names the file has; None takes the rules that fit best.
       fields: of the model's builder.
+      num_classes: that the file has, where its names tell; 0 takes what the folder states, or the model's default.
+      prefix: of the names in the file; "" takes off the one, if any, without which they fit best.
 
     Raises:
       BadInput: no such model, field or implementation; a file that cannot be read, or whose weights do not fit.
@@ -166,7 +184,8 @@ def from_file(
     entry = registry.find(name)
     path = Path(path)
     given = _conformed(name, fields or {})
-    defaults = {key: value for key, value in _stated(path).items() if key in entry.fields}
+    stated = {**_stated(path), **({"num_classes": num_classes} if num_classes else {})}
+    defaults = {key: value for key, value in stated.items() if key in entry.fields}
     if "conventions" in entry.fields and implementation is None:
         told = objects.conventions_of(read(path), entry.names)
         asked = given.get("conventions", told)
@@ -184,7 +203,8 @@ def from_file(
     if implementation is not None and implementation not in entry.names:
         raise BadInput(f"{name!r} has no rules for {implementation!r}{suggest(implementation, entry.names)}")
     rules = {implementation: known[implementation]} if implementation else objects.fitting(model, known)
-    return into_model(path, model, rules, spare_heads="num_classes" in given, partial=partial, fields=given)
+    spare = "num_classes" in given
+    return into_model(path, model, rules, spare_heads=spare, partial=partial, fields=given, prefix=prefix)
 
 
 def into_model(
@@ -195,6 +215,7 @@ def into_model(
     spare_heads: bool = False,
     partial: Mapping[str, Rules] | None = None,
     fields: Mapping[str, Any] | None = None,
+    prefix: str = "",
 ) -> Imported:
     """Fill a model from a file.
 
@@ -205,6 +226,7 @@ def into_model(
       spare_heads: reinitialise heads for another number of classes than the file's.
       partial: more rules, which fill the backbone alone; the rest is then reinitialised.
       fields: that the user gave; statistics of pixels among them are kept. None keeps the model's in any case.
+      prefix: see ``from_file``.
 
     Raises:
       BadInput: see ``from_file``.
@@ -223,7 +245,13 @@ def into_model(
     if fields is not None:
         model, note = _with_statistics(path, model, fields)
     rules = rules_of(model) if rules is None else rules
-    made = fill_model(read(path), model, rules, spare_heads=spare_heads, partial=partial or {}, what=str(path))
+    made = fill_model(
+        read(path), model, rules, spare_heads=spare_heads, partial=partial or {}, what=str(path), prefix=prefix
+    )
+    if fields is not None and made.implementation in pixels.OF_PROGRAMS and not _states(path, fields):
+        chosen = pixels.OF_PROGRAMS[made.implementation]
+        made = replace(made, model=pixels.with_statistics(made.model, chosen))
+        note = f"statistics of pixels: {pixels.spell(chosen)} (as {made.implementation} has them)"
     sha256 = fill.digest(path)
     variables, run = objects.as_run(made.variables, sha256)
     notes = (*made.notes, *((note,) if note else ()), *run)
@@ -231,11 +259,18 @@ def into_model(
 
 
 def _third_party(
-    found: Located, name: str | None, implementation: str | None, fields: Mapping[str, Any]
+    found: Located,
+    name: str | None,
+    implementation: str | None,
+    fields: Mapping[str, Any],
+    num_classes: int,
+    prefix: str,
 ) -> tuple[str, str, Imported]:
     """Name of the model, its task, and the model filled from a file of another framework."""
     if name is not None:
-        imported = from_file(found.path, name, implementation=implementation, fields=fields)
+        imported = from_file(
+            found.path, name, implementation=implementation, fields=fields, num_classes=num_classes, prefix=prefix
+        )
         check_geometry(found.source, imported.model)
         return name, registry.find(name).task, imported
     config = smp.config_of(found.path)
@@ -246,7 +281,8 @@ def _third_party(
             raise BadInput(f"the network's own config.json says all but num_classes; {field!r} needs a model's name")
     saved = smp.saved(config, num_classes=fields.get("num_classes"))
     rules, spare = {"smp": saved.rules}, "num_classes" in fields
-    return saved.name, "semantic", into_model(found.path, saved.model, rules, spare_heads=spare, fields=fields)
+    made = into_model(found.path, saved.model, rules, spare_heads=spare, fields=fields, prefix=prefix)
+    return saved.name, "semantic", made
 
 
 def _own(
@@ -284,6 +320,11 @@ def _stated(path: Path) -> dict[str, Any]:
         return {"num_classes": smp.classes_of(config), "in_channels": smp.channels_of(config)}
     classes = pixels.read_classes(path)
     return {"num_classes": len(classes)} if classes else {}
+
+
+def _states(path: Path, fields: Mapping[str, Any]) -> bool:
+    """True if the user or the folder states the statistics of pixels."""
+    return "standardize" in fields or (path.is_dir() and pixels.read_statistics(path) is not None)
 
 
 def _with_statistics(path: Path, model: Any, fields: Mapping[str, Any]) -> tuple[Any, str]:

@@ -12,10 +12,13 @@ from typing import Any
 from flax import linen as nn
 
 from jaxseg.errors import BadInput
-from jaxseg.layers.standardize import IMAGENET, Standardize
+from jaxseg.layers.standardize import IMAGENET, UNIT_RANGE, Standardize
 from jaxseg.override import fields
 
 TRANSFORMERS, CONFIG, ALBUMENTATIONS = "preprocessor_config.json", "config.json", "albumentations_config_eval.json"
+
+OF_PROGRAMS = {"milesial": UNIT_RANGE}
+"""Statistics of programs that feed their networks otherwise than ours are fed by default, by implementation."""
 
 
 def read_statistics(path: Path) -> tuple[Standardize, str] | None:

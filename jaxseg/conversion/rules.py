@@ -40,7 +40,7 @@ def rules_of(model: Any, origin: Mapping[str, Any] | None = None) -> dict[str, R
         found |= smp.rules_of(model, origin.get("encoder", ""))
     first = origin.get("implementation")
     found = {name: found[name] for name in sorted(found, key=lambda name: name != first)}
-    found = fitting(model, found)
+    found = {name: rules for name, rules in fitting(model, found).items() if name != "milesial" or _is_milesial(model)}
     if not found:
         raise BadInput(f"no rules bring weights of others into a {type(model).__name__}, or its own out")
     return found
@@ -56,6 +56,11 @@ def rules_for(entry: registry.Entry, model: Any) -> dict[str, Rules]:
     if "smp" not in entry.names or model.depth == 5:
         return dict(entry.names)
     return {**entry.names, **smp.rules_of(model)}
+
+
+def _is_milesial(model: Any) -> bool:
+    """True for the one U-Net that milesial/Pytorch-UNet has; names of other depths would fit no network there."""
+    return (model.depth, model.norm, model.patch, model.dropout) == (4, "batch", 1, 0.0)
 
 
 def backbone_rules(model: Any) -> dict[str, Rules]:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from jaxseg.data.facts import Facts
 from jaxseg.data.notes import gather, report
 from jaxseg.data.origin import Origin, keep, look, now
+from jaxseg.files import make_folder
 
 Examples = tuple[int, Iterable[dict[str, Any]]]
 """How many examples a split has, and what makes them."""
@@ -154,6 +155,7 @@ def source_of(builder: LocalBuilder, source: Path) -> Origin:
 
 def _generate(builder: LocalBuilder, source: str | os.PathLike[str] | None, origin: Origin | None) -> None:
     builder._source = None if source is None else Path(source).absolute()
+    make_folder(Path(builder._data_dir_root), "--data-dir, or JAXSEG_DATA_DIR or JAXSEG_CACHE, names another")
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     if not sys.stderr.isatty():
         print(f"preparing data set {builder.name} in {builder.data_dir}", file=sys.stderr, flush=True)

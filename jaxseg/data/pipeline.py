@@ -134,6 +134,23 @@ class Data:
         total = len(examples) if limit is None else min(limit, len(examples))
         return EvalBatches(examples, total, batch_size, shard, self.workers, self.prefetch)
 
+    def eval_examples(
+        self, numbers: Iterable[int], *, split: str | None = None, data_dir: DataDir = None
+    ) -> Iterator[Batch]:
+        """Yield examples of a split by their numbers, ``index``, each as a batch of one row.
+
+        Args:
+          numbers: from 0.
+          split: as :meth:`eval_batches` names it.
+          data_dir: where prepared data lie.
+
+        Raises:
+          BadInput: the data set is not prepared or has no such split.
+        """
+        examples = self._examples(self.eval_source(split), data_dir, 0)
+        for number in numbers:
+            yield _stack([examples.transformed(number, examples[number])])
+
     def facts(self, data_dir: DataDir = None) -> Facts:
         """Return the facts of the data set that is evaluated on; your own annotations' lie beside the prepared data."""
         return sets.facts(self.val.dataset, data_dir=data_dir, options=self.val.options)

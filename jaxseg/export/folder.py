@@ -15,7 +15,7 @@ from flax import traverse_util
 
 from jaxseg.errors import BadInput
 from jaxseg.files import atomic, atomic_folder
-from jaxseg.recipe import FORMAT, check_format, dump, load
+from jaxseg.recipe import FORMAT, check_format, dump, load, load_task
 from jaxseg.weights import readers
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
@@ -106,7 +106,7 @@ def card_from_text(text: str, *, where: str) -> Card:
         check_format(form, where)
         del form["format"]
         form["geometry"] = load(form.get("geometry", []))
-        form |= {"model": load(form["model"]), "task": load(form["task"]), "classes": tuple(form["classes"])}
+        form |= {"model": load(form["model"]), "task": load_task(form["task"]), "classes": tuple(form["classes"])}
         form |= {name: tuple(form.get(name, ())) for name in ("things", "joints")}
         form["skeleton"] = tuple((a, b) for a, b in form.get("skeleton", ()))
         form["tables"] = {task: tuple(names) for task, names in form.get("tables", {}).items()}

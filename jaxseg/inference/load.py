@@ -11,16 +11,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxseg.data import Facts
+from jaxseg.data import Facts, sets
 from jaxseg.data.transforms.frame import Geometric
 from jaxseg.errors import BadInput
 from jaxseg.export import folder as folder_form
 from jaxseg.export.folder import Card
-from jaxseg.recipe import Recipe
+from jaxseg.recipe import Recipe, UnknownCode, load_task
 from jaxseg.recipe import dump as dump_form
 from jaxseg.recipe import load as load_form
 from jaxseg.train import checkpoint
 from jaxseg.train.optim import path_of
+from jaxseg.viz import distinct_palette
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class TrainedModel:
       averaged: whether they are moving averages.
       card: what a model's folder says of it; None for checkpoints of a training.
       geometry: what evaluation does to an image before the network sees it (resizing, padding), and predict with it.
+      left_out: transforms of the evaluation whose code is not here, so that predicting does without them.
 
     Example:
       >>> from jaxseg.models.semantic.unet import unet
@@ -58,6 +60,7 @@ class TrainedModel:
     averaged: bool
     card: Card | None = None
     geometry: tuple[Geometric, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @functools.cached_property
     def variables_on_device(self) -> Any:
@@ -96,7 +99,10 @@ class TrainedModel:
     @property
     def _trained(self) -> Recipe:
         if self.recipe is None:
-            raise BadInput(f"{self.checkpoint} has no recipe here: name one, jaxseg evaluate RECIPE.py --weights ...")
+            raise BadInput(
+                f"{self.checkpoint} has no recipe here: name one, jaxseg evaluate RECIPE.py --weights ..., or run the "
+                "file that has its code, --recipe FILE"
+            )
         return self.recipe
 
 
@@ -156,7 +162,13 @@ def load(
         return _handed_on(path, recipe)
     folder, step = find_checkpoint(path, best=best)
     saved = checkpoint.read(folder, step)
-    run = load_form(saved.notes["recipe"]) if recipe is None else recipe
+    if recipe is None:
+        try:
+            run = load_form(saved.notes["recipe"])
+        except UnknownCode:
+            return _without_code(saved, folder / str(saved.step))
+    else:
+        run = recipe
     index = saved.notes["stage"] if recipe is None else len(run.stages) - 1
     stage, place = run.stages[index], folder / str(saved.step)
     check_variables(stage.model, saved.variables, what=str(place))
@@ -240,6 +252,60 @@ def card_of(run: TrainedModel, *, licence: str = "", metrics: Mapping[str, float
         stage=run.stage,
         metrics=dict(metrics or {}),
         version=__version__,
+    )
+
+
+def _without_code(saved: Any, place: Path) -> TrainedModel:
+    """Return what predicting and exporting need of a recipe that names code of one's own: model, task, facts, geometry.
+
+    Raises:
+      UnknownCode: the model or the task is of one's own.
+    """
+    form = saved.notes["recipe"]
+    stage = form["fields"]["stages"][saved.notes["stage"]]["fields"]
+    model, task = load_form(stage["model"]), load_task(stage["task"])
+    source = stage["data"]["fields"]["val"]["fields"]
+    geometry, left_out = [], []
+    for transform in source["transforms"]:
+        try:
+            geometry += geometry_of((load_form(transform),))
+        except UnknownCode:
+            left_out.append(transform["type"].split(":")[-1])
+    try:
+        facts = sets.facts(source["dataset"], options=load_form(source["options"]))
+    except (BadInput, ImportError):  # a data set of one's own
+        names = tuple(getattr(task, "classes", ()))
+        facts = Facts(source["dataset"], "", names, distinct_palette(len(names)), {}, things=names)
+    check_variables(model, saved.variables, what=str(place))
+    averaged, index = bool(saved.state.get("ema")), saved.notes["stage"]
+    card = Card(
+        model=model,
+        task=task,
+        name=form["fields"]["name"],
+        classes=facts.classes,
+        palette=facts.palette,
+        things=facts.things,
+        joints=facts.joints,
+        skeleton=facts.skeleton,
+        tables=dict(facts.tables),
+        step=saved.step,
+        averaged=averaged,
+        geometry=tuple(geometry),
+        recipe=form,
+        stage=index,
+    )
+    return TrainedModel(
+        model=model,
+        variables=saved.variables,
+        task=task,
+        recipe=None,
+        stage=index,
+        checkpoint=place,
+        step=saved.step,
+        averaged=averaged,
+        card=card,
+        geometry=tuple(geometry),
+        left_out=tuple(left_out),
     )
 
 

@@ -1,6 +1,7 @@
 """Metrics over whole splits: ``observe`` runs on the device, ``init``, ``fold`` and ``result`` on the host."""
 
 from jaxseg.metrics.boundary import BoundaryF1, boundary_counts
+from jaxseg.metrics.calibration import Calibration
 from jaxseg.metrics.coco import CocoBoxes, CocoKeypoints, CocoMasks
 from jaxseg.metrics.confusion import Confusion, confusion_matrix
 from jaxseg.metrics.panoptic import PanopticQuality
@@ -10,6 +11,7 @@ from jaxseg.metrics.warping import Warping
 
 __all__ = [
     "BoundaryF1",
+    "Calibration",
     "CocoBoxes",
     "CocoKeypoints",
     "CocoMasks",

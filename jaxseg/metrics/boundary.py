@@ -74,7 +74,11 @@ class BoundaryF1:
 
     def figures(self) -> tuple[Figure, ...]:
         """Describe the figure, a fraction of 1."""
-        return (Figure("boundary_f1", "boundary F1", "%"),)
+        text = (
+            "Harmonic mean of the shares of predicted and of true boundary pixels that have the other within the "
+            "tolerance; mean over the classes of an image, then over images."
+        )
+        return (Figure("boundary_f1", "boundary F1", "%", definition=text),)
 
 
 def boundary_counts(

@@ -321,4 +321,11 @@ def _described(name: str, counts: tuple[int, ...]) -> tuple[Figure, ...]:
     else:
         rows += [(f"ar{n}", f"recall by {n} detection{'s' * (n > 1)}") for n in counts]
     rows += [(f"ar_{size}", f"recall of {size} objects") for size in sizes]
-    return tuple(Figure(f"{name}_{end}", f"{name} {title}", "%") for end, title in rows)
+    overlap = {"box": "IoU of boxes", "mask": "IoU of masks", "keypoint": "object keypoint similarity"}[name]
+    precision = "Area under the curve of precision over recall (101 points), mean over classes and, but for "
+    precision += f"ap50 and ap75, over thresholds of the {overlap} from 0.5 to 0.95."
+    recall = f"Largest recall, mean over classes and thresholds of the {overlap}."
+    return tuple(
+        Figure(f"{name}_{end}", f"{name} {title}", "%", definition=precision if end.startswith("ap") else recall)
+        for end, title in rows
+    )

@@ -77,14 +77,27 @@ class Confusion:
 
     def figures(self) -> tuple[Figure, ...]:
         """Describe the figures, as fractions of 1."""
-        return (
-            Figure("miou", "mean IoU, void ignored", "%"),
-            Figure("miou_void_counted", "mean IoU, void counted as errors", "%"),
-            Figure("pixel_accuracy", "pixel accuracy", "%"),
-            Figure("mean_accuracy", "mean class accuracy", "%"),
-            Figure("fw_iou", "frequency-weighted IoU", "%"),
-            Figure("iou", "IoU", "%"),
-        )
+        return tuple(Figure(name, title, "%", definition=text) for name, title, text in DESCRIBED)
+
+
+DESCRIBED = (
+    (
+        "miou",
+        "mean IoU, void ignored",
+        "Mean over the classes that occur in truth or prediction of intersection / union of their pixels in the whole "
+        "split; pixels whose truth is void do not count.",
+    ),
+    (
+        "miou_void_counted",
+        "mean IoU, void counted as errors",
+        "The same where a void pixel is an error of the class predicted there: the stricter of two conventions.",
+    ),
+    ("pixel_accuracy", "pixel accuracy", "Share of the labelled pixels whose class is predicted."),
+    ("mean_accuracy", "mean class accuracy", "That share for the pixels of each class, averaged over the classes."),
+    ("fw_iou", "frequency-weighted IoU", "Mean of the IoU weighted by how many pixels each class has in the truth."),
+    ("iou", "IoU", "Intersection / union of a class's true and predicted pixels in the whole split, void ignored."),
+)
+"""Name, title and definition of each figure."""
 
 
 def confusion_matrix(

@@ -113,7 +113,16 @@ class PanopticQuality:
         """Describe the figures, fractions of 1."""
         titles = {"pq": "panoptic quality", "sq": "segmentation quality", "rq": "recognition quality"}
         parts = {"": "", "_things": ", things", "_stuff": ", stuff"}
-        return tuple(Figure(q + end, title + part, "%") for end, part in parts.items() for q, title in titles.items())
+        texts = {
+            "pq": "Sum of the IoU of matched segments / (matches + half of the wrong and of the missed segments)",
+            "sq": "Mean IoU of matched segments",
+            "rq": "Matches / (matches + half of the wrong and of the missed segments)",
+        }
+        return tuple(
+            Figure(q + end, title + part, "%", definition=f"{texts[q]}, mean over classes{part.replace(', ', ' of ')}.")
+            for end, part in parts.items()
+            for q, title in titles.items()
+        )
 
 
 def match_segments(found: np.ndarray, true: np.ndarray, crowd: np.ndarray, num_classes: int) -> SegmentMatches:

@@ -81,7 +81,15 @@ class Rand:
 
     def figures(self) -> tuple[Figure, ...]:
         """Describe both scores, as fractions of 1."""
-        return (Figure("rand_error", "Rand error", higher_is_better=False), Figure("v_rand", "V-Rand"))
+        rand = "1 - F-score of the pairs of pixels that lie in one cell, cells being cut out at the best threshold."
+        v_rand = (
+            "2 sum n_ij^2 / (sum n_i^2 + sum n_j^2) of the pixels n_ij that a predicted and a true cell share, after "
+        )
+        v_rand += "membranes were thinned to one pixel, at the best threshold."
+        return (
+            Figure("rand_error", "Rand error", higher_is_better=False, definition=rand),
+            Figure("v_rand", "V-Rand", definition=v_rand),
+        )
 
 
 def cell_maps(predictions: Any, batch: Any, cell: int) -> dict[str, Array]:

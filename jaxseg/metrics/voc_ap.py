@@ -74,7 +74,11 @@ class VocAP:
 
     def figures(self) -> tuple[Figure, ...]:
         """Describe the figure, a fraction of 1."""
-        return (Figure("voc_ap", f"VOC AP at IoU {self.threshold:g}", "%"),)
+        text = (
+            f"Mean over classes of the average precision ({self.rule}); a detection is right where its box overlaps a "
+            f"true one, not yet found, by an IoU above {self.threshold:g}."
+        )
+        return (Figure("voc_ap", f"VOC AP at IoU {self.threshold:g}", "%", definition=text),)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,12 @@ class MaskAPr:
 
     def figures(self) -> tuple[Figure, ...]:
         """Describe the figures, fractions of 1."""
-        return tuple(Figure(_apr(t), f"mAP^r at IoU {t:g}", "%") for t in self.thresholds)
+        text = (
+            "Mean over classes of the average precision; a detection is right where the IoU of its mask is at least {}."
+        )
+        return tuple(
+            Figure(_apr(t), f"mAP^r at IoU {t:g}", "%", definition=text.format(f"{t:g}")) for t in self.thresholds
+        )
 
 
 Hits = dict[int, tuple[np.ndarray, int]]

@@ -79,8 +79,19 @@ class Warping:
     def figures(self) -> tuple[Figure, ...]:
         """Describe both errors, as fractions of 1."""
         return (
-            Figure("warping_error", "warping error", higher_is_better=False),
-            Figure("pixel_error", "pixel error", higher_is_better=False),
+            Figure(
+                "warping_error",
+                "warping error",
+                higher_is_better=False,
+                definition="Share of pixels that differ after the truth was warped towards the prediction without a "
+                "change of topology, at the best threshold.",
+            ),
+            Figure(
+                "pixel_error",
+                "pixel error",
+                higher_is_better=False,
+                definition="1 - F-score of the pixels, at the best threshold.",
+            ),
         )
 
 

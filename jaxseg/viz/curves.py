@@ -124,7 +124,7 @@ def figures_text(figures: Iterable[Figure]) -> str:
 
     >>> print(figures_text([Figure("rmse", "error", "m", False)]))
     [
-     {"name": "rmse", "title": "error", "unit": "m", "higher_is_better": false}
+     {"name": "rmse", "title": "error", "unit": "m", "higher_is_better": false, "definition": ""}
     ]
     <BLANKLINE>
     """

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxseg.errors import BadInput, FailedRun, suggest
-from jaxseg.files import cache_dir
+from jaxseg.files import cache_dir, make_folder
 from jaxseg.weights import huggingface
 from jaxseg.weights.huggingface import Hosted
 from jaxseg.weights.published import PUBLISHED, ZOO, Published
@@ -146,7 +146,7 @@ def download(published: Published, *, on_bytes: Progress | None = None) -> Path:
         return place
     if os.environ.get("JAXSEG_OFFLINE", "0") not in ("", "0"):
         raise BadInput(f"{url} is not in the cache ({place.parent}), and JAXSEG_OFFLINE forbids to download it")
-    place.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(place.parent, "JAXSEG_CACHE names another")
     part = place.with_name(f".{place.name}.part")
     for again in (True, False):
         _complete(url, part, on_bytes)

@@ -126,6 +126,41 @@ def test_other_classes(narrow, tmp_path, jaxseg):
     ]
 
 
+def test_prefix_and_names_of_classes(narrow, tmp_path, jaxseg):
+    with np.load(narrow) as file:
+        whole = {**{f"segmentor.{name}": value for name, value in file.items()}, "mean": np.zeros(3)}
+        whole |= {f"ema.{name}": value + 1 for name, value in file.items() if value.dtype.kind == "f"}
+    np.savez(tmp_path / "wrapped.npz", **whole)
+    words = ("import", tmp_path / "wrapped.npz", *MODEL, "--set", "width=4", "--classes")
+    names = ("road", "sky", "car", "tree", "sign", "pole", "person")
+    said = jaxseg(*words, ", ".join(names), "--out", tmp_path / "model")
+    assert said.status == 0, said.err
+    assert "without their prefix 'segmentor.'" in said.out
+    assert "left out, as not under it: mean, ema.*" in said.out
+    plain, named = (load_of(jaxseg, path, tmp_path) for path in (narrow, tmp_path / "model"))
+    assert named.facts.classes == names
+    jax.tree.map(np.testing.assert_array_equal, named.variables, plain.variables)
+    (tmp_path / "classes.txt").write_text("\ufeff" + "\r\n".join(names) + "\r\n")
+    said = jaxseg(*words, tmp_path / "classes.txt", "--prefix", "ema", "--out", tmp_path / "ema")
+    assert said.status == 0, said.err
+    moved = load(tmp_path / "ema")
+    assert moved.facts.classes == names
+    kernel = moved.variables["params"]["head"]["classifier"]["kernel"]
+    np.testing.assert_array_equal(kernel, plain.variables["params"]["head"]["classifier"]["kernel"] + 1)
+    fault(jaxseg(*words, "a,b", "--out", tmp_path / "x"), "heads are of 7 classes, the model's of 2")
+    fault(jaxseg(*words, "a,b,a", "--out", tmp_path / "x"), "'a' twice")
+    fault(jaxseg(*words, "nowhere.txt", "--out", tmp_path / "x"), "'nowhere.txt'")
+
+
+def load_of(jaxseg, path, tmp_path):
+    """The model in a folder, or in a file after its import."""
+    if path.is_dir():
+        return load(path)
+    words = ("--set", "width=4", "--set", "num_classes=7", "--out", tmp_path / "plain")
+    assert jaxseg("import", path, *MODEL, *words).status == 0
+    return load(tmp_path / "plain")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -166,6 +166,22 @@ def test_a_run_that_fails_is_one_line_with_status_one(jaxseg, trained, tmp_path,
         main(["train", str(trained / "tiny.py"), "--workdir", str(tmp_path / "run")])
 
 
+def test_a_home_that_cannot_be_written(jaxseg, trained, tmp_path, monkeypatch):
+    """Prepared data need another folder, which is said; predicting needs none, and says nothing."""
+    monkeypatch.setenv("JAXSEG_CACHE", "/dev/null/cache")
+    monkeypatch.delenv("JAXSEG_DATA_DIR")
+    fault(jaxseg("data", "prepare", "scenes"), "/dev/null/cache", "--data-dir", "JAXSEG_CACHE")
+    fault(jaxseg("train", trained / "tiny.py", "--workdir", tmp_path / "run"), "--data-dir", "JAXSEG_CACHE")
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+        said = jaxseg("predict", trained / "run", tmp_path / "a.png", "--out", tmp_path / "out")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert (said.status, said.err) == (0, [])
+
+
 def test_an_interruption(jaxseg, trained, tmp_path, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt

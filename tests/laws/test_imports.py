@@ -24,6 +24,7 @@ BELOW: dict[str, set[str]] = {
     "recipe": {"types", "override", "constructors", "recipe_files"},
     "forward": {"tasks.protocol"},
     "train": {"types", "files", "forward", "recipe", "override", "tasks.protocol", "viz"},
+    "report": {"types", "files", "forward", "metrics", "tasks.multitask", "tasks.protocol", "viz"},
     "export": {"types", "files", "forward", "ops.backend", "weights", "recipe", "registry", "tasks.protocol"},
 }
 """What each package may import, and ``errors``; the command line, recipes and the package itself may import all."""

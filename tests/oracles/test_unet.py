@@ -5,9 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.conversion.importer import from_file
+from jaxseg.conversion.rules import rules_of
 from jaxseg.errors import BadInput
 from jaxseg.models.semantic.unet import unet, unet_original
-from tests.oracles.torch_side import F, Reader, assert_agree, random_image, random_variables, to_torch, torch
+from jaxseg.weights.names import restore
+from tests.oracles.torch_side import (
+    F,
+    Reader,
+    assert_agree,
+    random_image,
+    random_variables,
+    randomise,
+    state,
+    to_torch,
+    torch,
+)
 
 
 def grey(image):
@@ -67,6 +80,66 @@ def test_same_padded_equals_its_table(depth, norm, size):
         x = torch.cat([skips[level], r.transposed(f"decoder{level}_up", x, stride=2)], 1)
         x = block(f"decoder{level}", x)
     assert_agree(jax.jit(model.apply)(variables, image)["logits"], r.conv("classifier", x)[:, :, :h, :w])
+
+
+class Milesial(torch.nn.Module):
+    """milesial/Pytorch-UNet with transposed convolutions, by the names of its state dicts."""
+
+    def __init__(self, classes, width):
+        super().__init__()
+        nn = torch.nn
+
+        def double(c_in, c_out):
+            block, layers = nn.Module(), []
+            for c in (c_in, c_out):
+                layers += [nn.Conv2d(c, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
+            block.double_conv = nn.Sequential(*layers)
+            return block
+
+        self.inc = double(3, width)
+        for k in range(1, 5):
+            down, up = nn.Module(), nn.Module()
+            down.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), double(width << (k - 1), width << k))
+            up.up = nn.ConvTranspose2d(width << (5 - k), width << (4 - k), 2, stride=2)
+            up.conv = double(width << (5 - k), width << (4 - k))
+            self.add_module(f"down{k}", down)
+            self.add_module(f"up{k}", up)
+        self.outc = nn.Module()
+        self.outc.conv = nn.Conv2d(width, classes, 1)
+
+    def forward(self, x):
+        maps = [self.inc.double_conv(x)]
+        for k in range(1, 5):
+            pool, block = self.get_submodule(f"down{k}").maxpool_conv
+            maps.append(block.double_conv(pool(maps[-1])))
+        x = maps.pop()
+        for k in range(1, 5):
+            up = self.get_submodule(f"up{k}")
+            x = up.conv.double_conv(torch.cat([maps.pop(), up.up(x)], 1))
+        return self.outc.conv(x)
+
+
+def test_milesial_s_weights_come_in_give_its_logits_and_go_back(tmp_path):
+    """31,037,698 parameters at two classes, as in its README's network; pixels from 0 to 1."""
+    torch.manual_seed(0)
+    theirs = randomise(Milesial(3, 4)).eval()
+    torch.save({**theirs.state_dict(), "mask_values": [0, 1, 2]}, tmp_path / "checkpoint.pth")
+    made = from_file(tmp_path / "checkpoint.pth", "unet", fields={"num_classes": 3, "width": 4})
+    assert made.implementation == "milesial"
+    assert made.report[-1] == "statistics of pixels: unit_range (as milesial has them)"
+    image = random_image(48, 64)
+    with torch.no_grad():
+        expected = theirs(to_torch(image) / 255)
+    assert_agree(jax.jit(made.model.apply)(made.variables, image)["logits"], expected)
+    back = restore(made.variables, rules_of(made.model)["milesial"])
+    for name, value in state(theirs).items():
+        np.testing.assert_array_equal(back[name], value)
+    with torch.device("meta"):
+        assert sum(p.numel() for p in Milesial(2, 64).parameters()) == 31_037_698
+    shapes = jax.eval_shape(lambda: unet(num_classes=2).init(jax.random.key(0), image))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 31_037_698
+    with pytest.raises(BadInput, match="no rules"):
+        rules_of(unet(depth=3))
 
 
 def test_dropout_ends_the_contracting_path():

@@ -166,6 +166,21 @@ TRANSFORMERS_NAMES: Rules = (
 )
 """Rules from ``SegformerForSemanticSegmentation`` of transformers, in memory (version 5) and in published files."""
 
+NVLABS_NAMES: Rules = (
+    *((rf"backbone\.{name}", path and f"backbone/{path}") for name, path in mit.SMP_NAMES),
+    *(
+        (rf"decode_head\.linear_c{k - 1}\.proj\.{source}", f"linear{k}/{leaf}")
+        for k in (2, 3, 4, 5)
+        for source, leaf in (("weight", "kernel|dense"), ("bias", "bias"))
+    ),
+    *torch_names(r"decode_head\.linear_fuse", "fuse", conv="conv", norm="bn"),
+    (r".*\.num_batches_tracked", None),
+    (r"decode_head\.conv_seg\..*", None),  # of the class above, which nothing calls
+    (r"decode_head\.linear_pred\.weight", "classifier/kernel"),
+    (r"decode_head\.linear_pred\.bias", "classifier/bias"),
+)
+"""Rules from the authors' published files (NVlabs/SegFormer)."""
+
 
 def _segformer(
     variant: str,
@@ -181,7 +196,12 @@ def _segformer(
     return SegFormer(backbone=backbone, num_classes=num_classes, features=features, dropout=dropout, dtype=dtype)
 
 
-_register = partial(register, task="semantic", paper="arXiv:2105.15203", names={"transformers": TRANSFORMERS_NAMES})
+_register = partial(
+    register,
+    task="semantic",
+    paper="arXiv:2105.15203",
+    names={"transformers": TRANSFORMERS_NAMES, "nvlabs": NVLABS_NAMES},
+)
 
 segformer_b0 = _register(
     name="segformer_b0",

@@ -283,6 +283,33 @@ SMP_NAMES: Rules = smp_names(
 """Rules from ``Unet`` of segmentation-models-pytorch on a ResNet."""
 
 
+def _milesial_names() -> Rules:
+    """Name the levels as their repository does: ``inc``, ``down1`` .. ``down4``, ``up1`` .. ``up4``, ``outc``."""
+    blocks = [("inc", "encoder0"), *((rf"down{k}\.maxpool_conv\.1", f"encoder{k}") for k in (1, 2, 3))]
+    blocks += [(r"down4\.maxpool_conv\.1", "bottom"), *((rf"up{4 - k}\.conv", f"decoder{k}") for k in range(4))]
+    rules: list[tuple[str, str | None]] = [(r".*\.num_batches_tracked", None)]
+    for source, path in blocks:
+        for i, place in ((1, 0), (2, 3)):
+            names = rf"{source}\.double_conv\.{{}}"
+            conv, norm = names.format(place), names.format(place + 1)
+            rules += [
+                (rf"{conv}\.weight", f"{path}_conv{i}/kernel"),
+                (rf"{norm}\.weight", f"{path}_norm{i}/scale"),
+                (rf"{norm}\.bias", f"{path}_norm{i}/bias"),
+                (rf"{norm}\.running_(mean|var)", rf"{path}_norm{i}/\1"),
+            ]
+    for k in range(4):
+        rules += [
+            (rf"up{4 - k}\.up\.weight", f"decoder{k}_up/kernel|iohw"),
+            (rf"up{4 - k}\.up\.bias", f"decoder{k}_up/bias"),
+        ]
+    return (*rules, (r"outc\.conv\.weight", "classifier/kernel"), (r"outc\.conv\.bias", "classifier/bias"))
+
+
+MILESIAL_NAMES: Rules = _milesial_names()
+"""Rules from milesial/Pytorch-UNet, with transposed convolutions, to the paths of :class:`UNet` of depth 4."""
+
+
 @register(
     task="semantic",
     paper="arXiv:1505.04597",
@@ -311,6 +338,7 @@ def unet_original(
 @register(
     task="semantic",
     paper="arXiv:1505.04597",
+    names={"milesial": MILESIAL_NAMES},
     small={"depth": 2, "width": 4},
     overfit=Overfit(),
 )

@@ -106,27 +106,39 @@ class UPerNetDecoder(nn.Module):
         return jax.nn.relu(ConvNorm(self.features, size, dtype=self.dtype, name=name)(x, train=train))
 
 
-TRANSFORMERS_NAMES: Rules = (
-    (r".*\.num_batches_tracked", None),
-    *((rf"backbone\.{name}", path and f"backbone/{path}") for name, path in resnet.TRANSFORMERS_NAMES),
-    *(
-        rule
-        for source, path in (
-            *((rf"decode_head\.psp_modules\.{i}\.1", f"decoder/pyramid/grid{n}") for i, n in enumerate((1, 2, 3, 6))),
-            (r"decode_head\.bottleneck", "decoder/pyramid_fuse"),
-            *((rf"decode_head\.lateral_convs\.{k - 2}", f"decoder/lateral{k}") for k in (2, 3, 4)),
-            *((rf"decode_head\.fpn_convs\.{k - 2}", f"decoder/level{k}") for k in (2, 3, 4)),
-            (r"decode_head\.fpn_bottleneck", "decoder/fuse"),
-            (r"auxiliary_head\.convs\.0", "aux_head"),
-        )
-        for rule in torch_names(source, path, conv="conv", norm="batch_norm")
-    ),
-    (r"decode_head\.classifier\.weight", "classifier/kernel"),
-    (r"decode_head\.classifier\.bias", "classifier/bias"),
-    (r"auxiliary_head\.classifier\.weight", "aux_classifier/kernel"),
-    (r"auxiliary_head\.classifier\.bias", "aux_classifier/bias"),
-)
+def _mmseg_names(backbone: Rules, norm: str, classifier: str) -> Rules:
+    """Name the modules as mmsegmentation does, from which transformers took the names over but for two words."""
+    return (
+        (r".*\.num_batches_tracked", None),
+        *((rf"backbone\.{name}", path and f"backbone/{path}") for name, path in backbone),
+        *(
+            rule
+            for source, path in (
+                *(
+                    (rf"decode_head\.psp_modules\.{i}\.1", f"decoder/pyramid/grid{n}")
+                    for i, n in enumerate((1, 2, 3, 6))
+                ),
+                (r"decode_head\.bottleneck", "decoder/pyramid_fuse"),
+                *((rf"decode_head\.lateral_convs\.{k - 2}", f"decoder/lateral{k}") for k in (2, 3, 4)),
+                *((rf"decode_head\.fpn_convs\.{k - 2}", f"decoder/level{k}") for k in (2, 3, 4)),
+                (r"decode_head\.fpn_bottleneck", "decoder/fuse"),
+                (r"auxiliary_head\.convs\.0", "aux_head"),
+            )
+            for rule in torch_names(source, path, conv="conv", norm=norm)
+        ),
+        *(
+            (rf"{head}\.{classifier}\.{source}", f"{path}/{leaf}")
+            for head, path in (("decode_head", "classifier"), ("auxiliary_head", "aux_classifier"))
+            for source, leaf in (("weight", "kernel"), ("bias", "bias"))
+        ),
+    )
+
+
+TRANSFORMERS_NAMES: Rules = _mmseg_names(resnet.TRANSFORMERS_NAMES, "batch_norm", "classifier")
 """Rules from ``UperNetForSemanticSegmentation`` of transformers on its ResNet to the paths of :class:`UPerNet`."""
+
+MMSEG_NAMES: Rules = _mmseg_names(resnet.TORCHVISION_NAMES, "bn", "conv_seg")
+"""Rules from mmsegmentation's UPerNet on its plain ``ResNet``; ``ResNetV1c`` has another stem."""
 
 
 def on_backbone(
@@ -197,7 +209,7 @@ SMP_NAMES: Rules = smp_names_of(5)
     task="semantic",
     paper="arXiv:1807.10221",
     params=66_496_876,
-    names={"transformers": TRANSFORMERS_NAMES},
+    names={"transformers": TRANSFORMERS_NAMES, "mmseg": MMSEG_NAMES},
     small={"width": 8, "backbone.depths": (1, 1, 1, 1), "backbone.bottleneck": False, "features": 8, "aux_features": 8},
     overfit=Overfit(),
 )
@@ -224,7 +236,7 @@ def upernet_resnet50(
     task="semantic",
     paper="arXiv:1807.10221",
     params=85_489_004,
-    names={"transformers": TRANSFORMERS_NAMES},
+    names={"transformers": TRANSFORMERS_NAMES, "mmseg": MMSEG_NAMES},
 )
 def upernet_resnet101(
     num_classes: int = 150,

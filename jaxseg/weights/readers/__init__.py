@@ -137,7 +137,7 @@ def _read_pickle(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         tree = pickle.load(file, {**pickle.CONTAINERS, **pickle.NUMPY})
     kinds = (pickle.Pickled,)
-    found = pickle.walk(unwrapped(tree, kinds), kinds)
+    found = pickle.walk(unwrapped(tree, kinds), kinds, lambda leaf: leaf.array.ndim)
     return _affine({name: leaf.array for name, leaf in found.items() if not name.endswith("_momentum")})
 
 

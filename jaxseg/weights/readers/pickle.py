@@ -1,8 +1,9 @@
 """Read pickles as data: nothing that a pickle names is imported or called.
 
 A pickle is a program for a small stack machine, and Python's own machine calls whatever the program names. This one
-knows containers, numbers, strings and a table of allowed names given by the caller; every other name is rejected, and
-so is every instruction that would create an object of a class.
+knows containers, numbers, strings and a table of allowed names given by the caller. Every other name, and whatever the
+program would make of it, becomes an :class:`Opaque` that holds nothing: settings and dates beside weights are passed
+over, while among the weights :func:`walk` refuses them.
 """
 
 import pickletools
@@ -52,6 +53,25 @@ class Unfinished:
         raise NotImplementedError
 
 
+class Opaque(Unfinished):
+    """Stand-in for an object of a class that weights do not need; it is never made, and its state is dropped.
+
+    >>> import argparse, io, pickle
+    >>> load(io.BytesIO(pickle.dumps({"args": argparse.Namespace(lr=0.1)})), {})["args"].name
+    'argparse.Namespace'
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def fill(self, state: Any) -> None:
+        """Drop the state."""
+
+    def __call__(self, *arguments: Any) -> "Opaque":
+        """Return another stand-in, for what the object would return."""
+        return self
+
+
 def load(file: Any, words: Mapping[str, Word], persistent: Callable[[Any], Any] | None = None) -> Any:
     """Return the value of the pickle at the current position of ``file``, and leave the position after its end.
 
@@ -65,7 +85,7 @@ def load(file: Any, words: Mapping[str, Word], persistent: Callable[[Any], Any] 
       persistent: converts a persistent id to a value; without it such ids are rejected.
 
     Raises:
-      BadInput: the pickle names or does anything else. Damage raises Python's own errors.
+      BadInput: the pickle does anything else. Damage raises Python's own errors.
     """
     machine = _Machine(words, persistent)
     for opcode, argument, _ in pickletools.genops(file):
@@ -129,19 +149,25 @@ class _Machine:
 
     def append(self, _: Any) -> None:
         value = self.stack.pop()
-        _list(self.stack[-1]).append(value)
+        self._extend([value])
 
     def appends(self, _: Any) -> None:
-        items = self.pop_to_mark()
-        _list(self.stack[-1]).extend(items)
+        self._extend(self.pop_to_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], Opaque):
+            _list(self.stack[-1]).extend(items)
 
     def set_item(self, _: Any) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        _fill(self.stack[-1], [(key, value)])
+        self._set([(key, value)])
 
     def set_items(self, _: Any) -> None:
-        items = self.pop_to_mark()
-        _fill(self.stack[-1], _pairs(items))
+        self._set(_pairs(self.pop_to_mark()))
+
+    def _set(self, items: Any) -> None:
+        if not isinstance(self.stack[-1], Opaque):
+            _fill(self.stack[-1], items)
 
     def name(self, argument: Any) -> None:
         self.stack.append(self._find(str(argument).replace(" ", ".")))
@@ -152,9 +178,19 @@ class _Machine:
 
     def call(self, _: Any) -> None:
         arguments, word = self.stack.pop(), self.stack.pop()
+        if isinstance(word, Opaque):
+            self.stack.append(word)
+            return
         if not isinstance(word, Word) or word.call is None or not isinstance(arguments, tuple):
             raise BadInput(f"its pickle calls {getattr(word, 'name', type(word).__name__)}, which weights do not need")
         self.stack.append(word.call(*arguments))
+
+    def new(self, arguments: int) -> None:
+        """Stand in for a new object of a class; those that weights need are made by calls."""
+        values = [self.stack.pop() for _ in range(arguments)]
+        if not isinstance(values[-1], Opaque):
+            raise BadInput("its pickle makes an object of a class, which weights do not need")
+        self.stack.append(values[-1])
 
     def build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]
@@ -168,13 +204,8 @@ class _Machine:
             raise BadInput("its pickle refers to data outside itself, which this format does not have")
         self.stack.append(self.persistent(self.stack.pop()))
 
-    def _find(self, name: str) -> Word:
-        if name not in self.words:
-            raise BadInput(
-                f"its pickle names {name[:80]!r}, which is neither a tensor, a container nor a number; nothing was run "
-                "(save the state_dict alone)"
-            )
-        return self.words[name]
+    def _find(self, name: str) -> Word | Opaque:
+        return self.words.get(name) or Opaque(name)
 
 
 PUSHES = frozenset(
@@ -209,6 +240,8 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "GLOBAL": _Machine.name,
     "STACK_GLOBAL": _Machine.name_from_stack,
     "REDUCE": _Machine.call,
+    "NEWOBJ": lambda machine, _: machine.new(2),
+    "NEWOBJ_EX": lambda machine, _: machine.new(3),
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persistent_id,
 }
@@ -263,16 +296,15 @@ CONTAINERS = {
 
 
 class _Dtype(Unfinished):
-    """A NumPy dtype; the state gives its byte order."""
+    """A NumPy dtype; the state gives its byte order. ``dtype`` is None where it is not of real numbers."""
 
     def __init__(self, code: Any, *_: Any):
-        code = code.decode("ascii") if isinstance(code, bytes) else code
-        if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?([fiu][1248]|b1)", code):
-            raise BadInput(f"it holds an array of dtype {str(code)[:40]!r}; weights are numbers")
-        self.dtype = np.dtype(code)
+        code = code.decode("ascii") if isinstance(code, bytes) else str(code)
+        self.name = f"an array of dtype {code[:40]}"
+        self.dtype = np.dtype(code) if re.fullmatch(r"[<>|=]?([fiu][1248]|b1)", code) else None
 
     def fill(self, state: Any) -> None:
-        if state[1] in ("<", ">"):
+        if self.dtype is not None and state[1] in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
@@ -286,12 +318,16 @@ class Pickled(Unfinished):
 
     def __init__(self, *_: Any):
         self.array: np.ndarray | None = None
+        self.name = "an array"
 
     def fill(self, state: Any) -> None:
         """Set version, shape, dtype, order and bytes."""
         _, shape, kind, fortran, raw = state
         if not isinstance(kind, _Dtype):
             raise TypeError("an array without a dtype")
+        self.name = kind.name
+        if kind.dtype is None:  # of strings or objects: no weights
+            return
         flat = np.frombuffer(raw.encode("latin-1") if isinstance(raw, str) else raw, kind.dtype)
         self.array = flat.reshape(shape, order="F" if fortran else "C")
 
@@ -303,6 +339,8 @@ def _from_buffer(raw: Any, kind: Any, shape: Any, order: Any, *_: Any) -> Pickle
 
 
 def _scalar(kind: Any, raw: Any = b"") -> Any:
+    if kind.dtype is None:
+        return Opaque(kind.name)
     return np.frombuffer(raw.encode("latin-1") if isinstance(raw, str) else raw, kind.dtype)[0].item()
 
 
@@ -326,30 +364,56 @@ NUMPY = {
 """NumPy arrays and scalars, as Detectron's files hold them."""
 
 
-def walk(tree: Any, leaf: tuple[type, ...]) -> dict[str, Any]:
+def walk(tree: Any, leaf: tuple[type, ...], axes: Callable[[Any], int] = np.ndim) -> dict[str, Any]:
     """Return the leaves of those types by name, nested containers joined by dots; other values are left out.
 
-    >>> walk({"layer": {"kernel": 1.0}, "step": "x"}, (float,))
+    Args:
+      tree: what a pickle held.
+      leaf: types of the leaves.
+      axes: number of axes of a leaf: what lies beside scalars is not among weights yet.
+
+    >>> walk({"layer": {"kernel": 1.0}, "step": "x", "args": Opaque("argparse.Namespace")}, (float,))
     {'layer.kernel': 1.0}
 
     Raises:
-      BadInput: the tree contains itself, or has too many values.
+      BadInput: the tree contains itself, has too many values, holds an object of an unknown class among its weights, or
+        such objects alone.
     """
     found: dict[str, Any] = {}
-    todo: list[tuple[tuple[str, ...], Any]] = [((), tree)]
+    foreign: list[str] = []
+    todo: list[tuple[tuple[str, ...], Any, bool]] = [((), tree, False)]
     visited = 0
     while todo:
-        path, value = todo.pop()
+        path, value, among = todo.pop()
         visited += 1
         if visited > LARGEST_WALK or len(path) > DEEPEST:
             raise BadInput("it holds containers inside each other without an end")
-        if isinstance(value, leaf):
+        if isinstance(value, Opaque) or (isinstance(value, Pickled) and value.array is None):
+            foreign.append(value.name)
+            if among:
+                raise BadInput(_foreign(value.name, ".".join(path)))
+        elif isinstance(value, leaf):
             name = ".".join(path)
             if name in found:
                 raise BadInput(f"it holds {name[:80]!r} twice")
             found[name] = value
         elif isinstance(value, dict):
-            todo += [((*path, str(name)), inside) for name, inside in reversed(value.items())]
+            among = among or any(isinstance(inside, leaf) and _has_axes(inside, axes) for inside in value.values())
+            todo += [((*path, str(name)), inside, among) for name, inside in reversed(value.items())]
         elif isinstance(value, list | tuple):
-            todo += [((*path, str(i)), value[i]) for i in reversed(range(len(value)))]
+            todo += [((*path, str(i)), value[i], among) for i in reversed(range(len(value)))]
+    if foreign and not found:
+        raise BadInput(_foreign(foreign[0], ""))
     return found
+
+
+def _has_axes(value: Any, axes: Callable[[Any], int]) -> bool:
+    return not (isinstance(value, Pickled) and value.array is None) and axes(value) > 0
+
+
+def _foreign(name: str, where: str) -> str:
+    among = f" among its weights, as {where[:80]!r}" if where else ""
+    return (
+        f"its pickle names {name[:80]!r}{among}, which is neither a tensor, a container nor a number; nothing was run "
+        "(save the state_dict alone)"
+    )

@@ -161,8 +161,12 @@ def _load(file: Any, seen: dict[str, Storage] | None = None) -> Any:
 
 def _resolve(tree: Any, buffer: Buffer) -> dict[str, np.ndarray]:
     kinds = (Tensor, pickle.Pickled)
-    found = pickle.walk(unwrapped(tree, kinds), kinds)
+    found = pickle.walk(unwrapped(tree, kinds), kinds, _axes)
     return {name: _view(leaf, buffer) if isinstance(leaf, Tensor) else leaf.array for name, leaf in found.items()}
+
+
+def _axes(leaf: Any) -> int:
+    return len(leaf.size) if isinstance(leaf, Tensor) else leaf.array.ndim
 
 
 WRAPPERS = (
