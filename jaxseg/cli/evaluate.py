@@ -76,7 +76,7 @@ def command(
         recipe = recipes.load_file(Path(target) / "recipe.json")
 
     from jaxseg.cli import report
-    from jaxseg.cli.measure import indexed, leave_page
+    from jaxseg.cli.measure import indexed, leave_page, predictor
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.cli.saved import Saving, saved_predictions
     from jaxseg.forward import forward
@@ -168,8 +168,7 @@ def command(
         metrics,
         evidence,
         path=page,
-        model=model,
-        variables=variables,
+        predict=predictor(model, variables, task),
         how={name: value for name, value in how.items() if value},
         data_dir=data_dir,
     )

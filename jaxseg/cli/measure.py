@@ -1,7 +1,7 @@
 """Evaluate a split and leave a page about it: what ``jaxseg evaluate`` and the end of ``jaxseg train`` share."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,22 @@ def indexed(data: Any) -> Any:
     ('image', 'label', 'index')
     """
     return data if "index" in data.keys else dataclasses.replace(data, keys=(*data.keys, "index"))
+
+
+def predictor(model: Any, variables: Any, task: Any) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Return the compiled function from a batch to its predictions, on the host.
+
+    Args:
+      model: the network.
+      variables: its variables.
+      task: gives inputs and predictions.
+    """
+    import jax
+
+    from jaxseg.forward import forward
+
+    run, placed = jax.jit(forward(model, task)), jax.device_put(variables)
+    return lambda batch: jax.device_get(run(placed, batch))
 
 
 def report_path(run: "TrainedModel", split: str, named: Path | None) -> Path | None:
@@ -84,8 +100,7 @@ def leave_page(
     evidence: "Evidence",
     *,
     path: Path | None = None,
-    model: Any = None,
-    variables: Any = None,
+    predict: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     how: Mapping[str, str] | None = None,
     data_dir: Path | None = None,
 ) -> Path | None:
@@ -98,8 +113,7 @@ def leave_page(
       metrics: the figures.
       evidence: what :func:`jaxseg.report.watch` left.
       path: as the user named it; the default is in the work directory.
-      model: the network as it was evaluated, where that is not the run's.
-      variables: likewise.
+      predict: from a batch to predictions, where the run was evaluated in another way than its own.
       how: what else was done, by name.
       data_dir: where prepared data lie.
 
@@ -127,8 +141,7 @@ def leave_page(
             target,
             title=f"{run.name} on {run.facts.name}, {split}",
             conditions=conditions,
-            model=run.model if model is None else model,
-            variables=run.variables if variables is None else variables,
+            predict=predictor(run.model, run.variables, task) if predict is None else predict,
             task=task,
             data=indexed(run.data),
             facts=run.facts,

@@ -1,14 +1,11 @@
 """From what was measured to the page: figures, plots and pictures of a network on a split."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxseg import viz
-from jaxseg.forward import forward
 from jaxseg.metrics import Calibration, Confusion
 from jaxseg.report import plots
 from jaxseg.report.evidence import Evidence
@@ -23,8 +20,7 @@ def write_report(
     *,
     title: str,
     conditions: Mapping[str, str],
-    model: Any,
-    variables: Any,
+    predict: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     task: Any,
     data: Any,
     facts: Any,
@@ -40,8 +36,7 @@ def write_report(
       path: of the file.
       title: of the page.
       conditions: what was measured and how, by name.
-      model: the network.
-      variables: its variables.
+      predict: from a batch of one row to its predictions, for the pictures.
       task: as it was evaluated, without :func:`jaxseg.report.watch`.
       data: whose split was evaluated.
       facts: of its data set.
@@ -55,16 +50,14 @@ def write_report(
     >>> from jaxseg.data import Facts
     >>> from jaxseg.report import watch
     >>> from jaxseg.tasks.semantic import Semantic
-    >>> from jaxseg.models.semantic.unet import unet
     >>> class Data:
     ...     def eval_examples(self, numbers, **options):
     ...         return [{"image": np.zeros((1, 8, 8, 3), np.uint8), "label": np.zeros((1, 8, 8), int)} for _ in numbers]
-    >>> model, facts = unet(num_classes=2, depth=1, width=1), Facts("toy", "", ("a", "b"), (), {})
-    >>> variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8))
+    >>> facts, predict = Facts("toy", "", ("a", "b"), (), {}), lambda batch: {"label": batch["label"]}
     >>> evidence = watch(Semantic(2))[1]
     >>> evidence.scores[0] = 0.5
     >>> path = Path(tempfile.mkdtemp(), "report.html")
-    >>> given = {"model": model, "variables": variables, "task": Semantic(2), "data": Data(), "facts": facts}
+    >>> given = {"predict": predict, "task": Semantic(2), "data": Data(), "facts": facts}
     >>> write_report(
     ...     path, title="unet", conditions={}, **given, split="val", metrics={"miou": 0.5}, evidence=evidence
     ... )
@@ -72,13 +65,11 @@ def write_report(
     True
     """
     figures = task_figures(task)
-    run = jax.jit(forward(model, task))
-    variables = jax.device_put(variables)
     groups = choose(evidence.scores, evidence.ranked_by) or {"image": tuple(_spread(data, split, data_dir))}
     pictures = draw(
         groups,
         lambda numbers: data.eval_examples(numbers, split=split, data_dir=data_dir),
-        lambda batch: jax.device_get(run(variables, batch)),
+        predict,
         facts,
         evidence.scores,
     )

@@ -89,7 +89,7 @@ def reliability(bins: Bins, error: float) -> bytes:
     number = len(bins.pixels)
     width = 100 / number
     middle = width * (np.arange(number) + 0.5)
-    canvas, (above, below) = _canvas(5.2, 5.4, rows=(3.2, 1))
+    canvas, (above, below) = _canvas(5.2, 5.4, rows=(3.2, 1.0))
     full = bins.pixels > 0
     above.plot([0, 100], [0, 100], color=FAINT, ls="--", lw=1, label="as right as it says")
     above.bar(middle[full], 100 * bins.accuracy[full], width=0.94 * width, color=BLUE, label="accuracy")

@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,8 +41,9 @@ def own_scores(folder):
     """The mean IoU of each validation image on its own."""
     run, metric = load(folder / "run"), Confusion(7)
     (batch,) = run.data.eval_batches(batch_size=3, data_dir=folder / "data")
-    labels = np.asarray(predict(run, batch["image"], keys=("label",))["label"], np.int32)
-    states = [metric.observe({"label": labels[i : i + 1]}, {"label": batch["label"][i : i + 1]}) for i in range(3)]
+    found = jnp.asarray(predict(run, batch["image"], keys=("label",))["label"], jnp.int32)
+    true = jnp.asarray(batch["label"])
+    states = [metric.observe({"label": found[i : i + 1]}, {"label": true[i : i + 1]}) for i in range(3)]
     return [metric.result(np.asarray(state))["miou"] for state in states]
 
 
@@ -144,7 +147,7 @@ def test_each_of_several_tasks_has_its_matrix():
     sure = {f"{name}/probability": np.eye(3, dtype=np.float32)[value] for name, value in numbers.items()}
     batch, predictions = {"index": np.arange(2), "real": np.ones(2, bool), **label}, {**label, **sure}
     for name, metric in watched.metrics().items():
-        metric.result(metric.fold(metric.init(), metric.observe(predictions, batch)))
+        metric.result(metric.fold(metric.init(), jax.jit(metric.observe)(predictions, batch)))
         assert name in evidence.states
     assert [len(state) for _, state in evidence.of_kind(Confusion).values()] == [3, 4]
     assert evidence.scores == {0: 1.0, 1: 1.0}

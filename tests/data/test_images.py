@@ -222,6 +222,16 @@ def test_thumbnails_and_second_pictures_are_not_stacks(tmp_path):
     assert np.abs(read_image(tmp_path / "a.mpo").astype(int) - (255, 0, 0)).max() < 8
 
 
+def test_the_first_picture_of_a_telephone_is_turned_upright(tmp_path):
+    """A Multi-Picture JPEG under the usual suffix, whose second picture is smaller, with an EXIF turn."""
+    flat, turn = [Image.new("RGB", size, colour) for size, colour in (((16, 8), "red"), ((4, 4), "blue"))], Image.Exif()
+    turn[0x0112] = 6
+    flat[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=flat[1:], exif=turn)
+    found = read_image(tmp_path / "a.jpg")
+    assert found.shape == (16, 8, 3)
+    assert np.abs(found.astype(int) - (255, 0, 0)).max() < 8
+
+
 def test_empty_damaged_and_foreign_files_are_named(tmp_path):
     for suffix in ("png", "jpg", "tif", "npy"):
         (tmp_path / f"empty.{suffix}").touch()

@@ -126,7 +126,7 @@ def test_milesial_s_weights_come_in_give_its_logits_and_go_back(tmp_path):
     torch.save({**theirs.state_dict(), "mask_values": [0, 1, 2]}, tmp_path / "checkpoint.pth")
     made = from_file(tmp_path / "checkpoint.pth", "unet", fields={"num_classes": 3, "width": 4})
     assert made.implementation == "milesial"
-    assert made.report[-1] == "statistics of pixels: unit_range (as milesial has them)"
+    assert made.report[-1] == "statistics of pixels: the range of the image's type as 0..1 (as milesial has them)"
     image = random_image(48, 64)
     with torch.no_grad():
         expected = theirs(to_torch(image) / 255)
