@@ -76,7 +76,7 @@ def command(
         recipe = recipes.load_file(Path(target) / "recipe.json")
 
     from jaxseg.cli import report
-    from jaxseg.cli.measure import indexed, leave_page, predictor
+    from jaxseg.cli.measure import indexed, leave_page, predictor, tiled_predictor
     from jaxseg.cli.runtime import prepare_runtime
     from jaxseg.cli.saved import Saving, saved_predictions
     from jaxseg.forward import forward
@@ -161,6 +161,7 @@ def command(
         "CRF": "fully connected" * crf,
         "BatchNorm": "statistics estimated anew" * precise_bn,
     }
+    seen = replace(run, model=model, variables=variables, task=task)
     left = leave_page(
         run,
         task,
@@ -168,7 +169,7 @@ def command(
         metrics,
         evidence,
         path=page,
-        predict=predictor(model, variables, task),
+        predict=predictor(model, variables, task) if tile is None else tiled_predictor(seen, tile),
         how={name: value for name, value in how.items() if value},
         data_dir=data_dir,
     )

@@ -40,6 +40,20 @@ def predictor(model: Any, variables: Any, task: Any) -> Callable[[Mapping[str, A
     return lambda batch: jax.device_get(run(placed, batch))
 
 
+def tiled_predictor(run: "TrainedModel", tile: int) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Return the function from a batch of one row to what is predicted of it tile by tile.
+
+    Args:
+      run: what was evaluated.
+      tile: largest side of a tile.
+    """
+    from jaxseg.inference.predict import assembled
+    from jaxseg.inference.predictor import base
+
+    cut = assembled(base(run), dataclasses.replace(run, geometry=()), tile=tile)
+    return lambda batch: cut({"image": batch["image"]})
+
+
 def report_path(run: "TrainedModel", split: str, named: Path | None) -> Path | None:
     """Return where the report goes: as it was named, or into the work directory; None where there is none.
 
