@@ -138,6 +138,10 @@ def test_a_network_of_objects_leaves_files_of_objects(jaxseg, tmp_path):
     said = jaxseg("evaluate", tmp_path / "run", *words, "--json", "--save-predictions", tmp_path / "out")
     assert said.status == 0, said.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["boxes.json", "masks.json"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<h2>box AP of each class</h2>" in page
+    assert "<h2>mask AP of each class</h2>" in page
+    assert page.count("data:image/jpeg") == 3
     boxes, masks = (read(tmp_path / "out" / f"{name}.json") for name in ("boxes", "masks"))
     assert boxes
     assert [row["score"] for row in boxes] == [row["score"] for row in masks]
