@@ -4,6 +4,7 @@ import json
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from jaxseg.inference.load import load
@@ -50,6 +51,7 @@ def recipe():
 '''
 
 
+@pytest.mark.slow
 def test_from_training_to_prediction(jaxseg, trained, tmp_path, monkeypatch):
     recipe, work, data = tmp_path / "of_mine.py", tmp_path / "run", ("--data-dir", trained / "data")
     recipe.write_text(RECIPE.replace("def recipe()", "def plain()") + OWN)
