@@ -1,14 +1,9 @@
-"""Rules for names that other programs give to the same networks: tables of published names, there and back."""
+"""Rules for names that other programs give to the same networks; ``test_round_trips.py`` takes them there and back."""
 
-import jax
-import numpy as np
 import pytest
 
-from jaxseg.backbones.resnet import ResNet
 from jaxseg.models.semantic import segformer, upernet
-from jaxseg.registry import create_small
-from jaxseg.weights.names import convert, rename, restore
-from tests.oracles.torch_side import random_image, random_variables
+from jaxseg.weights.names import rename
 
 NVLABS = {
     "backbone.patch_embed1.proj.weight": "backbone/patches1/kernel",
@@ -43,15 +38,7 @@ MMSEG = {
 
 
 @pytest.mark.parametrize(
-    ("name", "rules", "published"),
-    [("segformer_b0", segformer.NVLABS_NAMES, NVLABS), ("upernet_resnet50", upernet.MMSEG_NAMES, MMSEG)],
+    ("rules", "published"), [(segformer.NVLABS_NAMES, NVLABS), (upernet.MMSEG_NAMES, MMSEG)], ids=["nvlabs", "mmseg"]
 )
-def test_published_names_lead_to_their_paths_and_every_path_back(name, rules, published):
+def test_published_names_lead_to_their_paths(rules, published):
     assert {source: rename(source, rules) for source in published} == published
-    model = create_small(name, num_classes=5)
-    if name == "upernet_resnet50":
-        model = model.clone(backbone=ResNet(depths=(1, 1, 1, 1), width=8))  # bottlenecks, as published
-    variables = random_variables(model, random_image(64, 64))
-    back = restore(variables, rules)
-    made = convert(back, variables, rules)
-    jax.tree.map(np.testing.assert_array_equal, made, dict(variables))
