@@ -1,6 +1,7 @@
 """Read and check an image and its label map in two files, and make the example that a builder writes."""
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxseg.data.images import orientation_of, palette_of, read_image, read_label
+from jaxseg.data.listing import is_image
 from jaxseg.data.notes import note
 from jaxseg.data.records import Record, decode_image, encode_png
 from jaxseg.errors import BadInput
@@ -99,8 +101,8 @@ def encoded_image(
     ...     encoded_image(Path(folder) / "a.png")[1]
     (2, 4)
     """
-    data = _as_it_is(path, rgb_only=rgb_only)
     image, as_stored = _fitted(path, size)
+    data = _as_it_is(path, rgb_only=rgb_only)
     return (data if data and as_stored else encode_png(image)), (image.shape[0], image.shape[1])
 
 
@@ -229,6 +231,21 @@ def lines_of(path: Path) -> list[str]:
     if not lines:
         raise BadInput(f"{path} lists no image")
     return lines
+
+
+def divided(line: str) -> tuple[str, str | None]:
+    """Return the image and the mask that a line of a list names; a line that is one name has no mask, blanks or not.
+
+    >>> divided("images/a b.png labels/a.png"), divided("a b.png")
+    (('images/a b.png labels/a.png', None), ('a b.png', None))
+    >>> divided("/SegNet/train/a.png /SegNet/trainannot/a.png")
+    ('/SegNet/train/a.png', '/SegNet/trainannot/a.png')
+    """
+    for pattern in (r"\t+", r"\s*[,;]\s*", r"\s+"):
+        parts = re.split(pattern, line)
+        if len(parts) == 2 and all(is_image(part) for part in parts):
+            return parts[0], parts[1]
+    return line, None
 
 
 def _as_it_is(path: Path, *, rgb_only: bool) -> bytes:

@@ -1,7 +1,6 @@
 """Lists in a folder that say which images are of which split, and which mask is whose: ``train.txt``, ``data.csv``."""
 
 import csv
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -62,17 +61,8 @@ def find_lists(root: Path, files: Iterable[str]) -> list[Entry]:
         if len(chosen) > 1:
             raise BadInput(f"{root} has two lists of the split {split}: {chosen[0]} and {chosen[1]}; keep one of them")
         for number, line in enumerate(label_files.lines_of(root / chosen[0]), 1):
-            found.append(Entry(f"{root / chosen[0]} line {number}", *_divided(line), split, None))
+            found.append(Entry(f"{root / chosen[0]} line {number}", *label_files.divided(line), split, None))
     return found
-
-
-def _divided(line: str) -> tuple[str, str | None]:
-    """Return the image and the mask of a line; a line with one suffix is one name, blanks or not."""
-    for pattern in (r"\t+", r"\s*[,;]\s*", r"\s+"):
-        parts = re.split(pattern, line)
-        if len(parts) == 2 and all(os.path.splitext(part)[1] for part in parts):
-            return parts[0], parts[1]
-    return line, None
 
 
 def _of_csv(root: Path, file: str, split: str | None) -> list[Entry]:

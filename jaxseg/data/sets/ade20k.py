@@ -13,6 +13,7 @@ import numpy as np
 from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
+from jaxseg.data.listing import find_image, images_in
 from jaxseg.errors import BadInput
 
 GENERATED = False
@@ -86,7 +87,7 @@ class Ade20k(LocalBuilder):
         root = next((p for p in (source / "ADEChallengeData2016", source) if (p / "images").is_dir()), source)
         splits = {}
         for split, folder in _FOLDERS.items():
-            images = sorted((root / "images" / folder).glob("*.jpg"))
+            images = images_in(root / "images" / folder, (".jpg", ".jpeg"))
             if images:
                 splits[split] = _examples(images, root / "annotations" / folder)
         if not splits:
@@ -103,7 +104,7 @@ def _examples(images: list[Path], annotations: Path) -> Examples:
 
 
 def _example(path: Path, annotations: Path) -> dict[str, Any]:
-    number = label_files.label_map(annotations / f"{path.stem}.png", dict(enumerate(FACTS.palette, 1)))
+    number = label_files.label_map(find_image(annotations, path.stem, (".png",)), dict(enumerate(FACTS.palette, 1)))
     if number.max() > FACTS.num_classes:
         raise BadInput(f"{annotations / path.stem}.png: label value {number.max()} is outside 0..{FACTS.num_classes}")
     # 0 becomes 255, which is void

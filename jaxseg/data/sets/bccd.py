@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from jaxseg.data import label_files, objects, voc_xml
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
+from jaxseg.data.listing import find_image
 from jaxseg.data.records import Record
 from jaxseg.errors import BadInput
 
@@ -84,7 +85,9 @@ def to_record(example: Mapping[str, Any]) -> Record:
 
 def _example(root: Path, name: str) -> dict[str, Any]:
     annotation = voc_xml.read_annotation(root / "Annotations" / f"{name}.xml")
-    image, (height, width) = label_files.encoded_image(root / "JPEGImages" / f"{name}.jpg", annotation.size)
+    image, (height, width) = label_files.encoded_image(
+        find_image(root / "JPEGImages", name, (".jpg", ".jpeg", ".png")), annotation.size
+    )
     found = voc_xml.to_objects(annotation, FACTS.things, height=height, width=width)
     del found["difficult"]
     return {"image": io.BytesIO(image), "id": name, **found}

@@ -13,6 +13,7 @@ import numpy as np
 from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
+from jaxseg.data.listing import find_image, is_image
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
 
@@ -100,9 +101,8 @@ def _is_there(folder: Path, split: str) -> bool:
 
 
 def _examples(folder: Path, split: str) -> Examples:
-    names = [Path(line.split()[0]).stem for line in (folder / f"{split}.txt").read_text().splitlines() if line.strip()]
-    if not names:
-        raise BadInput(f"{folder / split}.txt lists no image")
+    images = [label_files.divided(line)[0] for line in label_files.lines_of(folder / f"{split}.txt")]
+    names = [Path(image).stem if is_image(image) else Path(image).name for image in images]
     return len(names), (_example(folder, split, name) for name in names)
 
 
@@ -113,9 +113,9 @@ def _example(folder: Path, split: str, name: str) -> dict[str, Any]:
 
 
 def _one_of(folder: Path, name: str, suffixes: tuple[str, ...]) -> Path:
-    for suffix in suffixes:
-        if (folder / (name + suffix)).is_file():
-            return folder / (name + suffix)
+    path = find_image(folder, name, suffixes)
+    if path.is_file():
+        return path
     raise BadInput(f"{folder / name} is listed but there is no such file ({' or '.join(suffixes)})")
 
 

@@ -20,6 +20,7 @@ from jaxseg.data import label_files, objects
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.images import read_label
+from jaxseg.data.listing import images_in
 from jaxseg.data.notes import note
 from jaxseg.data.records import Record, encode_png
 from jaxseg.errors import BadInput
@@ -88,7 +89,8 @@ class Cityscapes(LocalBuilder):
         assert source is not None
         splits = {}
         for split in self.FACTS.splits:
-            images = sorted((source / "leftImg8bit" / split).glob(f"*/*{_IMAGE}"))
+            cities = (source / "leftImg8bit" / split).glob("*")
+            images = [path for city in sorted(cities) for path in images_in(city) if path.name.endswith(_IMAGE)]
             if images:
                 splits[split] = _examples(images, source / "gtFine" / split)
         if not splits:

@@ -18,6 +18,7 @@ from PIL import Image
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.images import read_image, read_label
+from jaxseg.data.listing import find_image, images_in
 from jaxseg.data.records import Record, decode_image, encode_png
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
@@ -91,7 +92,7 @@ def _slices(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadInput(f"folder {folder} is absent; {FACTS.source}")
     try:
-        return sorted((p for p in folder.iterdir() if p.suffix.lower() == ".png"), key=lambda path: int(path.stem))
+        return sorted(images_in(folder, (".png",)), key=lambda path: int(path.stem))
     except ValueError:
         raise BadInput(f"the files of {folder} should be named by number: 00.png, 01.png, ...") from None
 
@@ -99,7 +100,9 @@ def _slices(folder: Path) -> list[Path]:
 def _examples(images: list[Path], labels: Path | None) -> Examples:
     if not images:
         raise BadInput("folder test/image of the source holds no PNG file; remove it to do without the split")
-    return len(images), (_example(path, None if labels is None else labels / path.name) for path in images)
+    return len(images), (
+        _example(path, None if labels is None else find_image(labels, path.stem, (".png",))) for path in images
+    )
 
 
 def _example(path: Path, label_path: Path | None) -> dict[str, Any]:

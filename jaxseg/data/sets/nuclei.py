@@ -25,6 +25,7 @@ from jaxseg.data import label_files, objects
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
 from jaxseg.data.images import read_label
+from jaxseg.data.listing import find_image, images_in, is_hidden
 from jaxseg.data.notes import note
 from jaxseg.data.records import Record, encode_png
 from jaxseg.errors import BadInput
@@ -120,7 +121,7 @@ def _merged(source: Path) -> dict[str, Makes]:
 
 
 def _published(source: Path) -> dict[str, Makes]:
-    folders = sorted(path for path in (source / "stage1_train").iterdir() if path.is_dir())
+    folders = sorted(path for path in (source / "stage1_train").iterdir() if path.is_dir() and not is_hidden(path.name))
     return _by_name(
         source / "stage1_train",
         [(folder.name[:_NAME], lambda folder=folder: _masks(folder)) for folder in folders],
@@ -153,7 +154,7 @@ def _entry(source: Path, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _masks(folder: Path) -> dict[str, Any]:
     """Merge the masks of a published image: where two overlap, the smaller nucleus is in front."""
-    masks = [(path, read_label(path) > 0) for path in sorted((folder / "masks").glob("*.png"))]
+    masks = [(path, read_label(path) > 0) for path in images_in(folder / "masks", (".png",))]
     if not masks:
         raise BadInput(f"{folder / 'masks'} holds no PNG file")
     shape = masks[0][1].shape
@@ -168,7 +169,7 @@ def _masks(folder: Path) -> dict[str, Any]:
         if (ids[mask] > 0).any():
             note("masks that overlap; the smaller nucleus keeps the pixels", f"{folder.name[:_NAME]}/{path.name}")
         ids[mask] = i + 1
-    return _example(folder / "images" / f"{folder.name}.png", ids, folder.name[:_NAME], "")
+    return _example(find_image(folder / "images", folder.name, (".png",)), ids, folder.name[:_NAME], "")
 
 
 def _example(path: Path, ids: np.ndarray, name: str, kind: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxseg.data import label_files
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
+from jaxseg.data.listing import find_image
 from jaxseg.errors import BadInput
 from jaxseg.types import VOID
 
@@ -75,5 +76,5 @@ def _example(source: Path, name: str) -> dict[str, Any]:
     trimap = label_files.label_map(path)
     if not 1 <= trimap.min() <= trimap.max() <= 3:
         raise BadInput(f"{path}: values {trimap.min()}..{trimap.max()}; a trimap holds 1, 2 and 3")
-    image = source / "images" / f"{name}.jpg"
+    image = find_image(source / "images", name, (".jpg", ".jpeg"))
     return label_files.example(image, _CLASSES[trimap], name)

@@ -14,6 +14,10 @@ Of ``VOC2012/ImageSets/Segmentation``: ``train`` and ``val``. Beside VOCdevkit t
 * ``sds_train`` and ``sds_val``: all of SBD, divided as VOC 2012 divides its images for detection, in the order of their
   names: what instance segmentation (SDS, MNC) is trained and judged on.
 
+Where masks of objects are absent (``SegmentationObject``), there are the maps of classes alone. Without SBD's archive,
+``train_aug`` may come as the folder ``SegmentationClassAug``: its images in ``ImageSets/Segmentation/trainaug.txt``, or
+all but those of ``val``.
+
 There the objects are those of the masks, their rim left out. Of ``VOC2007/ImageSets/Main`` and ``VOC2012/...``:
 ``2007_train``, ``2007_val``, ``2007_test``, ``2012_train`` and ``2012_val``. There the objects are the boxes of
 ``Annotations/ID.xml``; no pixel is labelled, and no object has a mask.
@@ -32,6 +36,7 @@ import tensorflow_datasets as tfds
 from jaxseg.data import label_files, objects, voc_xml
 from jaxseg.data.builder import Examples, LocalBuilder
 from jaxseg.data.facts import Facts
+from jaxseg.data.listing import find_image, images_in
 from jaxseg.data.notes import note
 from jaxseg.data.records import Record, encode_png
 from jaxseg.errors import BadInput
@@ -141,7 +146,7 @@ def _devkit(source: Path) -> Path:
 
 
 def _names(path: Path) -> list[str]:
-    return [line.split()[0] for line in label_files.lines_of(path)]
+    return [Path(line.split()[0]).stem for line in label_files.lines_of(path)]
 
 
 def _segmentation(devkit: Path, source: Path) -> dict[str, Examples]:
@@ -153,6 +158,10 @@ def _segmentation(devkit: Path, source: Path) -> dict[str, Examples]:
     }
     places = [folder / "benchmark_RELEASE" / "dataset" for folder in (source, devkit.parent)]
     sbd = next((place for place in places if place.is_dir()), None)
+    added = voc / "SegmentationClassAug"
+    if sbd is None and added.is_dir():
+        names = _names_added(voc, added, lists["val"])
+        splits["train_aug"] = (len(names), (_example(voc, name, added.name) for name in names))
     if sbd is None:
         return splits
     theirs = {split: _names(sbd / f"{split}.txt") for split in ("train", "val")}
@@ -174,10 +183,25 @@ def _segmentation(devkit: Path, source: Path) -> dict[str, Examples]:
     return splits
 
 
-def _example(voc: Path, name: str) -> dict[str, Any]:
-    path = voc / "SegmentationClass" / f"{name}.png"
-    ids = label_files.label_map(voc / "SegmentationObject" / f"{name}.png")
+def _names_added(voc: Path, added: Path, val: list[str]) -> list[str]:
+    """Return the training images of SegmentationClassAug: of its list, or all that are not for validation."""
+    lists = [voc / "ImageSets" / "Segmentation" / f"{stem}.txt" for stem in ("trainaug", "train_aug")]
+    for path in lists:
+        if path.is_file():
+            return _names(path)
+    judged = set(val)
+    return [path.stem for path in images_in(added, (".png",)) if path.stem not in judged]
+
+
+def _example(voc: Path, name: str, folder: str = "SegmentationClass") -> dict[str, Any]:
+    path = find_image(voc / folder, name, (".png",))
     label = label_files.label_map(path, dict(enumerate(FACTS.palette)))
+    of_objects = find_image(voc / "SegmentationObject", name, (".png",))
+    if of_objects.parent.is_dir() and (of_objects.is_file() or folder == "SegmentationClass"):
+        ids = label_files.label_map(of_objects)
+    else:
+        note("without objects, since there is no map of them in SegmentationObject", name)
+        ids = np.zeros_like(label)
     return _checked(voc, name, path, label, np.where(ids == VOID, 0, ids))
 
 
@@ -196,7 +220,7 @@ def _checked(voc: Path, name: str, path: Path, label: np.ndarray, ids: np.ndarra
         raise BadInput(f"{path}: label value {top} is outside 0..{FACTS.num_classes - 1} and {VOID} (void)")
     if ids.shape != label.shape:
         raise BadInput(f"{path} is a map of {label.shape}, but its objects' is of {ids.shape}")
-    image = voc / "JPEGImages" / f"{name}.jpg"
+    image = find_image(voc / "JPEGImages", name, (".jpg", ".jpeg"))
     return {**label_files.example(image, label, name), **_objects(label, ids, name)}
 
 
@@ -222,7 +246,9 @@ def _boxed(voc: Path, names: list[str]) -> Iterator[dict[str, Any]]:
     """Yield examples of detection."""
     for name in names:
         annotation = voc_xml.read_annotation(voc / "Annotations" / f"{name}.xml")
-        image, (height, width) = label_files.encoded_image(voc / "JPEGImages" / f"{name}.jpg", annotation.size)
+        image, (height, width) = label_files.encoded_image(
+            find_image(voc / "JPEGImages", name, (".jpg", ".jpeg")), annotation.size
+        )
         yield {
             "image": io.BytesIO(image),
             "label": io.BytesIO(encode_png(np.full((height, width), VOID, np.uint8))),
