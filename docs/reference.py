@@ -21,6 +21,7 @@ PACKAGES = {
     "metrics": ("Metrics", ["metrics"]),
     "tasks": ("Tasks", ["tasks"]),
     "data": ("Data", ["data"]),
+    "configure": ("Recipes from data", ["configure"]),
     "train": ("Training", ["train"]),
     "inference": ("Inference", ["inference", "forward"]),
     "analysis": ("Analysis", ["analysis"]),

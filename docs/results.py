@@ -85,7 +85,7 @@ def measured(workdir: Path, data_dir: Path | None = None) -> dict[str, Any]:
 def changes(recipe: Any) -> dict[str, list[str]]:
     """Path -> what the recipe's file has there and what was run instead, both as Python."""
     from jaxseg.recipe import dump, find_file, load, load_file
-    from jaxseg.train.workdir import differences
+    from jaxseg.train.changes import differences
 
     origin = dump(load_file(find_file(recipe.name)))
     found = {}

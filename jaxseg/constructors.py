@@ -21,6 +21,7 @@ PACKAGES = (
     "jaxseg.data",
     "jaxseg.train.optim",
     "jaxseg.weights",
+    "jaxseg.conversion.initial",
     "jaxseg.ops.crf",
     "jaxseg.layers",
     "jaxseg.backbones",

@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -45,8 +45,16 @@ __all__ = [
 class WeightSource(Protocol):
     """Source of a stage's first weights; a frozen dataclass, so that a recipe can hold it."""
 
-    def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Return some of the model's variables, under their collections and paths, given all of them."""
+    def load(
+        self, variables: Mapping[str, Any], *, model: Any = None, log: Callable[[str], None] | None = None
+    ) -> dict[str, Any]:
+        """Return some of the model's variables, under their collections and paths.
+
+        Args:
+          variables: all of the model's, arrays or shapes.
+          model: the linen module, for sources that choose rename rules by it.
+          log: called with each line that the user should read.
+        """
         ...
 
 
@@ -79,6 +87,10 @@ class Stage:
       pictures: how many validation images are drawn at each evaluation.
       init: "previous" carries over the weights of the stage before, by path and shape; a :class:`WeightSource`, such as
         :class:`jaxseg.weights.pretrained.Pretrained`, brings some from elsewhere; None initialises the model.
+      freeze: regular expressions of variables that stay as they are initialised (:mod:`jaxseg.train.freeze`):
+        ``r"^backbone/"`` freezes a backbone, ``r"^backbone/.*/(mean|var)$"`` the statistics of its normalisation alone.
+      patience: the stage ends after so many evaluations in a row that do not improve on ``keep_best``; None goes
+        through all steps.
     """
 
     model: Any
@@ -99,6 +111,8 @@ class Stage:
     precise_bn: bool = False
     pictures: int = 4
     init: str | WeightSource | None = None
+    freeze: tuple[str, ...] = ()
+    patience: int | None = None
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "accumulate", "log_every", "eval_every", "save_every", "keep_last"):
@@ -112,6 +126,10 @@ class Stage:
             raise BadInput(f"ema is {self.ema}, but must lie in [0, 1)")
         if self.init not in (None, "previous") and not isinstance(self.init, WeightSource):
             raise BadInput(f"init is {self.init!r}, but must be None, 'previous' or weights such as Pretrained(...)")
+        if self.patience is not None:
+            _at_least("patience", self.patience, 1)
+            if self.keep_best is None:
+                raise BadInput("patience counts evaluations without a better keep_best, so it needs keep_best")
         if not re.fullmatch(r"[\w.-]+", self.name):
             raise BadInput(f"a stage cannot be called {self.name!r}: its name is a folder's (letters, digits, . _ -)")
 

@@ -52,7 +52,7 @@ def prepare(name: str, source: Path | None, again: bool, given: tuple[str, ...],
     from jaxseg.cli import report
     from jaxseg.data import sets
 
-    options = _options(given)
+    options = options_of(given)
     where = sets.prepare(name, source=source, data_dir=data_dir, options=options, again=again)
     origin = sets.prepared_from(name, data_dir=data_dir, options=options)
     report.say(f"{name} is ready in {where}" + (f", prepared on {origin.prepared} from {origin}" if origin else ""))
@@ -73,7 +73,7 @@ def show(name: str, as_json: bool, given: tuple[str, ...], data_dir: Path | None
     from jaxseg.cli import report
     from jaxseg.data import sets
 
-    options = _options(given)
+    options = options_of(given)
     origin = sets.prepared_from(name, data_dir=data_dir, options=options)
     facts = {
         **_facts(name, options, data_dir),
@@ -118,7 +118,7 @@ def _counts(facts: Mapping[str, Any]) -> list[str]:
     return [str(len(facts[key])) if facts[key] else "-" for key in ("classes", "things")]
 
 
-def _options(given: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+def options_of(given: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
     """Return NAME=VALUE as a source's options: Python literals, or else the words themselves."""
     from jaxseg.errors import BadInput
     from jaxseg.literals import parse_literal

@@ -77,6 +77,7 @@ def fill_model(
     partial: Mapping[str, Rules],
     what: str,
     prefix: str = "",
+    draw: bool = True,
 ) -> Imported:
     """Fill a model from arrays by name.
 
@@ -90,6 +91,7 @@ def fill_model(
       partial: rules that fill the backbone alone; the rest is then reinitialised.
       what: names the source in messages.
       prefix: of the names; "" takes off the one, if any, without which they fit best.
+      draw: draw what is reinitialised; False leaves zeros there.
 
     Raises:
       BadInput: the weights do not fit.
@@ -127,7 +129,7 @@ def fill_model(
     except BadInput as error:
         raise BadInput(f"{what} as weights of {implementation}: {error}") from error
     variables = made.variables
-    if made.kept:
+    if made.kept and draw:
         flat = traverse_util.flatten_dict(variables)
         drawn = _draw(model, [(shapes[name][0], *name.split("/")) for name in made.kept])
         variables = traverse_util.unflatten_dict({**flat, **drawn})

@@ -21,7 +21,7 @@ from jaxseg.data.canvases import CanvasOrder, eval_order
 from jaxseg.data.facts import Facts
 from jaxseg.data.prefetch import Batch, prefetched
 from jaxseg.data.records import Record
-from jaxseg.data.transforms import Canvas, RandomFlip, RandomRotate90, Transform
+from jaxseg.data.transforms import Canvas, Geometric, RandomFlip, RandomRotate90, Resize, Transform
 from jaxseg.errors import BadInput
 from jaxseg.types import bare_key, closure
 
@@ -274,6 +274,34 @@ class Examples:
         chosen = np.asarray([canvas.choose(height, width) for height, width in shapes.tolist()], np.int64)
         return chosen[inverse.reshape(-1)]
 
+    def check_sizes(self, chosen: np.ndarray, batch_size: int) -> None:
+        """Refuse examples that cannot be stacked, before any of them is read: their sizes are known from the headers.
+
+        Transforms whose result does not follow from an image's size alone are left to :func:`_stack`.
+
+        Raises:
+          BadInput: images of one batch end up in several sizes; one of each is named.
+        """
+        transforms = self.source.transforms
+        fixed = any(isinstance(transform, Resize | Canvas) for transform in transforms)
+        if batch_size == 1 or fixed or not all(isinstance(transform, Geometric) for transform in transforms):
+            return
+        shapes, inverse = np.unique(self._records.sizes()[chosen], axis=0, return_inverse=True)
+        ends = [functools.reduce(lambda size, t: t.frame(*size).size, transforms, tuple(s)) for s in shapes.tolist()]
+        numbers = {size: number for number, size in enumerate(dict.fromkeys(ends))}
+        last = np.asarray([numbers[size] for size in ends])[inverse.reshape(-1)]
+        for start in range(0, len(last), batch_size):
+            batch = last[start : start + batch_size]
+            if (batch != batch[0]).any():
+                other = start + int(np.flatnonzero(batch != batch[0])[0])
+                where = f"{self.source.dataset}/{self.source.split}"
+                names = {number: f"{height}x{width}" for (height, width), number in numbers.items()}
+                raise BadInput(
+                    f"{where}: images of one batch have several sizes ([{chosen[start]}] is {names[last[start]]}, "
+                    f"[{chosen[other]}] is {names[last[other]]}): end the transforms with Resize, PadTo or Canvas, or "
+                    "set eval_batch_size=1"
+                )
+
     def ordered(self, order: Any, position: int) -> Record:
         """Return the transformed example at that position of an order of examples."""
         return self.transformed(position, self[order[position]])
@@ -324,7 +352,7 @@ class Batches(Iterator[Batch]):
             stream = grain.MapDataset.range(len(examples) * _ENDLESS)[index::count]
             stream = stream.map(functools.partial(examples.ordered, order))
         self._dataset = stream.batch(batch_size, batch_fn=_stack)
-        self._workers, self._ahead = workers, ahead
+        self._workers, self._ahead, self._rows = workers, ahead, batch_size
         self._taken = 0
         self._iterator: Any = None
 
@@ -343,9 +371,12 @@ class Batches(Iterator[Batch]):
         return {"batches": self._taken}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Continue from a state: the next batch is the one that would have come next when it was saved."""
+        """Continue from a state: the next batch is the one that would have come next when it was saved.
+
+        ``{"rows": n}`` continues after so many rows of this process, where the batches before were of another size.
+        """
         self.close()
-        self._taken = int(state["batches"])
+        self._taken = state["rows"] // self._rows if "rows" in state else int(state["batches"])
 
     def close(self) -> None:
         """Stop the workers; the next batch restarts them."""
@@ -375,6 +406,7 @@ class EvalBatches(Iterable[Batch]):
         self._length = -(-rows // batch_size)
         groups, every = examples.canvases(), slice(None, None, max(1, len(examples) // max(1, total)))
         if groups is None:
+            _check_sizes(examples, np.arange(len(examples))[every][:total].tobytes(), batch_size * count)
             spread = grain.MapDataset.source(examples)[every][:total]
             stream = spread.repeat(_ENDLESS).map_with_index(examples.transformed)
             stream = stream.map_with_index(functools.partial(_mark_real, np.ones(total, bool)))[index::count]
@@ -396,6 +428,12 @@ class EvalBatches(Iterable[Batch]):
             yield from itertools.islice(iterator, self._length)
         finally:
             iterator.close()
+
+
+@functools.lru_cache(maxsize=64)
+def _check_sizes(examples: Examples, chosen: bytes, batch_size: int) -> None:
+    """Check once per process what cannot be stacked: it is evaluated again and again, and sizes may cost a reading."""
+    examples.check_sizes(np.frombuffer(chosen, np.int64), batch_size)
 
 
 def _mark_real(real: np.ndarray, position: int, record: Record) -> Record:

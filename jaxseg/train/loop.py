@@ -71,7 +71,7 @@ def fit(
 
 def _train(run: StageTrainer, state: Any) -> None:
     stage = run.stage
-    while run.step < stage.steps:
+    while run.step < stage.steps and not run.stopped:
         state = run.update(state, run.next_batch())
         if stage.precise_bn and run.due(stage.eval_every):
             state = run.precise_bn(state)
@@ -81,3 +81,5 @@ def _train(run: StageTrainer, state: Any) -> None:
             run.save(state)
         if run.due(stage.eval_every):
             run.evaluate(state)
+    if run.stopped and not run.due(stage.save_every):
+        run.save(state)  # the same call finds the stage finished

@@ -2,98 +2,26 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxseg.errors import BadInput, FailedRun
+from jaxseg.errors import BadInput, FailedRun, suggest
 from jaxseg.recipe import dump
 from jaxseg.tasks.protocol import check_facts, task_figures
 from jaxseg.train import checkpoint, environment, visuals
 from jaxseg.train import state as states
 from jaxseg.train.checkpoint import Checkpoints
 from jaxseg.train.evaluate import evaluate_placed
+from jaxseg.train.freeze import check_freeze, restored
 from jaxseg.train.log import Console, MetricsFile, PendingMetrics, Stopwatch, clock, evaluation, read_rows
 from jaxseg.train.optim import check_multipliers
+from jaxseg.train.patience import best_and_waited
 from jaxseg.train.placement import Placement
 from jaxseg.train.precise_bn import STATISTICS, check_statistics, precise_bn_placed
+from jaxseg.train.site import FinishedStage, Site
 from jaxseg.types import figure_of
-
-
-@dataclass(frozen=True)
-class Site:
-    """The place of a stage: its recipe and number, work directory, devices, data and console.
-
-    >>> from jaxseg.recipe import find_file, load_file
-    >>> from jaxseg.train.placement import single
-    >>> recipe = load_file(find_file("unet_scenes"))
-    >>> site = Site(recipe, 0, Path("runs"), single(), None, Console(quiet=True))
-    >>> site.folder.as_posix(), site.start
-    ('runs/stages/0-main', 0)
-    """
-
-    recipe: Any
-    index: int
-    workdir: Path
-    placement: Placement
-    data_dir: Any
-    console: Console
-
-    @property
-    def stage(self) -> Any:
-        """The stage."""
-        return self.recipe.stages[self.index]
-
-    @property
-    def labels(self) -> list[str]:
-        """The folder names of all stages, ``"0-main"``."""
-        return [f"{i}-{stage.name}" for i, stage in enumerate(self.recipe.stages)]
-
-    @property
-    def label(self) -> str:
-        """The folder name of this stage."""
-        return self.labels[self.index]
-
-    @property
-    def folder(self) -> Path:
-        """The folder of this stage."""
-        return self.workdir / "stages" / self.label
-
-    @property
-    def start(self) -> int:
-        """The number of steps of all stages before this one."""
-        return sum(stage.steps for stage in self.recipe.stages[: self.index])
-
-    @property
-    def shard(self) -> tuple[int, int]:
-        """This process's number and the number of processes."""
-        return jax.process_index(), jax.process_count()
-
-    def eval_batches(self, split: str, rows: int, *, limit: int | None = None) -> Any:
-        """Return one pass over a split, ``rows`` rows per batch over all processes."""
-        rows, shard = -(-rows // self.shard[1]), self.shard
-        return self.stage.data.eval_batches(
-            batch_size=rows, split=split, data_dir=self.data_dir, shard=shard, limit=limit
-        )
-
-    @property
-    def eval_rows(self) -> int:
-        """Rows per evaluation batch over all processes."""
-        return self.stage.eval_batch_size or self.stage.batch_size
-
-
-@dataclass(frozen=True)
-class FinishedStage:
-    """A stage that was already trained and evaluated to its end.
-
-    >>> FinishedStage(step=100, metrics={"miou": 0.5}).step
-    100
-    """
-
-    step: int
-    metrics: dict[str, float]
 
 
 @contextlib.contextmanager
@@ -136,6 +64,7 @@ def open_stage(
         yield FinishedStage(stage.steps, done), None
         return
     _check_batch_size(site)  # 2
+    _check_patience(stage)
     check_facts(stage.task, stage.data.facts(data_dir))
     with contextlib.ExitStack() as opened:
         checkpoints = Checkpoints(site.folder / "checkpoints", keep=stage.keep_last)
@@ -150,6 +79,7 @@ def open_stage(
         last = checkpoints.latest()  # 3
         saved = None if last is None else checkpoint.read(checkpoints.folder, last)
         if saved is None:
+            site.eval_batches("val", site.eval_rows)  # sizes that cannot be stacked show here
             next(iter(site.eval_batches("val", site.eval_rows, limit=site.eval_rows)))
         else:
             batches.set_state(_position(site, saved.notes["positions"]))
@@ -174,6 +104,8 @@ def open_stage(
 
 class StageTrainer:
     """A stage between its first update and its last; ``step`` counts the updates made. Made by :func:`open_stage`.
+
+    ``stopped`` is True once ``Stage.patience`` has run out.
 
     >>> import tempfile
     >>> from jaxseg.recipe import find_file, load_file
@@ -207,6 +139,7 @@ class StageTrainer:
     ):
         self.stage = site.stage
         self.step = step
+        self.stopped = False
         self.metrics: dict[str, float] = {}
         self._site, self._placement, self._console, self._label = site, site.placement, site.console, site.label
         self._batches, self._first, self._train_step = batches, first, train_step
@@ -271,6 +204,9 @@ class StageTrainer:
         )
         self._console.end()
         self._watch.go()
+        if self.stage.freeze:
+            before = self._placement.fetch(states.variables(state)[STATISTICS])
+            found = restored(found, before, self.stage.freeze)
         return states.replace_variables(state, STATISTICS, self._placement.put(found))
 
     def save(self, state: Any) -> None:
@@ -304,6 +240,7 @@ class StageTrainer:
         self._rows.write("eval", self._label, self.step, self.metrics, split="val")
         shown = "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items() if "/" not in name)
         self._console.line(f"{self._label}  step {self.step}/{self.stage.steps}  validation: {shown}")
+        self._count_patience()
         if writes:
             visuals.curves(self._site.workdir, title=self._site.recipe.name)
         self._watch.go()
@@ -315,6 +252,18 @@ class StageTrainer:
             self.evaluate(state)
         else:
             self.metrics = found
+            self._count_patience()
+
+    def _count_patience(self) -> None:
+        """Stop if the last evaluations, as many as the stage has patience for, have not improved its best figure."""
+        waited = _waited(self.stage, self._rows.rows, self._label)
+        if waited is not None and self.step < self.stage.steps:
+            step, value, name = waited
+            self.stopped = True
+            self._console.line(
+                f"{self._label}: stopped at step {self.step}: {name} has not improved on {value:.4f} of step {step} in "
+                f"{self.stage.patience} evaluations"
+            )
 
     def _fetch(self, *, close: bool) -> dict[str, float]:
         """Check that all metrics so far are finite; return their means since the last row if it ``close``s."""
@@ -371,10 +320,23 @@ class StageTrainer:
 
 
 def _finished(site: Site) -> dict[str, float] | None:
-    """Return the final metrics if the stage was trained and evaluated to its end."""
-    if checkpoint.latest_step(site.folder / "checkpoints") != site.stage.steps:
+    """Return the final metrics if the stage was trained and evaluated to its end, or until its patience ran out."""
+    last = checkpoint.latest_step(site.folder / "checkpoints")
+    if last is None or (last != site.stage.steps and site.stage.patience is None):
         return None
-    return evaluation(read_rows(site.workdir / "metrics.jsonl"), site.label, site.stage.steps)
+    rows = [row for row in read_rows(site.workdir / "metrics.jsonl") if row["step"] <= last]
+    if last != site.stage.steps and _waited(site.stage, rows, site.label) is None:
+        return None
+    return evaluation(rows, site.label, last)
+
+
+def _waited(stage: Any, rows: list[dict[str, Any]], label: str) -> tuple[int, float, str] | None:
+    """Return step, value and name of the best evaluation if the stage's patience has run out since; else None."""
+    if stage.patience is None:
+        return None
+    name = stage.keep_best
+    found = best_and_waited(rows, label, name, figure_of(task_figures(stage.task), name))
+    return None if found is None or found[2] < stage.patience else (found[0], found[1], name)
 
 
 def _check_batch_size(site: Site) -> None:
@@ -387,6 +349,13 @@ def _check_batch_size(site: Site) -> None:
         raise BadInput(
             f"batch_size {size} does not divide among {devices} devices{times}; {' or '.join(map(str, fits))} would"
         )
+
+
+def _check_patience(stage: Any) -> None:
+    """Refuse to wait for a figure that no metric of the task gives."""
+    figures, name = task_figures(stage.task), stage.keep_best
+    if stage.patience is not None and name.split("/")[0] not in figures:
+        raise BadInput(f"patience waits for keep_best={name!r}, but no metric is called so{suggest(name, figures)}")
 
 
 def _position(site: Site, positions: list[Any]) -> Any:
@@ -402,7 +371,7 @@ def _compile_and_fill(site: Site, saved: Any, first: Any) -> tuple[Any, Any]:
     tx, rate = stage.optimizer.build(stage.steps), stage.optimizer.schedule(stage.steps)
     key = jax.random.fold_in(jax.random.key(recipe.seed), site.index)
     train_step = site.placement.train_step(
-        stage.model, stage.task, tx, accumulate=stage.accumulate, ema=stage.ema, rate=rate
+        stage.model, stage.task, tx, accumulate=stage.accumulate, ema=stage.ema, rate=rate, freeze=stage.freeze
     )
 
     def create() -> Any:
@@ -413,13 +382,15 @@ def _compile_and_fill(site: Site, saved: Any, first: Any) -> tuple[Any, Any]:
         return train_step, checkpoint.fit_into(shapes, saved, what=str(site.folder / "checkpoints"))
     state = create()
     check_multipliers(stage.optimizer, state.params)
+    check_freeze(stage.freeze, {"params": state.params, **state.model_state})
     if stage.init is None:
         return train_step, state
     if stage.init == "previous":
         origin = site.labels[site.index - 1]
         found = checkpoint.read(site.workdir / "stages" / origin / "checkpoints").variables
     else:
-        origin, found = stage.init, stage.init.load({"params": state.params, **state.model_state})
+        variables = {"params": state.params, **state.model_state}
+        origin, found = stage.init, stage.init.load(variables, model=stage.model, log=site.console.line)
     state, carried, known = states.carry_over(state, found)
     site.console.line(f"{site.label}: {carried} of {known} arrays from {origin}")
     return train_step, state

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxseg.forward import forward
+from jaxseg.train.freeze import frozen_statistics, without_gradient, without_update
 from jaxseg.train.state import State
 
 STREAMS = ("dropout", "sample")
@@ -26,6 +27,7 @@ def make_train_step(
     ema: float | None = None,
     rate: Callable[[Any], Any] | None = None,
     axis_name: str | None = None,
+    freeze: tuple[str, ...] = (),
 ) -> Callable[[State, Any], tuple[State, dict[str, Any]]]:
     """Return ``step(state, batch) -> (state, metrics)``.
 
@@ -54,6 +56,7 @@ def make_train_step(
         quickly.
       rate: learning rate by step, reported in the metrics.
       axis_name: mapped axis over which the batch is split, if any.
+      freeze: variables that do not change, see :mod:`jaxseg.train.freeze`.
 
     Returns:
       The step. Its metrics are scalars: ``loss``, ``loss/<term>`` (unweighted means), ``grad_norm`` (before clipping)
@@ -64,9 +67,10 @@ def make_train_step(
         own = jax.random.fold_in(key, m)
         rngs = dict(zip(STREAMS, (jax.random.fold_in(own, 0), jax.random.fold_in(key, _SAMPLE)), strict=True))
         inputs = task.inputs(batch, train=True)
-        outputs, changed = model.apply(
-            {"params": params, **model_state}, **inputs, train=True, mutable=list(model_state), rngs=rngs
-        )
+        with frozen_statistics(freeze):
+            outputs, changed = model.apply(
+                {"params": params, **model_state}, **inputs, train=True, mutable=list(model_state), rngs=rngs
+            )
         return task.loss(outputs, batch), {**model_state, **changed}
 
     def counts(params: Any, model_state: Any, key: Any, batch: Any) -> dict[str, Any]:
@@ -79,7 +83,7 @@ def make_train_step(
 
     def gradient(params: Any, model_state: Any, key: Any, m: Any, batch: Any, known: dict[str, Any] | None) -> Any:
         def loss(p: Any) -> tuple[Any, Any]:
-            terms, changed = terms_of(p, model_state, key, m, batch)
+            terms, changed = terms_of(without_gradient(p, freeze), model_state, key, m, batch)
             total = known
             if total is None:
                 total = {name: _over(_scalar(term.count), axis_name) for name, term in terms.items()}
@@ -111,6 +115,7 @@ def make_train_step(
         grads, model_state, means = accumulated(state.params, state.model_state, key, batch)
         grads, means = _over((grads, means), axis_name)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updates = without_update(updates, freeze)
         params = optax.apply_updates(state.params, updates)
         averages = state.ema
         if ema is not None:
@@ -173,7 +178,11 @@ def make_statistics_step(model: Any, task: Any) -> Callable[[Any, Any, Any], Any
 
         old = variables["batch_stats"]
         kept, momentum = jax.jvp(after, (jax.tree.map(jnp.zeros_like, old),), (jax.tree.map(jnp.ones_like, old),))
-        return jax.tree.map(lambda k, m: k / (1.0 - m), kept, momentum)
+
+        def new(value: Any, k: Any, m: Any) -> Any:
+            return jnp.where(m == 1.0, value, k / jnp.where(m == 1.0, 1.0, 1.0 - m))  # 1: a layer that keeps its own
+
+        return jax.tree.map(new, old, kept, momentum)
 
     return statistics
 

@@ -1,4 +1,4 @@
-"""Work directories: claim one for a recipe; turn a full disk into one line."""
+"""Work directories: claim one for a recipe, or for a changed one; turn a full disk into one line."""
 
 import contextlib
 import json
@@ -11,13 +11,16 @@ import jax
 from jaxseg.errors import BadInput, FailedRun
 from jaxseg.files import disk_is_full
 from jaxseg.recipe import check_format, dump, load
+from jaxseg.train.changes import NEXT, refusals
+from jaxseg.train.checkpoint import latest_step
 from jaxseg.train.log import Console, replace_text
 
 
 def claim(workdir: Path, recipe: Any) -> None:
-    """Write the recipe into a new work directory, or check that an old one holds the same recipe.
+    """Write the recipe into a new work directory, or check that the run of an old one can go on under it.
 
-    A directory without a checkpoint counts as new.
+    A directory without a checkpoint counts as new. What may differ is in :mod:`jaxseg.train.changes`; a recipe that
+    does so takes the place of the old one.
 
     >>> import tempfile
     >>> from jaxseg.losses import Dice
@@ -27,7 +30,7 @@ def claim(workdir: Path, recipe: Any) -> None:
     True
 
     Raises:
-      BadInput: it holds another recipe; the first different field is named.
+      BadInput: it holds another recipe; the first field that cannot change is named, with what it would mean.
     """
     path, form = workdir / "recipe.json", dump(recipe)
     if path.exists() and any((workdir / "stages").glob("*/checkpoints/[0-9]*")):
@@ -38,36 +41,27 @@ def claim(workdir: Path, recipe: Any) -> None:
         check_format(old, str(path))
         with contextlib.suppress(BadInput):  # a field that came into being since has its default value there
             old = json.loads(json.dumps(dump(load(old))))
-        for where, there, here in differences(old, json.loads(json.dumps(form))):
-            fault = f"{where} is {_brief(there)} there and {_brief(here)} here"
-            raise BadInput(f"{workdir} holds a run of another recipe: {fault}; choose another work directory")
-    elif jax.process_index() == 0:
+        faults = refusals(old, form, steps_done(workdir))
+        if faults:
+            raise BadInput(f"{workdir} holds a run of another recipe: {faults[0]}; {NEXT} {workdir}")
+        if old == json.loads(json.dumps(form)):
+            return
+    if jax.process_index() == 0:
         try:
             replace_text(path, json.dumps(form, indent=1) + "\n")
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise BadInput(f"{workdir} cannot be a work directory: {error.strerror}") from error
 
 
-def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield where two dumped recipes differ: the path, as ``override`` writes it, and both values.
+def steps_done(workdir: Path) -> list[int | None]:
+    """Return the updates in the last checkpoint of each stage's folder, in order; None for a folder without one.
 
-    >>> list(differences({"seed": 0, "stages": [1]}, {"seed": 0, "stages": [2]}))
-    [('stages.0', 1, 2)]
+    >>> steps_done(Path("no such folder"))
+    []
     """
-    if isinstance(old, dict) and isinstance(new, dict):
-        if "fields" in old and "fields" in new and old.get("type") == new.get("type"):
-            yield from differences(old["fields"], new["fields"], path)
-            return
-        if old.keys() == new.keys() and "type" not in old:
-            for name in old:
-                yield from differences(old[name], new[name], _join(path, name))
-            return
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from differences(before, after, _join(path, str(index)))
-        return
-    if old != new:
-        yield path or "recipe", old, new
+    folders = sorted((workdir / "stages").glob("*-*"), key=lambda folder: int(folder.name.split("-")[0]))
+    found = {int(folder.name.split("-")[0]): latest_step(folder / "checkpoints") for folder in folders}
+    return [found.get(index) for index in range(max(found, default=-1) + 1)]
 
 
 @contextlib.contextmanager
@@ -87,14 +81,3 @@ def guarded(workdir: Path, console: Console) -> Iterator[None]:
         raise
     finally:
         console.close()
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, dict) and "type" in value:
-        return str(value["type"]).split(":")[-1]
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,7 +1,7 @@
 """Combine several weight sources into one initialisation, or select some of its variables."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,18 +28,22 @@ class Combined:
         """Return the names of all sources, each once."""
         return ", ".join(dict.fromkeys(str(start) for start in self.starts))
 
-    def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+    def load(
+        self, variables: Mapping[str, Any], *, model: Any = None, log: Callable[[str], None] | None = None
+    ) -> dict[str, Any]:
         """Return the variables of all parts, by collection and path.
 
         Args:
           variables: of the model, arrays or shapes.
+          model: the linen module, handed to the sources.
+          log: likewise.
 
         Raises:
           BadInput: a source fails, or two of them fill the same variable.
         """
         found: dict[tuple[str, ...], Any] = {}
         for start in self.starts:
-            flat = traverse_util.flatten_dict(start.load(variables))
+            flat = traverse_util.flatten_dict(start.load(variables, model=model, log=log))
             twice = sorted("/".join(path) for path in flat.keys() & found.keys())
             if twice:
                 raise BadInput(f"init of {start}: {twice[0]} was already filled by another file")
@@ -67,11 +71,15 @@ class Subset:
         """Return the name of the source."""
         return str(self.start)
 
-    def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+    def load(
+        self, variables: Mapping[str, Any], *, model: Any = None, log: Callable[[str], None] | None = None
+    ) -> dict[str, Any]:
         """Return the variables at those paths.
 
         Args:
           variables: of the model, arrays or shapes.
+          model: the linen module, handed to the sources.
+          log: likewise.
 
         Raises:
           BadInput: no path matches, or the source fails.
@@ -80,4 +88,4 @@ class Subset:
         some = {path: leaf for path, leaf in flat.items() if re.fullmatch(self.paths, "/".join(path[1:]))}
         if not some:
             raise BadInput(f"init of {self.start}: no variable of the model matches {self.paths!r}")
-        return self.start.load(traverse_util.unflatten_dict(some))
+        return self.start.load(traverse_util.unflatten_dict(some), model=model, log=log)

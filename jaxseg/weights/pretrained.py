@@ -5,7 +5,7 @@ are downloaded:
 ``Pretrained("torchvision:IMAGENET1K_V1", resnet.TORCHVISION_NAMES, part="backbone", architecture="resnet101")``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,16 +49,21 @@ class Pretrained:
         """Return the file's name and its architecture."""
         return f"{self.file} of {self.architecture}" if self.architecture else self.file
 
-    def load(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+    def load(
+        self, variables: Mapping[str, Any], *, model: Any = None, log: Callable[[str], None] | None = None
+    ) -> dict[str, Any]:
         """Return all variables of the part from the file, at their place in the model.
 
         Args:
           variables: of the model, arrays or shapes.
+          model: not needed; the rules are given.
+          log: not called.
 
         Raises:
           BadInput: the file is missing or of an unknown format, the model has no such part, or names and shapes differ.
           FailedRun: the download failed.
         """
+        del model, log
         steps = self.part.split("/") if self.part else []
         target = {}
         for collection, tree in variables.items():

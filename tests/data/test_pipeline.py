@@ -239,6 +239,22 @@ def test_images_of_several_sizes_need_padding(data_dir):
     assert (batch["label"] == 255).any()
 
 
+def test_validation_images_of_several_sizes_are_refused_by_their_headers(data_dir, monkeypatch):
+    """All sizes count, not those of the first batch alone; what brings them to one size goes through."""
+    sizes = np.asarray([(16, 16), (16, 16), (16, 16), (16, 12), (16, 12)])
+    monkeypatch.setattr("jaxseg.data.sets.Records.sizes", lambda self: sizes)
+
+    def opened(rows, *transforms, split="val"):
+        val = dataclasses.replace(DATA.val, split=split, transforms=transforms)
+        return dataclasses.replace(DATA, val=val).eval_batches(batch_size=rows, data_dir=data_dir)
+
+    with pytest.raises(BadInput, match=r"scenes/val: .* \(\[2\] is 16x16, \[3\] is 16x12\).*or set eval_batch_size=1"):
+        opened(2)
+    assert len(opened(3)) == 2, "each batch is of one size"
+    for rows, transforms in ((1, ()), (2, (T.PadTo(16, 16),)), (2, (T.Resize(8, 8),)), (2, (T.PadToMultiple(16),))):
+        assert len(opened(rows, *transforms)) == -(-5 // rows)
+
+
 @dataclasses.dataclass(frozen=True)
 class Spoil:
     """Puts a class that does not exist into the label."""

@@ -17,6 +17,7 @@ import pytest
 import jaxseg.registry
 import jaxseg.viz
 from jaxseg.cli.main import app
+from jaxseg.cli.train import DEFAULT_RECIPE
 from jaxseg.recipe import find_file, load_file, override_text
 from tests.laws.tree import ROOT, name_of, tracked
 
@@ -79,7 +80,7 @@ def test_the_commands_are_understood(words, monkeypatch):
         command = command.get_command(click.Context(command), arguments.pop(0))
     assert command is not None
     parameters = command.make_context("jaxseg", arguments, help_option_names=["-h", "--help"]).params
-    if words[0] == "train":
-        recipe = load_file(find_file(parameters["recipe"]))
+    if words[0] == "train" and parameters["data"] is None:
+        recipe = load_file(find_file(parameters["recipe"] or DEFAULT_RECIPE))
         for change in parameters["changes"]:
             recipe = override_text(recipe, change)

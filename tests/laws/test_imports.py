@@ -23,13 +23,13 @@ BELOW: dict[str, set[str]] = {
     "recipe_files": set(),
     "recipe": {"types", "override", "constructors", "recipe_files"},
     "forward": {"tasks.protocol"},
-    "train": {"types", "files", "forward", "recipe", "override", "tasks.protocol", "viz"},
+    "train": {"types", "files", "layers.norm", "forward", "recipe", "override", "tasks.protocol", "viz"},
     "report": {"types", "files", "forward", "metrics", "tasks.multitask", "tasks.protocol", "viz"},
     "export": {"types", "files", "forward", "ops.backend", "weights", "recipe", "registry", "tasks.protocol"},
 }
 """What each package may import, and ``errors``; the command line, recipes and the package itself may import all."""
 
-EVERYTHING = {"cli", "__init__", "__main__", "inference", "conversion", "analysis"}
+EVERYTHING = {"cli", "__init__", "__main__", "inference", "conversion", "configure", "analysis"}
 
 BANNED: dict[str, set[str]] = {
     "types": {"jax", "flax", "optax", "orbax", "grain", "tensorflow_datasets"},

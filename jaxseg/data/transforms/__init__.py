@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from jaxseg.data.records import Record
+from jaxseg.data.transforms.balanced import BalancedCrop
 from jaxseg.data.transforms.canvas import Canvas
 from jaxseg.data.transforms.frame import Frame, Geometric, frame_of
 from jaxseg.data.transforms.geometry import (
@@ -47,6 +48,7 @@ class Transform(Protocol):
 
 
 __all__ = [
+    "BalancedCrop",
     "Canvas",
     "CentreCrop",
     "CropObject",

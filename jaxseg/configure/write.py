@@ -1,0 +1,199 @@
+"""Write a plan as a recipe: plain Python, each decision with its reason above it."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from jaxseg.configure.choose import Decision, Plan
+from jaxseg.configure.look import Look
+
+MODULES = {
+    "WeightsFrom": "jaxseg.conversion.initial",
+    "Data": "jaxseg.data",
+    "Source": "jaxseg.data",
+    **dict.fromkeys(
+        (
+            "BalancedCrop",
+            "CentreCrop",
+            "PadTo",
+            "Photometric",
+            "RandomCrop",
+            "RandomFlip",
+            "RandomRotate90",
+            "RandomScale",
+        ),
+        "jaxseg.data.transforms",
+    ),
+    "Standardize": "jaxseg.layers.standardize",
+    "CrossEntropy": "jaxseg.losses",
+    "Dice": "jaxseg.losses",
+    "Recipe": "jaxseg.recipe",
+    "Stage": "jaxseg.recipe",
+    "create_model": "jaxseg.registry",
+    "Semantic": "jaxseg.tasks.semantic",
+    "layer_decay": "jaxseg.train.layer_decay",
+    "AdamW": "jaxseg.train.optim",
+    "OneCycle": "jaxseg.train.optim",
+}
+"""Where the names of a recipe come from; only those that it uses are imported."""
+
+WIDTH = 120
+
+
+def write(plan: Plan, *, name: str, command: str) -> str:
+    """Return the recipe of a plan as the text of a Python file.
+
+    >>> from jaxseg.configure.choose import Wishes, choose
+    >>> from jaxseg.data import Facts
+    >>> facts = Facts("cells", "", ("background", "cell"), ((0, 0, 0), (255, 0, 0)), {})
+    >>> sizes, share = ((64, 64),), (0.9, 0.1)
+    >>> look = Look("cells", (), facts, "train", "val", 30, sizes, sizes, share=share, extent=share)
+    >>> text = write(choose(look, Wishes("unet", steps=50, batch_size=4)), name="cells", command="jaxseg new cells")
+    >>> compile(text, "recipe.py", "exec") is not None
+    True
+
+    Args:
+      plan: from :func:`jaxseg.configure.choose.choose`.
+      name: of the recipe.
+      command: that wrote it.
+    """
+    body, docstring = _body(plan, name), _docstring(plan, command)
+    raw = "r" if "\\" in docstring else ""
+    return f'{raw}"""{docstring}"""\n\n{_imports(body)}\n{body}'
+
+
+def _docstring(plan: Plan, command: str) -> str:
+    look, model = plan.look, plan.wishes.model
+    head = f"{model} on {look.dataset.rpartition('/')[2] or look.dataset}: a start, of which every line may be changed."
+    bands = f"{look.bands} band{'s' * (look.bands != 1)} of {look.dtype}"
+    facts = (
+        f"Data: {look.images} training images ({_sizes(look)}, {bands}), {look.facts.num_classes} classes; "
+        f"{look.looked_at} of them were looked at"
+    )
+    wrap = textwrap.TextWrapper(WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n\n".join((head, "\n".join((wrap.fill(facts), wrap.fill(f"Written by: {command}"))))) + "\n"
+
+
+def _sizes(look: Look) -> str:
+    smallest, largest = look.sizes[0], look.sizes[-1]
+    span = f"{smallest[0]}x{smallest[1]}"
+    return span if len(look.sizes) == 1 else f"{len(look.sizes)} sizes from {span} to {largest[0]}x{largest[1]}"
+
+
+def _imports(body: str) -> str:
+    by_module: dict[str, list[str]] = {}
+    for name, module in MODULES.items():
+        if re.search(rf"\b{name}\(", body):
+            by_module.setdefault(module, []).append(name)
+    lines = [f"from {module} import {', '.join(names)}" for module, names in sorted(by_module.items())]
+    if "jnp." in body:
+        lines = ["import jax.numpy as jnp", "", *lines]
+    return "\n".join(lines) + "\n"
+
+
+def _body(plan: Plan, name: str) -> str:
+    look, facts = plan.look, plan.look.facts
+    options = f", {literal(look.options)}" if look.options else ""
+    losses = "\n".join(_line(loss, 12) for loss in plan.losses)
+    optional = (
+        *((_field("freeze", plan.freeze),) if plan.freeze is not None else ()),
+        *((_field("patience", Decision(str(plan.wishes.patience), "asked for")),) if plan.wishes.patience else ()),
+    )
+    parts = (
+        *("", "def recipe() -> Recipe:", f'    """Train {plan.wishes.model} on {facts.num_classes} classes."""'),
+        *_transforms("augment", plan.train),
+        *(_transforms("judged", plan.val) if plan.val else ()),
+        f"    dataset = {literal(look.dataset)}",
+        "    data = Data(",
+        f'        train=Source(dataset, "{look.train}", augment{options}),',
+        f'        val=Source(dataset, "{look.val}"{_val(plan)}{options}),',
+        "    )",
+        "    model = create_model(",
+        f'        "{plan.wishes.model}",',
+        *(_line(Decision(f"{field}={value.text}", value.why), 8) for field, value in plan.fields.items()),
+        "    )",
+        "    task = Semantic(",
+        f"        num_classes={facts.num_classes},",
+        "        losses=(",
+        losses,
+        "        ),",
+        *_classes(facts.classes),
+        "    )",
+        "    optimizer = AdamW(",
+        _line(plan.rate, 8),
+        _line(Decision("weight_decay=0.01", "shrinks kernels, and nothing else"), 8),
+        '        no_decay=(r"(bias|scale)$",),',
+        *(
+            (_line(Decision(f"lr_multipliers={plan.multipliers.text}", plan.multipliers.why), 8),)
+            if plan.multipliers is not None
+            else ()
+        ),
+        _line(Decision("clip=1.0", "a single odd batch moves the weights no further than others"), 8),
+        "    )",
+        "    stage = Stage(",
+        *("        model=model,", "        task=task,", "        data=data,", "        optimizer=optimizer,"),
+        _field("steps", plan.steps),
+        _field("batch_size", plan.batch_size),
+        _field("eval_batch_size", plan.eval_batch_size),
+        _field("ema", plan.ema),
+        "        log_every=20,",
+        _field("eval_every", plan.every),
+        f"        save_every={plan.every.text},",
+        _field("init", plan.init),
+        *optional,
+        "    )",
+        f'    return Recipe(stages=(stage,), name="{name}")',
+    )
+    return "\n".join(parts) + "\n"
+
+
+def _val(plan: Plan) -> str:
+    if plan.val:
+        return ", judged"
+    return ", ()" if plan.look.options else ""
+
+
+def _transforms(name: str, transforms: Sequence[Decision]) -> list[str]:
+    return [f"    {name} = (", *(_line(transform, 8) for transform in transforms), "    )"]
+
+
+def _classes(classes: tuple[str, ...]) -> list[str]:
+    """Return the names of the classes, as many on a line as fit."""
+    line = f"        classes={literal(classes)},"
+    if len(line) <= WIDTH:
+        return [line]
+    return ["        classes=(", *(f"            {literal(name)}," for name in classes), "        ),"]
+
+
+def literal(value: Any) -> str:
+    """Return a string, number or tuple of those as a formatter would write it.
+
+    >>> literal(("a", 1))
+    '("a", 1)'
+    """
+    if isinstance(value, str):
+        return repr(value) if '"' in value or "\\" in value else f'"{value}"'
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(literal, value))}{',' * (len(value) == 1)})"
+    return repr(value)
+
+
+def _field(name: str, decision: Decision) -> str:
+    return _line(Decision(f"{name}={decision.text}", decision.why), 8)
+
+
+def _line(decision: Decision, indent: int) -> str:
+    """Return the reason as a comment, and the value on its own line below it; beside it where both are short."""
+    margin = " " * indent
+    beside = f"{margin}{decision.text},  # {decision.why}"
+    if len(beside) <= 100:
+        return beside
+    wrap = textwrap.TextWrapper(
+        WIDTH,
+        initial_indent=f"{margin}# ",
+        subsequent_indent=f"{margin}# ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return f"{wrap.fill(decision.why)}\n{margin}{decision.text},"
