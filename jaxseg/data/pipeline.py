@@ -21,7 +21,8 @@ from jaxseg.data.canvases import CanvasOrder, eval_order
 from jaxseg.data.facts import Facts
 from jaxseg.data.prefetch import Batch, prefetched
 from jaxseg.data.records import Record
-from jaxseg.data.transforms import Canvas, Geometric, RandomFlip, RandomRotate90, Resize, Transform
+from jaxseg.data.sizes import check_sizes, follows_from_size
+from jaxseg.data.transforms import Canvas, RandomFlip, RandomRotate90, Transform
 from jaxseg.errors import BadInput
 from jaxseg.types import bare_key, closure
 
@@ -270,37 +271,13 @@ class Examples:
         canvas = self.canvas
         if canvas is None or len(canvas.sizes) == 1:
             return None
-        shapes, inverse = np.unique(self._records.sizes(), axis=0, return_inverse=True)
+        shapes, inverse = np.unique(self.sizes(), axis=0, return_inverse=True)
         chosen = np.asarray([canvas.choose(height, width) for height, width in shapes.tolist()], np.int64)
         return chosen[inverse.reshape(-1)]
 
-    def check_sizes(self, chosen: np.ndarray, batch_size: int) -> None:
-        """Refuse examples that cannot be stacked, before any of them is read: their sizes are known from the headers.
-
-        Transforms whose result does not follow from an image's size alone are left to :func:`_stack`.
-
-        Raises:
-          BadInput: images of one batch end up in several sizes; one of each is named.
-        """
-        transforms = self.source.transforms
-        fixed = any(isinstance(transform, Resize | Canvas) for transform in transforms)
-        if batch_size == 1 or fixed or not all(isinstance(transform, Geometric) for transform in transforms):
-            return
-        shapes, inverse = np.unique(self._records.sizes()[chosen], axis=0, return_inverse=True)
-        ends = [functools.reduce(lambda size, t: t.frame(*size).size, transforms, tuple(s)) for s in shapes.tolist()]
-        numbers = {size: number for number, size in enumerate(dict.fromkeys(ends))}
-        last = np.asarray([numbers[size] for size in ends])[inverse.reshape(-1)]
-        for start in range(0, len(last), batch_size):
-            batch = last[start : start + batch_size]
-            if (batch != batch[0]).any():
-                other = start + int(np.flatnonzero(batch != batch[0])[0])
-                where = f"{self.source.dataset}/{self.source.split}"
-                names = {number: f"{height}x{width}" for (height, width), number in numbers.items()}
-                raise BadInput(
-                    f"{where}: images of one batch have several sizes ([{chosen[start]}] is {names[last[start]]}, "
-                    f"[{chosen[other]}] is {names[last[other]]}): end the transforms with Resize, PadTo or Canvas, or "
-                    "set eval_batch_size=1"
-                )
+    def sizes(self) -> np.ndarray:
+        """Return i32[examples 2], height and width of every image as it is read."""
+        return np.asarray(self._records.sizes())
 
     def ordered(self, order: Any, position: int) -> Record:
         """Return the transformed example at that position of an order of examples."""
@@ -433,7 +410,10 @@ class EvalBatches(Iterable[Batch]):
 @functools.lru_cache(maxsize=64)
 def _check_sizes(examples: Examples, chosen: bytes, batch_size: int) -> None:
     """Check once per process what cannot be stacked: it is evaluated again and again, and sizes may cost a reading."""
-    examples.check_sizes(np.frombuffer(chosen, np.int64), batch_size)
+    source = examples.source
+    if batch_size > 1 and follows_from_size(source.transforms):
+        numbers = np.frombuffer(chosen, np.int64)
+        check_sizes(source.transforms, examples.sizes(), numbers, batch_size, f"{source.dataset}/{source.split}")
 
 
 def _mark_real(real: np.ndarray, position: int, record: Record) -> Record:
