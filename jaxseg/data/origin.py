@@ -61,15 +61,16 @@ def look(source: Path, *, apart: Collection[Path] = ()) -> Origin:
     lines, total, newest, seen = [], 0, 0, set()
     for folder, inner, names in os.walk(source, followlinks=True):
         here = Path(folder)
+        below = "" if here == source else f"{here.relative_to(source)}{os.sep}"
         inner[:] = [name for name in inner if (here / name).absolute() not in apart and _is_new(here / name, seen)]
         for name in names:
             if is_hidden(name):
                 continue
             try:
-                status = (here / name).stat()
+                status = os.stat(f"{folder}{os.sep}{name}")
             except OSError:
                 continue  # a link that leads nowhere
-            lines.append(f"{(here / name).relative_to(source)}\0{status.st_size}\0{status.st_mtime_ns}")
+            lines.append(f"{below}{name}\0{status.st_size}\0{status.st_mtime_ns}")
             total, newest = total + status.st_size, max(newest, status.st_mtime_ns)
     digest = hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
     return Origin(os.fspath(source.absolute()), len(lines), total, _time(newest / 1e9), digest)

@@ -76,6 +76,24 @@ def read_bands(path: Path, channels: int, dtype: str, size: tuple[int, int] | No
     return found
 
 
+def stored_size(path: Path) -> tuple[int, int] | None:
+    """Return height and width of an image by its header; None where that may not be how it is read (EXIF, TIFF, npy).
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (4, 2)).save(Path(folder) / "a.png")
+    ...     stored_size(Path(folder) / "a.png")
+    (2, 4)
+    """
+    if path.suffix.lower() in (".npy", ".tif", ".tiff"):
+        return None
+    try:
+        with Image.open(path) as image:
+            return (image.height, image.width) if image.getexif().get(0x0112, 1) == 1 else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
 @contextlib.contextmanager
 def as_file(image: Stored, name: str) -> Iterator[Path]:
     """Yield a file that holds the image; errors name the image instead of a temporary file.

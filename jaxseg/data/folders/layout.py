@@ -8,7 +8,6 @@ the image's name, by which masks are found.
 import os
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 _SPLITS = {
     **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
@@ -60,7 +59,7 @@ class Place:
     @property
     def stem(self) -> str:
         """The file's name without suffix."""
-        return PurePosixPath(self.path).stem
+        return os.path.splitext(self.path.rpartition("/")[2])[0]
 
     def named(self, stem: str) -> str:
         """Return the name with another stem."""

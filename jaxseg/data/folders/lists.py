@@ -50,6 +50,8 @@ def find_lists(root: Path, files: Iterable[str]) -> list[Entry]:
     found: list[Entry] = []
     lists: dict[str, list[str]] = {}
     for file in files:
+        if not file.lower().endswith((".txt", ".csv")):
+            continue
         path = PurePosixPath(file)
         split = split_named(path.stem)
         if path.suffix.lower() == ".txt" and split is not None:

@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxseg.data.folders.bands import as_file, read_bands
+from jaxseg.data.folders.bands import as_file, read_bands, stored_size
 from jaxseg.data.folders.item import Item
 from jaxseg.data.folders.scan import scan
 from jaxseg.data.objects import with_panoptic
@@ -119,9 +120,14 @@ class FolderRecords(Sequence[Record]):
 
     @functools.cached_property
     def _sizes(self) -> np.ndarray:
-        keys = ("image", "label")
-        shapes = [read_item(item, self._channels, self._dtype, keys)["image"].shape[:2] for item in self._items]
-        return np.asarray(shapes, np.int32).reshape(-1, 2)
+        return np.asarray([self._size(item) for item in self._items], np.int32).reshape(-1, 2)
+
+    def _size(self, item: Item) -> tuple[int, int]:
+        quick = stored_size(item.image) if isinstance(item.image, Path) else None
+        if quick is not None:
+            return quick
+        height, width, _ = read_item(item, self._channels, self._dtype, ("image", "label"))["image"].shape
+        return height, width
 
     def column(self, name: str) -> list[Any]:
         """Return what the folder knows of every image besides its record: ``id``, its name.

@@ -137,6 +137,8 @@ def _bands(items: Sequence[Item], wanted: int | None) -> tuple[int, str]:
         with problems.each():
             seen.setdefault(stored_bands(items[place].image, items[place].name), items[place].name)
     counts = {channels for channels, _ in seen}
+    if not seen:  # none could be read, and that was reported
+        return wanted or 3, "uint8"
     if wanted == 3 or (wanted is None and counts <= {1, 3} and counts != {1}):
         return 3, "uint8"
     if wanted is None and len(counts) > 1:
