@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from jaxseg.backbones.classifiers import BEYOND
 from jaxseg.errors import BadInput
 from jaxseg.inference.load import example_image
 from jaxseg.types import Rules
@@ -121,7 +122,7 @@ def fill_model(
         filled = {names.rename(name, chosen) for name in source}
         keep = (keep if not keep & filled else set()) | (heads if spare_heads else set())
     else:
-        keep = {path for path in shapes if not path.startswith("backbone/")}
+        keep = {path for path in shapes if not path.startswith("backbone/") or path.split("/")[1] in BEYOND}
     zeros = {path: np.zeros(shapes[path][1].shape, shapes[path][1].dtype) for path in keep}
     target = {(collection, *path.split("/")): zeros.get(path, leaf) for path, (collection, leaf) in shapes.items()}
     try:

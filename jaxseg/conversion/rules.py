@@ -7,6 +7,7 @@ from typing import Any
 from flax import linen as nn
 
 from jaxseg import registry
+from jaxseg.backbones.classifiers import CLASSIFIERS
 from jaxseg.conversion import smp, smp_encoders
 from jaxseg.conversion.objects import fitting
 from jaxseg.errors import BadInput
@@ -74,9 +75,10 @@ def backbone_rules(model: Any) -> dict[str, Rules]:
     if not isinstance(backbone, nn.Module):
         return {}
     on_regions = getattr(model, "shared_head", None) is not None
+    known = {**smp_encoders.names_for(backbone), **CLASSIFIERS.get(type(backbone), {})}
     return {
         f"backbone ({name})": (*(_on_regions(rules) if on_regions else ()), *_under("backbone", rules))
-        for name, rules in smp_encoders.names_for(backbone).items()
+        for name, rules in known.items()
     }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jax import Array, core, lax
 from jaxtyping import Float
 
+from jaxseg.errors import BadInput
 from jaxseg.ops.window import Size, pair, surely_below, symbolic
 
 
@@ -64,6 +65,51 @@ def resize_anchored(x: Float[Array, "b h w c"], factor: int, size: Size) -> Floa
         x = jnp.concatenate([x, jnp.broadcast_to(last, (*x.shape[:axis], more, *x.shape[axis + 1 :]))], axis)
     whole = (factor * (x.shape[1] - 1) + 1, factor * (x.shape[2] - 1) + 1)
     return resize_bilinear(x, whole, align_corners=True)[:, :rows, :columns]
+
+
+def resize_bicubic(
+    x: Float[Array, "b h w c"], size: tuple[int, int], *, antialias: bool = False
+) -> Float[Array, "b y x c"]:
+    """Interpolate by cubic convolution at pixel centres, as torch's ``interpolate``; a map of that size is returned.
+
+    >>> resize_bicubic(jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1), (1, 4)).ravel().round(3).tolist()
+    [-0.105, 0.23, 0.77, 1.105]
+
+    Args:
+      x: maps.
+      size: rows and columns of the result.
+      antialias: widen the window where the map is reduced; as torch and Pillow do it, the cubic is then another
+        (a = -1/2 instead of -3/4), and windows are cut off at the border instead of repeating it.
+
+    Raises:
+      BadInput: the size is symbolic, in a program that is exported for any size.
+
+    Reference:
+      Keys 1981, doi:10.1109/TASSP.1981.1163711.
+    """
+    if symbolic(*size, *x.shape[1:3]):
+        raise BadInput("bicubic interpolation needs a size; export the network for one")
+    for axis, count in ((1, size[0]), (2, size[1])):
+        if x.shape[axis] != count:
+            weight = jnp.asarray(_cubic_weights(x.shape[axis], count, antialias), x.dtype)
+            x = jnp.moveaxis(jnp.tensordot(weight, x, (1, axis)), 0, axis)
+    return x
+
+
+def _cubic_weights(n: int, count: int, antialias: bool) -> np.ndarray:
+    """Return the weights of ``n`` cells in each of ``count`` samples."""
+    a, wide = (-0.5, max(n / count, 1.0)) if antialias else (-0.75, 1.0)
+    centre = (np.arange(count) + 0.5) * n / count - 0.5
+    cells = np.arange(-4 * n - 4, 5 * n + 4)
+    d = np.abs(cells[None, :] - centre[:, None]) / wide
+    near, far = ((a + 2) * d - (a + 3)) * d * d + 1, ((d - 5) * d + 8) * d * a - 4 * a
+    weight = np.where(d < 1, near, np.where(d < 2, far, 0.0))
+    if antialias:
+        inside = weight[:, (cells >= 0) & (cells < n)]
+        return inside / inside.sum(axis=1, keepdims=True)
+    gathered = np.zeros((count, n))
+    np.add.at(gathered.T, np.clip(cells, 0, n - 1), weight.T)
+    return gathered
 
 
 def resize_nearest(x: Float[Array, "b h w c"], size: Size, *, half_pixel: bool = True) -> Float[Array, "b y x c"]:

@@ -52,10 +52,10 @@ def source_name(path: str, rules: Rules, rename: Callable[[str], str | None]) ->
 
 
 def leads(path: str | None) -> tuple[str, ...]:
-    """Return the leaves that a rule's path names: itself, or one for each name in its braces.
+    """Return the leaves that a rule's path names: itself, or one for each name in its braces, "" for an empty one.
 
-    >>> leads("attention/{key,value}/kernel")
-    ('attention/key/kernel', 'attention/value/kernel')
+    >>> leads("attention/{query,,value}/bias")
+    ('attention/query/bias', '', 'attention/value/bias')
     """
     if not path:
         return ()
@@ -63,7 +63,7 @@ def leads(path: str | None) -> tuple[str, ...]:
     if braces is None:
         return (path,)
     before, after = path[: braces.start()], path[braces.end() :]
-    return tuple(f"{before}{part}{after}" for part in braces[1].split(","))
+    return tuple(f"{before}{part}{after}" if part else "" for part in braces[1].split(","))
 
 
 BRACES = r"\{([^{}]*)\}"

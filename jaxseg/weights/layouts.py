@@ -143,6 +143,7 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np
     "ohwi": (lambda array, _: array.transpose(1, 2, 3, 0), lambda array: array.transpose(3, 0, 1, 2)),
     "1hwc": (lambda array, _: array.transpose(1, 2, 0, 3), lambda array: array.transpose(2, 0, 1, 3)),
     "11c": (lambda array, shape: array.reshape(shape), lambda array: array.reshape(1, 1, -1)),
+    "c11": (lambda array, shape: array.reshape(shape), lambda array: array.reshape(-1, 1, 1)),
     "oihw turned": (lambda array, shape: _from_oihw(_turned(array), shape), lambda array: _turned(_to_oihw(array))),
 }
 """By name, how to go from there to ours and back:
@@ -154,5 +155,6 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np
   they are never guessed;
 - "hwio": Keras' convolutions and dense layers; "hwoi" its transposed, "hwcm" its depthwise ones;
 - "ohwi": TFLite's convolutions, transposed ones too; "1hwc" its depthwise ones, "11c" the slopes of its PReLU;
+- "c11": one number per channel or head, with two axes behind it;
 - "oihw turned": convolutions of Theano, turned by half (Keras 1).
 """

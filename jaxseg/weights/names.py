@@ -5,7 +5,8 @@ use its groups (``\\1``) and leads to a leaf of the target without the collectio
 the entry out on purpose. The first rule that matches decides. Behind a bar the path may say how the source's numbers
 lie, ``"up/kernel|iohw"``, see :data:`jaxseg.weights.layouts.LAYOUTS`; without it they lie as in torch's convolutions
 and dense layers. With names in braces, ``attention/{key,value}/kernel``, the source is cut along its first axis into as
-many equal parts, which fill the leaves in that order.
+many equal parts, which fill the leaves in that order; a part without a name, as in ``{query,,value}``, is zeros there
+and nothing here.
 """
 
 import functools
@@ -161,8 +162,9 @@ def restore(variables: Mapping[str, Any], rules: Rules) -> dict[str, np.ndarray]
     found: dict[str, np.ndarray] = {}
     for name, those in parts.items():
         order = leads(_match(name, rules)[0])
-        lost += [path for path in order if path not in those]
-        whole = [those[path] for path in order if path in those]
+        lost += [path for path in order if path and path not in those]
+        nothing = np.zeros_like(next(iter(those.values())))
+        whole = [those[path] if path else nothing for path in order if path in those or not path]
         found[name] = whole[0] if len(whole) == 1 else np.concatenate(whole)
     if lost:
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
@@ -185,8 +187,8 @@ def _parts(path: str, value: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Return the leaves that a path names, each with its part of the value; with the whole if it cannot be cut."""
     paths = leads(path)
     if len(paths) < 2 or not value.ndim or len(value) % len(paths):
-        return [(each, value) for each in paths]
-    return list(zip(paths, np.split(value, len(paths)), strict=True))
+        return [(each, value) for each in paths if each]
+    return [(each, part) for each, part in zip(paths, np.split(value, len(paths)), strict=True) if each]
 
 
 def _match(name: str, rules: Rules) -> tuple[str | None, str]:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from jaxseg.weights.names import convert, restore
+
 torch = pytest.importorskip("torch", reason="the oracle is PyTorch (extra 'parity')")
 F = torch.nn.functional
 
@@ -93,3 +95,47 @@ def assert_agree(ours, theirs, tolerance=1e-4):
     peak = np.abs(reference).max()
     assert peak > 0
     assert np.abs(np.asarray(ours) - reference).max() / peak <= tolerance
+
+
+def draw(module):
+    """The torch module with every parameter and statistic random, in evaluation mode: none is as it was initialised."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            matrix = value.ndim > 1 and "pos" not in name and "token" not in name
+            value.normal_(0, value[0].numel() ** -0.5 if matrix else 0.2, generator=generator)
+            if value.ndim == 1 and not name.endswith("bias"):
+                value.add_(1)
+        for name, value in module.named_buffers():
+            if name.endswith("running_mean"):
+                value.normal_(0, 0.1, generator=generator)
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 1.5, generator=generator)
+    return module.eval()
+
+
+def assert_maps(net, rules, theirs, run, sizes, *, keys=("c2", "c3", "c4", "c5"), extra=()):
+    """The encoder with the module's weights gives the maps that ``run(module, image)`` gives, and gives them back.
+
+    ``extra`` are parts that the module does not have and the maps do not depend on.
+    """
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), random_image(64, 64), train=False))
+    own = {k: v for k, v in traverse_util.flatten_dict(shapes).items() if k[1] not in extra}
+    variables = convert(state(theirs), traverse_util.unflatten_dict(own), rules)
+    back = restore(variables, rules)
+    source = theirs.state_dict()
+    assert back.keys() <= source.keys()
+    for name, value in back.items():
+        if not name.endswith(("qkv.bias", "num_batches_tracked")):
+            np.testing.assert_array_equal(value, source[name].numpy(), err_msg=name)
+    if extra:
+        zeros = {k: np.zeros(v.shape, v.dtype) for k, v in traverse_util.flatten_dict(shapes).items()}
+        variables = traverse_util.unflatten_dict(zeros | traverse_util.flatten_dict(variables))
+    call = jax.jit(lambda v, x: net.apply(v, x, train=False))
+    for size in sizes:
+        image = random_image(*size)
+        with torch.no_grad():
+            references = run(theirs, to_torch(net.standardize(image)))
+        ours = call(variables, image)
+        for key, reference in zip(keys, references, strict=True):
+            assert_agree(ours[key], reference)

@@ -219,6 +219,14 @@ def test_a_source_is_cut_into_the_leaves_in_braces():
         np.testing.assert_array_equal(back[name], value)
 
 
+def test_a_part_without_a_name_is_zeros_there_and_nothing_here():
+    rules = ((r"qkv\.bias", "{query,,value}/bias"),)
+    wanted = {"params": {name: {"bias": np.zeros(2, np.float32)} for name in ("query", "value")}}
+    ours = convert({"qkv.bias": np.arange(1, 7, dtype=np.float32)}, wanted, rules)
+    assert [ours["params"][name]["bias"].tolist() for name in ("query", "value")] == [[1, 2], [5, 6]]
+    assert restore(ours, rules)["qkv.bias"].tolist() == [1, 2, 0, 0, 5, 6]
+
+
 def test_what_cannot_be_cut_or_joined():
     theirs, wanted = fused()
     with pytest.raises(BadInput, match=r"a\.kv\.bias: shape \(7,\) does not fit a/key/bias of \(3,\)"):

@@ -1,0 +1,117 @@
+"""Swin and Swin v2 against torchvision, timm and transformers."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from jaxseg.backbones import swin, swin_names
+from jaxseg.errors import BadInput
+from jaxseg.weights.names import rename
+from tests.oracles.torch_side import assert_maps, draw, random_image, torch
+from tests.torchvision_cpu import torchvision_or_skip
+
+torchvision = torchvision_or_skip()
+
+DEPTHS, HEADS, WIDTH = (2, 1, 1, 2), (1, 2, 2, 4), 8
+WINDOW = 4
+"""Of 64x96 pixels the first maps are whole windows, and the last is covered by one along the rows."""
+
+ours = partial(swin.Swin, DEPTHS, WIDTH, HEADS, WINDOW)
+
+
+def maps_of_torchvision(module, x):
+    maps = []
+    for i, layer in enumerate(module.features):
+        x = layer(x)
+        maps += [x.permute(0, 3, 1, 2)] if i % 2 else []
+    return maps
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_equals_torchvision_at_whole_and_at_broken_windows(version):
+    from torchvision.models.swin_transformer import (
+        PatchMerging,
+        PatchMergingV2,
+        SwinTransformer,
+        SwinTransformerBlockV2,
+    )
+
+    kind = {"downsample_layer": PatchMerging}
+    if version == 2:
+        kind = {"downsample_layer": PatchMergingV2, "block": SwinTransformerBlockV2}
+    theirs = draw(SwinTransformer([4, 4], WIDTH, list(DEPTHS), list(HEADS), [WINDOW] * 2, num_classes=3, **kind))
+    rules = swin_names.torchvision(version)
+    assert_maps(ours(version=version), rules, theirs, maps_of_torchvision, [(64, 96), (92, 36)])
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("size", [(128, 128), (144, 176)])
+def test_equals_timm_at_whole_and_at_broken_windows(version, size):
+    timm = pytest.importorskip("timm", reason="the oracle is timm")
+    name = "swin_tiny_patch4_window7_224" if version == 1 else "swinv2_tiny_window8_256"
+    theirs = timm.create_model(
+        name,
+        features_only=True,
+        pretrained=False,
+        img_size=size,
+        window_size=WINDOW,
+        embed_dim=WIDTH,
+        depths=DEPTHS,
+        num_heads=HEADS,
+    )
+    net, rules = ours(version=version, shift_first=True), swin_names.timm(version, of_maps=True)
+    assert_maps(net, rules, draw(theirs), lambda module, x: [m.permute(0, 3, 1, 2) for m in module(x)], [size])
+
+
+def test_equals_transformers():
+    transformers = pytest.importorskip("transformers", reason="the oracle is transformers")
+    stages = [f"stage{i}" for i in (1, 2, 3, 4)]
+    config = transformers.SwinConfig(
+        embed_dim=WIDTH, depths=list(DEPTHS), num_heads=list(HEADS), window_size=WINDOW, out_features=stages
+    )
+    theirs, net = draw(transformers.SwinBackbone(config)), ours(map_norm=True)
+    rules = tuple(
+        rule for rule in swin_names.transformers(1) if "output" not in rule[0] and "intermediate" not in rule[0]
+    )
+    rules = tuple(rule for rule in rules if "self" not in rule[0])  # in memory, not as in published files
+    assert_maps(net, rules, theirs, lambda module, x: module(x).feature_maps, [(160, 192), (147, 170)])
+
+
+@pytest.mark.parametrize(("variant", "version"), [("tiny", 1), ("small", 1), ("base", 1), ("tiny", 2), ("base", 2)])
+def test_variants_have_torchvisions_parameters(variant, version):
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, f"swin_{'v2_' * (version == 2)}{variant[0]}")().features
+    net = swin.swin(variant, version=version)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), random_image(64, 64), train=False)
+    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+    keys = sum(p.numel() // 3 for name, p in theirs.named_parameters() if version == 2 and name.endswith("qkv.bias"))
+    assert count == sum(p.numel() for p in theirs.parameters()) - keys  # its biases of keys, which are zeros
+
+
+PUBLISHED = {
+    "swin.encoder.layers.0.downsample.reduction.weight": (swin_names.transformers(1), "merge2/kernel"),
+    "swin.encoder.layers.2.blocks.5.attention.self.key.bias": (
+        swin_names.transformers(1),
+        "stage3_5/attention/key/bias",
+    ),
+    "swinv2.encoder.layers.0.blocks.1.output.dense.weight": (swin_names.transformers(2), "stage1_1/reduce/kernel"),
+    "layers.0.downsample.norm.weight": (swin_names.timm(1, official=True), "merge2_norm/scale"),
+    "layers.1.downsample.norm.weight": (swin_names.timm(1), "merge2_norm/scale"),
+    "layers.1.blocks.0.attn.q_bias": (swin_names.timm(2), "stage2_0/attention/query/bias"),
+    "layers.1.blocks.0.attn_mask": (swin_names.timm(1), None),
+}
+
+
+def test_names_of_published_files():
+    assert {name: rename(name, rules) for name, (rules, _) in PUBLISHED.items()} == {
+        name: path for name, (_, path) in PUBLISHED.items()
+    }
+
+
+def test_mistakes_are_named():
+    with pytest.raises(BadInput, match="no Swin is called 'huge'"):
+        swin.swin("huge")
+    with pytest.raises(BadInput, match="version is 3"):
+        jax.eval_shape(lambda: ours(version=3).init(jax.random.key(0), random_image(32, 32), train=False))
