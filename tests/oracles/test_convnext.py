@@ -61,7 +61,8 @@ def test_equals_transformers():
 def test_variants_have_torchvisions_parameters(variant):
     with torch.device("meta"):
         theirs = getattr(torchvision.models, f"convnext_{variant}")().features
-    shapes = jax.eval_shape(convnext.convnext(variant).init, jax.random.key(0), random_image(64, 64), train=False)
+    net = convnext.convnext(variant)
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), random_image(64, 64), train=False))
     count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
     assert count == sum(p.numel() for p in theirs.parameters())
 

@@ -131,7 +131,7 @@ def test_widths_have_timms_parameters(width):
     with torch.device("meta"):
         theirs = timm.create_model(f"hrnet_w{width}", features_only=True, feature_location="", pretrained=False)
     net = hrnet.hrnet(width)
-    params = jax.eval_shape(net.init, jax.random.key(0), random_image(64, 64), train=False)["params"]
+    params = jax.eval_shape(lambda: net.init(jax.random.key(0), random_image(64, 64), train=False))["params"]
     count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
     assert count == sum(p.numel() for p in theirs.parameters())
 

@@ -99,7 +99,7 @@ COUNTS = {"vit_small": 21_665_664, "vit_base": 85_798_656, "dinov2_small": 22_05
 def test_variants_have_timms_parameters(name):
     kind, variant = name.split("_")
     net = getattr(vit, kind)(variant)
-    params = jax.eval_shape(net.init, jax.random.key(0), random_image(64, 64), train=False)["params"]
+    params = jax.eval_shape(lambda: net.init(jax.random.key(0), random_image(64, 64), train=False))["params"]
     assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves({**params, "pyramid": {}})) == COUNTS[name]
 
 
