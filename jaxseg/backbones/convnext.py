@@ -5,11 +5,14 @@ is a 7x7 depthwise convolution, a normalisation over channels and two dense laye
 added to its input (Figure 4).
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.backbones.encoder import EncoderSpec, in_timm
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import DropPath
@@ -257,3 +260,14 @@ OFFICIAL_NAMES: Rules = (
     (r"(norm|head)\..*", None),
 )
 """Rules from the authors' files (github.com/facebookresearch/ConvNeXt)."""
+
+
+def _pruned(net: ConvNeXt, stages: int) -> ConvNeXt:
+    return net.clone(depths=net.depths[:stages], widths=net.widths[:stages])
+
+
+ENCODERS: dict[str, EncoderSpec] = {
+    f"tu-convnext_{name}": EncoderSpec(partial(convnext, name), in_timm(TIMM_MAPS_NAMES), finest=4, prune=_pruned)
+    for name in VARIANTS
+}
+"""By the name in segmentation-models-pytorch."""

@@ -10,7 +10,21 @@ from typing import Any
 
 from flax import linen as nn
 
-from jaxseg.backbones import densenet, efficientnet, mit, mobilenet, mobilenet_timm, regnet, resnet, senet, vgg
+from jaxseg.backbones import (
+    convnext,
+    densenet,
+    efficientnet,
+    hrnet,
+    mit,
+    mobilenet,
+    mobilenet_timm,
+    regnet,
+    resnet,
+    senet,
+    swin,
+    vgg,
+    vit,
+)
 from jaxseg.backbones.encoder import EncoderSpec, fixed, in_timm
 from jaxseg.layers.standardize import CENTRED
 
@@ -70,10 +84,14 @@ ENCODERS: dict[str, EncoderSpec] = {
     **{f"tu-{name}": _vgg(blocks, "none", timm=True) for name, blocks in _VGGS.items()},
     **{f"tu-{name}_bn": _vgg(blocks, "batch", timm=True) for name, blocks in _VGGS.items()},
     **_timm_mobilenets(),
+    **convnext.ENCODERS,
     **densenet.ENCODERS,
     **efficientnet.ENCODERS,
+    **hrnet.ENCODERS,
     **regnet.ENCODERS,
     **senet.ENCODERS,
+    **swin.ENCODERS,
+    **vit.ENCODERS,
 }
 """Those that are here; where a network has a name in both libraries, segmentation-models-pytorch's comes first."""
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.backbones.encoder import EncoderSpec, fixed, in_timm
 from jaxseg.backbones.resnet import BasicBlock, Bottleneck
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
@@ -211,3 +212,9 @@ TIMM_MAPS_NAMES: Rules = (
     (r"(downsamp_modules|final_layer|classifier)\..*", None),
 )
 """Rules from timm's network of maps, or its classifier, with ``increase``."""
+
+
+ENCODERS: dict[str, EncoderSpec] = {
+    f"tu-hrnet_w{width}": fixed(hrnet, in_timm(TIMM_MAPS_NAMES), width=width, increase=True) for width in WIDTHS
+}
+"""By the name in segmentation-models-pytorch."""

@@ -7,6 +7,7 @@ of before them, compares by cosine, and computes the biases of positions from th
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.backbones import swin_names
+from jaxseg.backbones.encoder import EncoderSpec, fixed, in_timm
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import DropPath
@@ -326,3 +329,21 @@ def swin(
         standardize=statistics(standardize, IMAGENET, in_channels),
         dtype=dtype,
     )
+
+
+def _pruned(net: Swin, stages: int) -> Swin:
+    return net.clone(depths=net.depths[:stages], heads=net.heads[:stages])
+
+
+def _in_timm(variant: str, version: int, window: int) -> EncoderSpec:
+    rules = in_timm(swin_names.timm(version, of_maps=True))
+    options = {"variant": variant, "version": version, "window": window, "shift_first": True}
+    return replace(fixed(swin, rules, finest=4, **options), prune=_pruned)
+
+
+ENCODERS: dict[str, EncoderSpec] = {
+    **{f"tu-swin_{name}_patch4_window7_224": _in_timm(name, 1, 7) for name in VARIANTS},
+    "tu-swin_base_patch4_window12_384": _in_timm("base", 1, 12),
+    **{f"tu-swinv2_{name}_window{side}_256": _in_timm(name, 2, side) for name in VARIANTS for side in (8, 16)},
+}
+"""By the name in segmentation-models-pytorch; the sizes in them are those of the pre-training."""

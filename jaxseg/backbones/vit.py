@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jaxseg.backbones.encoder import EncoderSpec, fixed
 from jaxseg.errors import BadInput
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.conv_norm import ConvNorm
@@ -356,3 +357,10 @@ TORCHVISION_NAMES: Rules = (
     (r"heads\..*", None),
 )
 """Rules from torchvision's classifier."""
+
+
+ENCODERS: dict[str, EncoderSpec] = {
+    **{f"vit_{name}": fixed(vit, TIMM_NAMES, finest=4, variant=name) for name in VARIANTS},
+    **{f"dinov2_{name}": fixed(dinov2, TIMM_NAMES, finest=4, variant=name) for name in VARIANTS},
+}
+"""By names of our own: segmentation-models-pytorch has no pyramid on a ViT."""

@@ -70,6 +70,9 @@ class Architecture:
         return (*inside, unused, *self.rules(depth), (r"decoder\.center\..*", None))
 
 
+_WITHOUT_HALF = tuple(name for name, encoder in ENCODERS.items() if encoder.finest > 2)
+"""Encoders without a map at stride 2, which some decoders cannot do without."""
+
 ARCHITECTURES: dict[str, Architecture] = {
     "unet": Architecture(
         "Unet", on_encoder.unet_on, unet.UNetDecoder, lambda _: unet.SMP_NAMES, "arXiv:1505.04597", "U-Net"
@@ -81,7 +84,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         lambda _: unetplusplus.SMP_NAMES,
         "arXiv:1807.10165",
         "UNet++",
-        apart=("mit_",),
+        apart=_WITHOUT_HALF,
     ),
     "manet": Architecture(
         "MAnet",
@@ -98,7 +101,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         lambda _: linknet.SMP_NAMES,
         "arXiv:1707.03718",
         "LinkNet",
-        apart=("mit_",),
+        apart=_WITHOUT_HALF,
     ),
     "fpn": Architecture(
         "FPN", on_encoder.fpn_on, fpn.FPNDecoder, lambda _: fpn.SMP_NAMES, "arXiv:1901.02446", "Semantic FPN"

@@ -148,6 +148,7 @@ FAMILIES = (
     *("resnet18", "resnext50_32x4d", "mobilenet_v2", "vgg11", "vgg11_bn", "mit_b0", "tu-resnet18", "tu-vgg11_bn"),
     *("tu-mobilenetv1_100", "tu-mobilenetv2_050", "tu-mobilenetv3_small_100", "tu-tf_mobilenetv3_small_100"),
     *("efficientnet-b0", "tu-tf_efficientnet_b0", "densenet121", "se_resnext50_32x4d", "tu-regnety_002"),
+    *("tu-convnext_tiny", "tu-swin_tiny_patch4_window7_224", "tu-swinv2_tiny_window8_256", "tu-hrnet_w18"),
 )
 
 
@@ -193,6 +194,7 @@ def test_statistics_belong_to_the_weights(encoder, statistics):
 PAIRS = (
     *((kind, "resnet18") for kind in OPTIONS),
     *(("Unet", encoder) for encoder in FAMILIES[1:]),
+    *(("PAN", "tu-convnext_tiny"), ("PSPNet", "tu-convnext_tiny"), ("FPN", "tu-swin_tiny_patch4_window7_224")),
     *(("FPN", "mit_b0"), ("MAnet", "mit_b0"), ("PSPNet", "vgg11"), ("UnetPlusPlus", "vgg11"), ("PAN", "tu-resnet18")),
     *(
         ("Unet", "timm-efficientnet-b1"),
