@@ -104,7 +104,7 @@ class Block(nn.Module):
         if self.squeezed:
             y = SqueezeExcite(self.squeezed, "relu", "sigmoid", dtype=self.dtype, name="squeeze")(y)
         y = conv(1, name="conv3")(y, train=train)
-        if self.project and (self.stride > 1 or x.shape[-1] != c):
+        if self.project:
             x = conv(1, self.stride, name="shortcut")(x, train=train)
         return jax.nn.relu(y + x)
 

@@ -46,6 +46,8 @@ def test_list(jaxseg):
     assert said.status == 0
     shown = [line.split()[0] for line in said.out.splitlines()[1:]]
     assert shown == list_models("fcn*", "semantic")
+    rows = json.loads(jaxseg("list", "unet_efficientnet_b?", "--json").out)
+    assert [row["name"] for row in rows] == [f"unet_efficientnet_b{i}" for i in range(8)]
 
 
 def test_show(jaxseg):
