@@ -1,13 +1,17 @@
-"""``jaxseg data list | prepare | show``."""
+"""``jaxseg data list | prepare | show | check``."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jaxseg.files import default_data_dir
+
+if TYPE_CHECKING:
+    from jaxseg.data.check import Checked, Example
 
 _DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where prepared data sets are.")
 _OPTIONS = click.option(
@@ -18,7 +22,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group("data", short_help="The data sets.")
 def command() -> None:
-    """List the data sets, prepare one, or show what is known of one."""
+    """List the data sets, prepare one, show what is known of one, or check what it holds."""
 
 
 @command.command("list")
@@ -99,6 +103,85 @@ def show(name: str, as_json: bool, given: tuple[str, ...], data_dir: Path | None
         report.table(*_table("class", facts["classes"], facts["palette"], weights), right=len(weights))
     if facts["things"]:
         report.table(*_table("thing", facts["things"], facts["thing_palette"], {}))
+
+
+@command.command("check")
+@click.argument("name", metavar="PATH")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for index.html, contact_sheet.png and check.json.")
+@_JSON
+@_OPTIONS
+@_DATA_DIR
+def check(name: str, out: Path | None, as_json: bool, given: tuple[str, ...], data_dir: Path | None) -> None:
+    """Check a folder of images, or a prepared data set, before anything is trained.
+
+    Every image is read with its labels as training reads it. All problems are listed; the exit status is 2 if training
+    would fail.
+    """
+    from jaxseg.cli import report
+    from jaxseg.data.check import check as examine
+    from jaxseg.errors import BadInput
+    from jaxseg.report import dataset
+
+    sample = dataset.Sample()
+    checked = examine(
+        name, options=_options(given), data_dir=data_dir, look=sample.look if out else None, progress=_progress
+    )
+    as_table = dataclasses.asdict(checked) | {"usable": checked.usable}
+    if out is not None:
+        files = dataset.write(out, checked, sample)
+        (out / "check.json").write_text(report.as_json(as_table) + "\n", encoding="utf-8")
+    if as_json:
+        report.say_json(as_table)
+    else:
+        _say_checked(checked)
+        if out is not None:
+            report.say(f"written: {', '.join(str(path) for path in [*files, out / 'check.json'])}")
+    if not checked.usable:
+        first, *others = checked.problems
+        more = f" (and {len(others)} more)" if others else ""
+        raise BadInput(f"training on {checked.name} would fail: {first}{more}")
+
+
+def _say_checked(checked: "Checked") -> None:
+    """Print what was found."""
+    from jaxseg.cli import report
+
+    report.say(f"{checked.name}: {checked.kind or 'unknown layout'}")
+    for title, found in (("splits", checked.splits), ("height x width", checked.sizes), ("stored as", checked.formats)):
+        if found:
+            report.say(f"{title}: {_counted(found)}")
+    if checked.low is not None and checked.high is not None:
+        report.say(f"values: {checked.low:g} to {checked.high:g}")
+    if checked.values:
+        report.say(f"masks hold: {', '.join(list(checked.values)[:40])}")
+    if checked.classes:
+        rows = [[row.name, str(row.pixels), f"{100 * row.share:.3f}", str(row.images)] for row in checked.classes]
+        report.table(["class", "pixels", "share %", "images"], rows, right=3)
+        report.say(f"void: {checked.void} pixels")
+    if checked.things:
+        report.table(
+            ["thing", "objects", "images"], [[r.name, str(r.objects), str(r.images)] for r in checked.things], right=2
+        )
+    for word, lines in (("note", checked.notes), ("warning", checked.warnings), ("problem", checked.problems)):
+        for line in lines:
+            report.say(f"{word}: {line}")
+    report.say("training would run" if checked.usable else f"training would fail: {len(checked.problems)} problems")
+
+
+def _counted(found: Mapping[str, int], most: int = 6) -> str:
+    """Format counts, the commonest first: "12 x 8 (40), 6 x 6 (2)"."""
+    shown = [f"{name} ({count})" for name, count in list(found.items())[:most]]
+    return ", ".join(shown) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def _progress(examples: Sequence["Example"]) -> Iterable["Example"]:
+    """Go through the examples, with a bar in a terminal."""
+    if not sys.stderr.isatty():
+        return examples
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(examples, description="checking", console=Console(stderr=True))
 
 
 def _table(

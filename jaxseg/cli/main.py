@@ -18,7 +18,7 @@ from jaxseg.files import disk_is_full
 VERBS = {
     "list": "List the models of the zoo.",
     "show": "Describe a model: paper, parameters, GFLOPs, receptive field, output stride, fields.",
-    "data": "List, prepare or show data sets.",
+    "data": "List, prepare, show or check data sets.",
     "new": "Write a recipe for a folder of images, every decision with its reason.",
     "train": "Train a recipe, or on a folder of images; resume an interrupted run.",
     "evaluate": "Evaluate a trained model on a split.",

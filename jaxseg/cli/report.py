@@ -19,7 +19,12 @@ def say(line: str) -> None:
 
 def say_json(value: Any) -> None:
     """Print one JSON document on stdout; non-finite figures become null."""
-    click.echo(json.dumps(_finite(value), indent=2))
+    click.echo(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Return a JSON document; non-finite figures become null."""
+    return json.dumps(_finite(value), indent=2)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, right: int = 0) -> None:

@@ -53,7 +53,7 @@ def class_colors(facts: Any, labels: np.ndarray) -> Palette:
     """
     if facts.palette:
         return facts.palette
-    known = labels[labels < 255]
+    known = labels[labels < 255].astype(np.int64)
     return distinct_palette(max(len(facts.classes), int(known.max(initial=-1)) + 1))
 
 

@@ -58,10 +58,9 @@ def panel(
     heads = ("image", "truth", "prediction", "errors") if truth is not None else ("image", "prediction")
     grid = _grid(rows, heads, title)
     occurring = np.unique(np.concatenate([x.reshape(-1) for x in (truth, prediction) if x is not None]))
-    legend = _legend(occurring, palette, classes, grid.width) if classes else None
-    if legend is None:
+    if not classes:
         return np.asarray(grid)
-    return stack([np.asarray(grid), np.asarray(legend)])
+    return stack([np.asarray(grid), np.asarray(legend(occurring, palette, classes, grid.width))])
 
 
 def sheet(
@@ -190,8 +189,18 @@ def _grid(rows: list[list[Image.Image]], heads: Sequence[str], title: str) -> Im
     return sheet
 
 
-def _legend(occurring: np.ndarray, palette: Palette, classes: Sequence[str], width: int) -> Image.Image:
-    """Return a swatch and a name for each class that occurs, in as many lines as it takes."""
+def legend(occurring: np.ndarray, palette: Palette, classes: Sequence[str], width: int) -> Image.Image:
+    """Return a swatch and a name for each class that occurs, in as many lines as it takes.
+
+    Args:
+      occurring: numbers of classes, 255 void.
+      palette: one RGB triple per class.
+      classes: their names.
+      width: of the legend, pixels.
+
+    >>> legend(np.asarray([0, 255]), [(9, 9, 9)], ["sky"], 200).size
+    (200, 32)
+    """
     items: list[tuple[tuple[int, ...], str]] = [
         (tuple(palette[c]), classes[c]) for c in map(int, occurring) if 0 <= c < min(len(palette), len(classes))
     ]

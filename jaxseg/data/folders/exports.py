@@ -53,7 +53,7 @@ def found(
     Raises:
       BadInput: there is no image, or a name that the option ``classes`` lacks.
 
-    >>> cell = Shape("cell", "", functools.partial(rectangle, (0, 0), (1, 2)))
+    >>> cell = Shape("cell", "", functools.partial(rectangle, (0.0, 0.0), (1.0, 2.0)))
     >>> options = {"classes": (), "void": None}
     >>> images = [Annotated("a", Path("a.png"), (2, 3), (cell,))]
     >>> made = found(Path("."), images, ["cell"], options, kind="labelme", where=Path("a.json"), ordered=True)
@@ -120,7 +120,7 @@ def label_of(image: Annotated, table: Table, ordered: bool) -> np.ndarray:
 def objects_of(image: Annotated, table: Table, ordered: bool) -> Record:
     """Return the objects of an image as keys of a record: boxes, classes, crowd, area, and masks if they have any.
 
-    >>> cell = Shape("cell", "", functools.partial(rectangle, (0, 0), (1, 2)))
+    >>> cell = Shape("cell", "", functools.partial(rectangle, (0.0, 0.0), (1.0, 2.0)))
     >>> image = Annotated("a", Path("a.png"), (2, 3), (cell,))
     >>> objects_of(image, Table(("background", "cell"), (), 0), True)["instance_ids"].tolist()
     [[1, 0, 0], [1, 0, 0]]

@@ -49,7 +49,7 @@ def rectangle(
       turn: degrees, clockwise as the image is seen.
       about: what it is turned about; None for its centre.
 
-    >>> rle.area(rectangle((3, 2), (1, 0), 2, 4))
+    >>> rle.area(rectangle((3.0, 2.0), (1.0, 0.0), 2, 4))
     4
     """
     (x0, x1), (y0, y1) = sorted((corner[0], opposite[0])), sorted((corner[1], opposite[1]))
@@ -70,7 +70,7 @@ def ellipse(centre: Point, radii: Point, height: int, width: int, *, turn: float
     Raises:
       BadInput: a radius is not above 0.
 
-    >>> rle.area(ellipse((50, 50), (20, 10), 100, 100)), round(math.pi * 20 * 10)
+    >>> rle.area(ellipse((50.0, 50.0), (20.0, 10.0), 100, 100)), round(math.pi * 20 * 10)
     (631, 628)
     """
     if not min(radii) > 0:
@@ -124,7 +124,7 @@ def png_in_window(text: str, corner: Point, height: int, width: int) -> Rle:
 
     >>> out = io.BytesIO()
     >>> Image.fromarray(np.asarray([[0, 255]], np.uint8)).save(out, "PNG")
-    >>> rle.area(png_in_window(base64.b64encode(out.getvalue()).decode(), (0, 0), 2, 2))
+    >>> rle.area(png_in_window(base64.b64encode(out.getvalue()).decode(), (0.0, 0.0), 2, 2))
     1
     """
     try:

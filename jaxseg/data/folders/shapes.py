@@ -48,7 +48,7 @@ class Shape:
       group: shapes of one group and one name are one object; "" for an object of its own.
       layer: the higher is in front; within one, the later of an ordered file, else the smaller.
 
-    >>> Shape("cell", "a.json shape 1", None, (0, 0, 2, 2)).crowd
+    >>> Shape("cell", "a.json shape 1", None, (0.0, 0.0, 2.0, 2.0)).crowd
     False
     """
 
