@@ -117,18 +117,17 @@ def check(name: str, out: Path | None, as_json: bool, given: tuple[str, ...], da
     Every image is read with its labels as training reads it. All problems are listed; the exit status is 2 if training
     would fail.
     """
-    from jaxseg.cli import report
+    from jaxseg.cli import data_page, report
     from jaxseg.data.check import check as examine
     from jaxseg.errors import BadInput
-    from jaxseg.report import dataset
 
-    sample = dataset.Sample()
+    sample = data_page.Sample()
     checked = examine(
         name, options=_options(given), data_dir=data_dir, look=sample.look if out else None, progress=_progress
     )
     as_table = dataclasses.asdict(checked) | {"usable": checked.usable}
     if out is not None:
-        files = dataset.write(out, checked, sample)
+        files = data_page.write(out, checked, sample)
         (out / "check.json").write_text(report.as_json(as_table) + "\n", encoding="utf-8")
     if as_json:
         report.say_json(as_table)

@@ -23,8 +23,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from jaxseg.data import problems
 from jaxseg.data.folders import exports, outlines
 from jaxseg.data.folders.item import Found, Options
-from jaxseg.data.folders.lookup import SUFFIXES, Images, files_below, head_of, read_json, split_in
+from jaxseg.data.folders.lookup import Images, files_below, head_of, read_json, split_in
 from jaxseg.data.folders.shapes import Annotated, Draw, Shape
+from jaxseg.data.listing import SUFFIXES
 from jaxseg.data.notes import note
 from jaxseg.errors import BadInput
 

@@ -4,21 +4,14 @@ import functools
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from jaxseg.data.folders.layout import split_named
+from jaxseg.data.listing import SUFFIXES, walk
 from jaxseg.errors import BadInput
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".jp2", ".npy")
-"""What counts as an image."""
-
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""Word in a path -> the split that it means."""
 
 
 def files_below(root: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -31,16 +24,9 @@ def files_below(root: Path, suffixes: Sequence[str]) -> list[Path]:
     ...     [path.name for path in files_below(Path(folder), (".json",))]
     ['a.json', 'b.json']
     """
-    found = []
-    for folder, inner, names in os.walk(root):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        here = Path(folder)
-        found += [
-            here / name
-            for name in sorted(names)
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
-        ]
-    return found
+    if not root.is_dir():
+        return []
+    return [root / path for path in walk(root) if os.path.splitext(path)[1].lower() in suffixes]
 
 
 def read_json(path: Path) -> Any:
@@ -85,8 +71,8 @@ def split_in(parts: Iterable[str]) -> str | None:
     """
     found = None
     for part in parts:
-        for word in part.lower().replace("-", "_").replace(".", "_").split("_"):
-            found = SPLITS.get(word.rstrip("0123456789"), found)
+        for word in re.split(r"[_\-. ]+", part):
+            found = split_named(word) or found
     return found
 
 

@@ -26,7 +26,7 @@ def polygon(points: Sequence[Sequence[float]], height: int, width: int) -> Rle:
     Raises:
       BadInput: it has less than three points, or coordinates that are no finite numbers.
 
-    >>> rle.decode(polygon([(1, 0), (3, 0), (3, 2), (1, 2)], 2, 4)).astype(int).tolist()
+    >>> rle.decode(polygon([(1.0, 0.0), (3.0, 0.0), (3.0, 2.0), (1.0, 2.0)], 2, 4)).astype(int).tolist()
     [[0, 1, 1, 0], [0, 1, 1, 0]]
     """
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxseg.data import origin, problems
 from jaxseg.data.facts import Facts
-from jaxseg.data.folders import coco, cvat, label_studio, labelme, pairs, yolo
+from jaxseg.data.folders import coco, cvat, label_studio, labelme, pairs, parquet, yolo
 from jaxseg.data.folders.bands import stored_bands
 from jaxseg.data.folders.item import OPTIONS, Found, Item, Options
 from jaxseg.data.folders.splits import divided, grouped
@@ -30,6 +30,7 @@ READERS: tuple[Reader, ...] = (
     (label_studio.recognises, label_studio.read),
     (labelme.recognises, labelme.read),
     (yolo.recognises, yolo.read),
+    (parquet.recognises, parquet.read),
     (pairs.recognises, pairs.read),
 )
 """``recognises`` and ``read`` of each layout; the first that recognises a folder reads it."""
@@ -90,7 +91,8 @@ def scan(path: str | os.PathLike[str], options: Sequence[tuple[str, Any]] = ()) 
 @functools.lru_cache(maxsize=8)
 def _scan(root: Path, options: tuple[tuple[str, Any], ...], state: origin.Origin) -> Folder:
     given = {**OPTIONS, **dict(options)}
-    read = next((read for recognises, read in READERS if recognises(root)), pairs.read)
+    masks = given["masks"] is not None and (root / given["masks"]).is_dir()
+    read = pairs.read if masks else next((read for recognises, read in READERS if recognises(root)), pairs.read)
     found = read(root, given)
     splits, notes = divided(grouped(found.items, given["group"]), given["split"])
     channels, dtype = _bands(found.items, given["channels"])
@@ -115,6 +117,14 @@ def _scan(root: Path, options: tuple[tuple[str, Any], ...], state: origin.Origin
     return Folder(found, splits, facts, dtype, state)
 
 
+def forget() -> None:
+    """Read folders anew from now on.
+
+    >>> forget()
+    """
+    _scan.cache_clear()
+
+
 def _keys(found: Found) -> tuple[str, ...]:
     """Return the keys of the records, by some of the items: objects may have masks or not."""
     keys = ["image", *(["label"] if found.classes else [])]
@@ -136,6 +146,8 @@ def _bands(items: Sequence[Item], wanted: int | None) -> tuple[int, str]:
     for place in places:
         with problems.each():
             seen.setdefault(stored_bands(items[place].image, items[place].name), items[place].name)
+    if not seen:
+        raise BadInput(f"none of the images, such as {items[0].name}, can be read")
     counts = {channels for channels, _ in seen}
     if not seen:  # none could be read, and that was reported
         return wanted or 3, "uint8"

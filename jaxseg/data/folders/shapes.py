@@ -128,8 +128,11 @@ def make_table(names: Sequence[str], options: Options, where: Path) -> Table:
     ('background', 'dog', 'cat')
     """
     given = options["void"]
-    void = VOIDS if given is None else (given,) if isinstance(given, str) else tuple(str(each) for each in given)
-    classes = tuple(options["classes"]) or tuple(dict.fromkeys(names))
+    given = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int) else given
+    void = VOIDS if given is None else tuple(str(each).strip() for each in given)
+    chosen = options["classes"]
+    chosen = [word.strip() for word in chosen.split(",")] if isinstance(chosen, str) else list(chosen)
+    classes = tuple(dict.fromkeys(chosen or names))
     classes = tuple(name for name in classes if not _is_void(name, void))
     for name in names:
         if not (name in classes or _is_void(name, void) or _is_background(name)):

@@ -21,11 +21,15 @@ from typing import Any
 from jaxseg.data import problems
 from jaxseg.data.folders import exports, outlines
 from jaxseg.data.folders.item import Found, Options
-from jaxseg.data.folders.lookup import SPLITS, SUFFIXES, files_below, head_of, split_in
+from jaxseg.data.folders.lookup import files_below, head_of, split_in
 from jaxseg.data.folders.shapes import Annotated, Shape
 from jaxseg.data.label_files import lines_of
+from jaxseg.data.listing import SUFFIXES
 from jaxseg.data.notes import note
 from jaxseg.errors import BadInput
+
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Key of the YAML -> the split that it lists."""
 
 Row = tuple[int, tuple[float, ...]]
 """Class, and the numbers behind it."""

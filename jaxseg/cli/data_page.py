@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from jaxseg.data.check import Checked
 from jaxseg.data.facts import Facts
@@ -63,8 +64,6 @@ def write(folder: Path, checked: Checked, sample: Sample) -> list[Path]:
     ...     [path.name for path in write(Path(folder), Checked("cells", "pairs"), Sample())]
     ['index.html']
     """
-    from PIL import Image
-
     pictures, done = sample.chosen(), []
     if pictures:
         drawn = contact_sheet(pictures, sample.facts, title=checked.name)
@@ -89,7 +88,7 @@ def html(checked: Checked, pictures: Sequence[Thumbnail], facts: Facts | None) -
     """
     import jinja2
 
-    source = Path(__file__).with_name("dataset.html").read_text(encoding="utf-8")
+    source = Path(__file__).with_name("data_page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     classes = checked.classes
     palette = class_colors(facts, np.arange(len(classes))) if facts is not None and classes else ()
