@@ -123,7 +123,7 @@ def check(name: str, out: Path | None, as_json: bool, given: tuple[str, ...], da
 
     sample = data_page.Sample()
     checked = examine(
-        name, options=_options(given), data_dir=data_dir, look=sample.look if out else None, progress=_progress
+        name, options=options_of(given), data_dir=data_dir, look=sample.look if out else None, progress=_progress
     )
     as_table = dataclasses.asdict(checked) | {"usable": checked.usable}
     if out is not None:
