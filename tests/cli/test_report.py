@@ -13,16 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.data import Facts
 from jaxseg.inference.load import load
 from jaxseg.inference.predict import predict
 from jaxseg.metrics import Confusion
-from jaxseg.report import watch
+from jaxseg.report import watch, write_report
 from jaxseg.report.pictures import choose
 from jaxseg.tasks.multitask import MultiTask
 from jaxseg.tasks.semantic import Semantic
 from jaxseg.train.evaluate import evaluate
 from jaxseg.types import Figure
+from tests.metrics import panoptic_cases
 from tests.metrics.joined_evaluation import COUNT, Known, Nothing, batches
+from tests.metrics.joined_evaluation import NAMES as OBJECTS
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -129,13 +132,38 @@ def test_the_best_the_median_and_the_worst_are_different_images():
     assert choose({}, None) == {}
 
 
-def test_objects_are_ranked_too_and_no_figure_changes():
-    watched, evidence = watch(Known())
-    found = evaluate(Nothing(), {}, watched, batches(0, 1, 4))
-    assert found == pytest.approx(evaluate(Nothing(), {}, Known(), batches(0, 1, 4)), abs=1e-12)
+class Few:
+    """Data whose examples are those of one batch."""
+
+    def eval_examples(self, numbers, **options):
+        (whole,) = batches(0, 1, COUNT)
+        return [{key: value[number : number + 1] for key, value in whole.items()} for number in numbers]
+
+
+def test_objects_are_ranked_and_drawn_too_and_no_figure_changes(tmp_path):
+    watched, evidence = watch(Known(), rank_by="mask_ap")
+    metrics = evaluate(Nothing(), {}, watched, batches(0, 1, 4))
+    assert metrics == pytest.approx(evaluate(Nothing(), {}, Known(), batches(0, 1, 4)), abs=1e-12)
     assert evidence.ranked_by is not None
+    assert evidence.ranked_by.title == "mask AP"
     assert set(evidence.scores) <= set(range(COUNT))
     assert len(evidence.scores) > COUNT // 2
+    write_report(
+        tmp_path / "report.html",
+        title="objects",
+        conditions={},
+        predict=lambda batch: Known().predict({}, batch),
+        task=Known(),
+        data=Few(),
+        facts=Facts("pets", "", panoptic_cases.CLASSES, (), {}, things=OBJECTS),
+        split="val",
+        metrics=metrics,
+        evidence=evidence,
+    )
+    page = (tmp_path / "report.html").read_text()
+    for title in ("box AP of each class", "mask AP of each class", "panoptic quality of each class"):
+        assert f"<h2>{title}</h2>" in page
+    assert page.count("data:image/jpeg") == 9
 
 
 def test_each_of_several_tasks_has_its_matrix():
