@@ -154,7 +154,7 @@ class Block(nn.Module):
         x = zeros_to_multiple(x, self.window)
         if moved and not self.shift_first:
             x = jnp.roll(x, [-n for n in shifts], axis=(1, 2))
-        size = x.shape[1:3]
+        size = (x.shape[1], x.shape[2])
         mask = _same_region(size, shifts, self.window) if moved else None
         attention = WindowAttention(self.heads, self.window, self.version, dtype=self.dtype, name="attention")
         x = from_windows(attention(to_windows(x, self.window), mask), self.window, *size)

@@ -87,8 +87,8 @@ class ViT(nn.Module):
 
     def _tokens(self, x: Map, *, train: bool) -> Map:
         """Return the map of patches behind all blocks."""
-        size, init = self.patch_size, {"kernel_init": dense_init}
-        x = Conv(self.width, size, stride=size, **init, dtype=self.dtype, name="patches")(x)
+        size = self.patch_size
+        x = Conv(self.width, size, stride=size, kernel_init=dense_init, dtype=self.dtype, name="patches")(x)
         b, h, w, c = x.shape
         positions = self.param("positions", dense_init, (1, 1 + self.grid**2, c), jnp.float32)
         token = self.param("class_token", dense_init, (1, 1, c), jnp.float32)

@@ -57,7 +57,9 @@ def test_equals_transformers():
     assert_maps(net, convnext.TRANSFORMERS_NAMES, theirs, lambda module, x: module(x).feature_maps, SIZES)
 
 
-@pytest.mark.parametrize("variant", convnext.VARIANTS)
+@pytest.mark.parametrize(
+    "variant", ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("small", "base", "large"))]
+)
 def test_variants_have_torchvisions_parameters(variant):
     with torch.device("meta"):
         theirs = getattr(torchvision.models, f"convnext_{variant}")().features

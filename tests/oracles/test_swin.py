@@ -81,7 +81,13 @@ def test_equals_transformers():
     assert_maps(net, rules, theirs, lambda module, x: module(x).feature_maps, [(160, 192), (147, 170)])
 
 
-@pytest.mark.parametrize(("variant", "version"), [("tiny", 1), ("small", 1), ("base", 1), ("tiny", 2), ("base", 2)])
+LARGER = [("small", 1), ("base", 1), ("small", 2), ("base", 2)]
+
+
+@pytest.mark.parametrize(
+    ("variant", "version"),
+    [("tiny", 1), ("tiny", 2), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in LARGER)],
+)
 def test_variants_have_torchvisions_parameters(variant, version):
     with torch.device("meta"):
         theirs = getattr(torchvision.models, f"swin_{'v2_' * (version == 2)}{variant[0]}")().features
