@@ -80,8 +80,6 @@ def measure(code: str, root: Path, cache: Path) -> object:
 def main(images: int, side: int, out: Path | None) -> None:
     """Measure and print a table."""
     lines = [
-        "# Folders",
-        "",
         f"`python benchmarks/folders.py --images {images} --side {side}`, {time.strftime('%Y-%m-%d')}, on "
         f"{os.cpu_count()} cores that others use too: {images} images and {images} masks of {side}x{side} pixels.",
         "",

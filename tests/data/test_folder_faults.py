@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxseg.data import Data, Source, problems, sets
+from jaxseg.data.folders.bands import read_bands
 from jaxseg.data.folders.scan import scan
 from jaxseg.errors import BadInput
 from tests.data.folder_trees import COLOURS, LABEL, TABLE, pair, picture, write
@@ -142,6 +143,16 @@ def test_images_of_other_bands_or_types(folder):
     write(folder / "images/b.npy", picture(0, (4, 6, 5)))
     (folder / "images/b.png").unlink()
     refused(folder, "a has 1", "b has 5", "--option channels=N")
+
+
+def test_images_of_another_type_than_those_looked_at(tmp_path):
+    path = write(tmp_path / "a.png", picture(0, (4, 6)))
+    with pytest.raises(BadInput, match=r"a.png holds uint8, others hold uint16"):
+        read_bands(path, 1, "uint16", None)
+    with pytest.raises(BadInput, match=r"a.png has 1 bands, others have 5"):
+        read_bands(path, 5, "uint8", None)
+    with pytest.raises(BadInput, match=r"a.png is 6x4 but its label is 5x4"):
+        read_bands(path, 1, "uint8", (4, 5))
 
 
 def test_classes_that_share_a_pixel(folder):

@@ -113,6 +113,14 @@ def test_classes_are_from_the_table_for_numbers_and_colours(tmp_path, table):
     np.testing.assert_array_equal(read(tmp_path)[0]["label"], LABEL)
 
 
+def test_255_is_void_beside_a_table_that_does_not_name_it(tmp_path):
+    label = LABEL.copy()
+    label[0] = 255
+    pair(tmp_path, "images/a.png", "masks/a.png", label=label)
+    (tmp_path / "classes.csv").write_text("name,id\nsky,0\nroad,1\ncar,2\n")
+    np.testing.assert_array_equal(read(tmp_path)[0]["label"], label)
+
+
 def test_a_palette_counts_by_its_colours_where_the_table_has_them(tmp_path):
     write(tmp_path / "images/a.png", picture(0))
     palette_png(tmp_path / "masks/a.png", 2 - LABEL, COLOURS[::-1])
