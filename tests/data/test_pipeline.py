@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxseg.data import Data, Source, records
+from jaxseg.data import Data, Source, pipeline, records
 from jaxseg.data import transforms as T  # noqa: N812
 from jaxseg.data.pipeline import EvalBatches
 from jaxseg.data.sets import scenes
@@ -243,6 +243,7 @@ def test_validation_images_of_several_sizes_are_refused_by_their_headers(data_di
     """All sizes count, not those of the first batch alone; what brings them to one size goes through."""
     sizes = np.asarray([(16, 16), (16, 16), (16, 16), (16, 12), (16, 12)])
     monkeypatch.setattr("jaxseg.data.sets.Records.sizes", lambda self: sizes)
+    pipeline._check_sizes.cache_clear()  # other tests have read the same images
 
     def opened(rows, *transforms, split="val"):
         val = dataclasses.replace(DATA.val, split=split, transforms=transforms)
