@@ -31,6 +31,9 @@ HABITS = (
 )
 """Fields that change what a run leaves behind or how fast it goes, and not what it learns."""
 
+HEADLINES = ("box_ap", "box_ap50", "mask_ap", "mask_ap50", "keypoint_ap", "keypoint_ap50", "pq", "sq", "rq", "voc_ap")
+"""What the table has of objects; their other figures are kept beside it."""
+
 PAIRS = "<!-- pairs -->"
 """Stands before the second table, for pages that include that alone."""
 
@@ -63,7 +66,7 @@ def measured(workdir: Path, data_dir: Path | None = None) -> dict[str, Any]:
     made = [stage.steps for stage in recipe.stages[:at]] + [last["step"]]
     stage = recipe.stages[at]
     described = task_figures(stage.task)
-    passed = stage.data.facts().splits[stage.data.train.split]
+    passed = examples(stage.data.train, data_dir)
     machines = read_rows(workdir / "machines.jsonl")
     return {
         "recipe": recipe.name,
@@ -80,6 +83,16 @@ def measured(workdir: Path, data_dir: Path | None = None) -> dict[str, Any]:
         "figures": {name: round(last[name], 5) for name in described if name in last},
         "described": [asdict(figure) for name, figure in described.items() if name in last],
     }
+
+
+def examples(source: Any, data_dir: Path | None) -> int:
+    """How many images a split has; those of data sets that do not say it beforehand are counted as prepared."""
+    from jaxseg.data import sets
+
+    known = sets.facts(source.dataset, data_dir=data_dir, options=source.options).splits[source.split]
+    if known is not None:
+        return known
+    return sets.prepared_splits(source.dataset, data_dir=data_dir, options=source.options)[source.split]
 
 
 def changes(recipe: Any) -> dict[str, list[str]]:
@@ -111,12 +124,14 @@ def spelt(value: Any) -> str:
 
 
 def seen(data: Any, data_dir: Path | None) -> dict[str, Any]:
-    """Data set, images of the validation split, and the sizes of images in training and in evaluation."""
+    """Data set, images of the validation split, the size of images in training and in evaluation, [] if several."""
     batches = data.eval_batches(batch_size=1, data_dir=data_dir)
     train = data.train_batches(batch_size=1, seed=0, data_dir=data_dir)
-    sizes = [list(next(iter(stream))["image"].shape[1:3]) for stream in (train, batches)]
+    trained = list(next(train)["image"].shape[1:3])
     train.close()
-    return {"data_set": data.facts().name, "images": len(batches), "trained_at": sizes[0], "evaluated_at": sizes[1]}
+    sizes = {batch["image"].shape[1:3] for batch in batches}
+    evaluated = list(sizes.pop()) if len(sizes) == 1 else []
+    return {"data_set": data.facts().name, "images": len(batches), "trained_at": trained, "evaluated_at": evaluated}
 
 
 def seconds(rows: Iterable[Mapping[str, Any]]) -> float:
@@ -172,6 +187,7 @@ def table_of_others(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = [row(["recipe", "published", "ours", *HOW]), "|---|---|---|---|---|---|---|"]
     for _, run in sorted(runs.items(), key=lambda item: (item[1]["recipe"], item[0])):
         known = [Figure(**described) for described in run["described"]]
+        known = [figure for figure in known if figure.name in HEADLINES] or known
         ours = [f"{f.title} {f.format(run['figures'][f.name])} {f.unit}".rstrip() for f in known]
         cells = [f"`{run['recipe']}`", published[run["recipe"]], ", ".join(ours)]
         lines.append(row([*cells, *how(run), footnote(run["changes"], notes)]))
@@ -198,7 +214,7 @@ def how(run: Mapping[str, Any], *others: Mapping[str, Any]) -> list[str]:
     """Updates, images and hardware in words; the time of each run."""
     share = "" if run["updates"] == run["planned"] else f" (of {run['planned']:,} planned)"
     updates = f"{run['updates']:,} of {run['batch']}{share}, {run['epochs']:.1f} epochs"
-    sizes = ["x".join(map(str, run[key])) for key in ("trained_at", "evaluated_at")]
+    sizes = ["x".join(map(str, run[key])) or "their own sizes" for key in ("trained_at", "evaluated_at")]
     trained = "" if sizes[0] == sizes[1] else f", trained at {sizes[0]}"
     images = f"{run['images']} of {run['data_set']} {run['split']} at {sizes[1]}{trained}"
     minutes = " and ".join(spent(each["seconds"]) for each in (run, *others))
