@@ -230,7 +230,7 @@ def _crop(look: Look, device: str) -> tuple[int, int]:
     """The median image in multiples of 32, at most the longest side; square where up is not up."""
     middle = np.median(np.asarray(look.sizes), axis=0)
     height, width = (int(max(32, min(SIDE[device], side // 32 * 32))) for side in middle.tolist())
-    return (height, width) if look.upright else (min(height, width),) * 2
+    return (height, width) if look.upright else (min(height, width), min(height, width))
 
 
 def _check_size(name: str, model: Any, height: int, width: int) -> None:

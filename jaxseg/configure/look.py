@@ -171,8 +171,9 @@ def _extent(labels: Sequence[np.ndarray], k: int) -> float:
     having = [label for label in labels if (label == k).any()][:20]
     parts: list[float] = []
     for label in having:
-        numbered, _ = ndimage.label(label == k)
-        parts += (np.bincount(np.asarray(numbered).ravel())[1:] / label.size).tolist()
+        numbered = np.zeros(label.shape, np.int32)
+        ndimage.label(label == k, output=numbered)
+        parts += (np.bincount(numbered.ravel())[1:] / label.size).tolist()
     return float(f"{np.median(parts):.3g}") if parts else 0.0
 
 

@@ -71,8 +71,9 @@ class WeightsFrom:
         located = locate(self.source, self.architecture)
         made = _own(located, model) if located.kind in ("training", "model") else _third_party(located, model)
         afresh = set(made.reinitialized)
-        for line in _lines(made, self.source) if log is not None else ():
-            log(line)
+        if log is not None:
+            for line in _lines(made, self.source):
+                log(line)
         wanted = {key for key in traverse_util.flatten_dict(dict(variables)) if "/".join(key[1:]) not in afresh}
         flat = traverse_util.flatten_dict(made.variables)
         return traverse_util.unflatten_dict({key: flat[key] for key in flat if key in wanted})
@@ -126,7 +127,7 @@ def _third_party(located: Any, model: Any) -> Any:
     own, stated = pixels.statistics_of(model), None
     if own is not None and located.path.is_dir():
         stated = pixels.read_statistics(located.path)
-    if stated is not None and stated[0] != own and stated[0].fits(own.channels):
+    if own is not None and stated is not None and stated[0] != own and stated[0].fits(own.channels):
         notes = (*notes, f"the weights are for pixels of {pixels.spell(stated[0])}; the model has {pixels.spell(own)}")
     return replace(made, variables=variables, notes=(*made.notes, *notes))
 

@@ -79,8 +79,9 @@ def fork(old: Path, workdir: Path, recipe: Any, console: Console | None = None) 
         note = {"workdir": str(old.resolve()), "stage": label, "step": saved.step, "changed": lines}
         replace_text(workdir / NOTE, json.dumps(note, indent=1) + "\n")
         replace_text(workdir / "recipe.json", json.dumps(dump(recipe), indent=1) + "\n")
-        for line in lines if console is not None else ():
-            console.line(f"{label}: from step {saved.step} of {old}, {line}")
+        if console is not None:
+            for line in lines:
+                console.line(f"{label}: from step {saved.step} of {old}, {line}")
     return saved.step
 
 
