@@ -162,7 +162,7 @@ def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, dev
         steps=steps,
         batch_size=batch,
         ema=Decision("0.99" if count < 1000 else "0.995", "evaluated is an average of the weights, which varies less"),
-        every=Decision(str(max(1, count // 10)), "ten evaluations"),
+        every=Decision(str(max(count // 10, min(count, 50))), "ten evaluations, at least 50 updates apart"),
         init=_init(wishes),
         freeze=_freeze(wishes, size, kinds),
     )
