@@ -48,7 +48,16 @@ WRITTEN = {"add-a-model.md"}
 """Pages whose blocks are files of their own, which other tests write and run."""
 
 
-@pytest.mark.parametrize("path", [path for path in PAGES if blocks(path) and path.name not in WRITTEN], ids=name_of)
+TRAINED = {"train-on-your-own-images.md"}
+"""Pages that train networks: they run with the slow tests."""
+
+
+def marked(path):
+    """The page as a parameter, slow where it trains."""
+    return pytest.param(path, marks=pytest.mark.slow if path.name in TRAINED else (), id=name_of(path))
+
+
+@pytest.mark.parametrize("path", [marked(path) for path in PAGES if blocks(path) and path.name not in WRITTEN])
 def test_the_examples_run(path, reader, monkeypatch):
     module = types.ModuleType("example")  # a real one, so that classes defined in it can be named in recipes
     monkeypatch.setitem(sys.modules, "example", module)
@@ -72,6 +81,10 @@ def commands_of(path: Path) -> list[list[str]]:
     return found
 
 
+WRITTEN_BY_NEW = {"cells.py", "street.py"}
+"""Recipes that commands of the pages write."""
+
+
 @pytest.mark.parametrize("words", [words for path in PAGES for words in commands_of(path)], ids=" ".join)
 def test_the_commands_are_understood(words, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -80,7 +93,7 @@ def test_the_commands_are_understood(words, monkeypatch):
         command = command.get_command(click.Context(command), arguments.pop(0))
     assert command is not None
     parameters = command.make_context("jaxseg", arguments, help_option_names=["-h", "--help"]).params
-    if words[0] == "train" and parameters["data"] is None:
+    if words[0] == "train" and parameters["data"] is None and parameters["recipe"] not in WRITTEN_BY_NEW:
         recipe = load_file(find_file(parameters["recipe"] or DEFAULT_RECIPE))
         for change in parameters["changes"]:
             recipe = override_text(recipe, change)
