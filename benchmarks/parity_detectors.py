@@ -1,9 +1,10 @@
 """Whole detectors beside torchvision's on photographs: ``python benchmarks/parity_detectors.py PHOTOGRAPH...``.
 
 Every network at its full size, with torchvision's random weights brought in by the rules of the importer. The
-statistics of normalisations are those of the photographs, and the predictors are scaled until scores spread and many
-detections pass the thresholds. Float32 rounds differently in any two programs, hence the column of torchvision beside
-itself in float64. Needs the environment of ``objects.py``: ``pip install . torch==2.14.1 torchvision==0.29.1``.
+statistics of normalisations are those of the photographs, and the predictors are scaled until what they predict
+spreads, so that many detections pass the thresholds. Float32 rounds differently in any two programs, hence the column
+of torchvision beside itself in float64. Needs the environment of ``objects.py``: ``pip install . torch==2.14.1
+torchvision==0.29.1``.
 
 torchvision suppresses class by class, or all classes at once with boxes moved apart by an offset, which rounds
 overlaps; ours is held to the former.
@@ -77,24 +78,39 @@ def reference(name: str, images: np.ndarray) -> Any:
     """torchvision's network with statistics of these images."""
     torch.manual_seed(0)
     model = getattr(detection, NAMES[name])(weights=None, weights_backbone=None)
-    if "retina" in name:
-        scaled: dict[Any, float] = {model.head.classification_head.cls_logits: 10}
-        if "v2" not in name:  # without a normalisation the first weights let next to nothing through
-            for subnet in (model.head.classification_head, model.head.regression_head):
-                scaled |= {layer: 6 for layer in subnet.conv.modules() if isinstance(layer, torch.nn.Conv2d)}
-    else:
-        scaled = {model.rpn.head.cls_logits: 30, model.roi_heads.box_predictor.cls_score: 10}
+    model.eval()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for module in norms:
+        module.momentum = 1.0
+        module.train()
+    keep_size(model, images.shape[1:3])
     with torch.no_grad():
-        for layer, factor in scaled.items():
-            layer.weight *= factor
-        model.eval()
-        norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-        for module in norms:
-            module.momentum = 1.0
-            module.train()
-        keep_size(model, images.shape[1:3])
+        if name == "retinanet_resnet50_fpn":  # without a normalisation the first weights let next to nothing through
+            for subnet in (model.head.classification_head, model.head.regression_head):
+                for layer in subnet.conv.modules():
+                    if isinstance(layer, torch.nn.Conv2d):
+                        layer.weight *= 3
         model(tensors(images))
-    return model.eval()
+    model.eval()
+    if "retina" in name:
+        spread(model, model.head.classification_head.cls_logits, 2.0, images)
+        spread(model, model.head.regression_head.bbox_reg, 0.3, images)
+    else:
+        spread(model, model.rpn.head.cls_logits, 2.0, images)
+        spread(model, model.rpn.head.bbox_pred, 0.3, images)
+        spread(model, model.roi_heads.box_predictor.cls_score, 2.0, images)
+        spread(model, model.roi_heads.box_predictor.bbox_pred, 0.5, images)
+    return model
+
+
+@torch.no_grad()
+def spread(model: Any, layer: Any, wanted: float, images: np.ndarray) -> None:
+    """Scale a predictor until what it predicts for these images has that standard deviation."""
+    seen: list[Any] = []
+    hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output.flatten()))
+    model(tensors(images))
+    hook.remove()
+    layer.weight *= wanted / torch.cat(seen).std()
 
 
 def keep_size(model: Any, size: Sequence[int]) -> None:

@@ -125,7 +125,7 @@ def leave_page(
       task: as it was evaluated.
       split: what it was evaluated on.
       metrics: the figures.
-      evidence: what :func:`jaxseg.report.watch` left.
+      evidence: what :func:`jaxseg.report.evidence.watch` left.
       path: as the user named it; the default is in the work directory.
       predict: from a batch to predictions, where the run was evaluated in another way than its own.
       how: what else was done, by name.

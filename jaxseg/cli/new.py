@@ -3,11 +3,9 @@
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 DECISIONS = (
     click.option("--model", metavar="NAME", help="Network, as `jaxseg list` names it."),
@@ -25,7 +23,7 @@ DECISIONS = (
 """What the user may decide; shared by `new` and `train`."""
 
 
-def takes_decisions(command: Command) -> Command:
+def takes_decisions(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of :data:`DECISIONS` to a command."""
     for option in reversed(DECISIONS):
         command = option(command)

@@ -25,7 +25,7 @@ class Look:
     """Facts about a data set that decide how to train on it.
 
     Attributes:
-      dataset: as in :class:`jaxseg.data.Source`.
+      dataset: as in :class:`jaxseg.data.pipeline.Source`.
       options: likewise.
       facts: classes, things, bands.
       train: name of the training split.
@@ -97,7 +97,7 @@ def look(dataset: str, *, options: tuple[tuple[str, Any], ...] = (), data_dir: A
     (3, ((16, 16),), True)
 
     Args:
-      dataset: as in :class:`jaxseg.data.Source`.
+      dataset: as in :class:`jaxseg.data.pipeline.Source`.
       options: likewise.
       data_dir: where prepared data lie.
 

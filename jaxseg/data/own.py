@@ -106,8 +106,8 @@ def facts_of(name: str) -> Facts:
     ...     classes = ("background", "cell")
     ...     def __init__(self, split):
     ...         super().__init__([{"image": np.zeros((2, 4, 3)), "label": np.zeros((2, 4))}])
-    >>> sys.modules["my_module"] = types.SimpleNamespace(Cells=Cells)
-    >>> facts_of("my_module:Cells").num_classes
+    >>> sys.modules["my_cells"] = types.SimpleNamespace(Cells=Cells)
+    >>> facts_of("my_cells:Cells").num_classes
     2
     """
     kind = find_class(name)
@@ -142,8 +142,8 @@ def open_own(name: str, split: str, keys: tuple[str, ...] | None, options: Optio
     ...     classes = ("background", "cell")
     ...     def __init__(self, split):
     ...         super().__init__([{"image": np.zeros((2, 4, 3)), "label": np.zeros((2, 4))}])
-    >>> sys.modules["my_module"] = types.SimpleNamespace(Cells=Cells)
-    >>> len(open_own("my_module:Cells", "val", None, ()))
+    >>> sys.modules["my_cells"] = types.SimpleNamespace(Cells=Cells)
+    >>> len(open_own("my_cells:Cells", "val", None, ()))
     1
     """
     kind = find_class(name)

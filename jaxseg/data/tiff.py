@@ -91,7 +91,7 @@ def orientation_of(path: Path) -> int:
 
     >>> import tempfile, tifffile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     tifffile.imwrite(Path(folder) / "a.tif", np.zeros((4, 6, 5), np.uint16), photometric="minisblack")
+    ...     tifffile.imwrite(Path(folder) / "a.tif", np.zeros((4, 6), np.uint16), photometric="minisblack")
     ...     orientation_of(Path(folder) / "a.tif")
     1
     """

@@ -33,8 +33,8 @@ class Bins(NamedTuple):
 class Calibration:
     """Compare the confidence of each pixel, the probability of its most probable class, with how often it is right.
 
-    ``ece``, the expected calibration error, is the mean over labelled pixels of |accuracy - confidence|, both averaged
-    within bins of equal width:
+    ``ece``, the expected calibration error, is the mean over labelled pixels of ``|accuracy - confidence|``, both
+    averaged within bins of equal width::
 
         ECE = sum over bins of (pixels of the bin / all pixels) * |accuracy of the bin - mean confidence of the bin|.
 

@@ -37,12 +37,12 @@ def write_report(
       title: of the page.
       conditions: what was measured and how, by name.
       predict: from a batch of one row to its predictions, for the pictures.
-      task: as it was evaluated, without :func:`jaxseg.report.watch`.
+      task: as it was evaluated, without :func:`jaxseg.report.evidence.watch`.
       data: whose split was evaluated.
       facts: of its data set.
       split: what was evaluated.
       metrics: the figures.
-      evidence: what :func:`jaxseg.report.watch` left.
+      evidence: what :func:`jaxseg.report.evidence.watch` left.
       data_dir: where prepared data lie.
       log: the training's ``metrics.jsonl``, for its curves.
 

@@ -80,7 +80,7 @@ def reliability(bins: Bins, error: float) -> bytes:
     """Draw accuracy over confidence, with the share of pixels in each bin below.
 
     Args:
-      bins: of :meth:`jaxseg.metrics.Calibration.bins`.
+      bins: of :meth:`jaxseg.metrics.calibration.Calibration.bins`.
       error: the expected calibration error, a fraction of 1.
 
     >>> reliability(Bins(np.asarray([2, 8]), np.asarray([0.4, 0.9]), np.asarray([0.5, 0.8])), 0.1)[:5]

@@ -69,8 +69,8 @@ def frozen_statistics(patterns: Patterns) -> Iterator[None]:
     >>> variables = norm.init(jax.random.key(0), x, train=False)
     >>> with frozen_statistics(("mean",)):
     ...     y, _ = norm.apply(variables, x, train=True, mutable=["batch_stats"])
-    >>> y.round(3).ravel().tolist()
-    [3.0, 3.0]
+    >>> bool(jnp.allclose(y, 3.0, atol=1e-3))
+    True
     """
     if not patterns:
         yield

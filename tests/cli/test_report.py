@@ -68,9 +68,9 @@ def test_training_leaves_a_page_about_its_best_checkpoint(trained):
 def test_images_are_ranked_by_what_each_is_worth_alone(trained):
     page = (trained / "run" / "report.html").read_text()
     scores = own_scores(trained)
-    ranks = np.argsort(scores).tolist()
     shown = re.findall(r"<figcaption>image (\d+): mean IoU, void ignored ([\d.]+) %", page)
-    assert [int(number) for number, _ in shown] == ranks
+    assert {int(number) for number, _ in shown} == {0, 1, 2}
+    assert np.diff([scores[int(number)] for number, _ in shown]).min() >= 0, "the worst first; equal ones in any order"
     for number, value in shown:
         assert float(value) == pytest.approx(100 * scores[int(number)], abs=0.006)
 

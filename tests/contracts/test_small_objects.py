@@ -15,6 +15,8 @@ from tests.contracts.zoo import DETECTORS, image_of, objects_of
 SIZE = (64, 96)
 FIRST = {registry.find(name).module: name for name in reversed(DETECTORS)}
 NAMES = [pytest.param(name, marks=[] if name in FIRST.values() else pytest.mark.slow) for name in DETECTORS]
+LEARNING = ("mask_rcnn_resnet50_fpn", "keypoint_rcnn_resnet50_fpn", "retinanet_resnet50_fpn", "faster_rcnn_resnet50_c4")
+GRADIENTS = [pytest.param(name, marks=[] if name in LEARNING else pytest.mark.slow) for name in DETECTORS]
 DRAWN = {
     "kernel": lambda rng, s: rng.normal(size=s) * (2 / np.prod(s[:-1])) ** 0.5,
     "bias": lambda rng, s: rng.normal(size=s) * 0.1,
@@ -62,7 +64,7 @@ def test_detections_are_finite_sorted_in_the_image_and_of_their_own_image(name):
     assert found["classes"][found["valid"]].max() < model.num_classes
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GRADIENTS)
 def test_every_parameter_of_a_detector_has_a_gradient(name):
     """Finite and not zero, by whatever is returned in training; nothing flows through the boxes of regions."""
     model, variables = prepared(name)

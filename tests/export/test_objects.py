@@ -73,7 +73,7 @@ def test_maps_are_compared_pixel_by_pixel_and_labels_are_not():
     assert largest_difference({"label": label + 1, "depth": depth * 3}, {"label": label, "depth": depth}) == 2
 
 
-@pytest.mark.parametrize(("name", "batches"), [("mask", (2,)), ("retina", (1, 3))])
+@pytest.mark.parametrize(("name", "batches"), [pytest.param("mask", (2,), marks=pytest.mark.slow), ("retina", (1, 3))])
 def test_the_program_of_a_detector_gives_what_the_model_gives_for_any_batch(name, batches, tmp_path):
     card, variables = small(name)
     path = tmp_path / "model.stablehlo"

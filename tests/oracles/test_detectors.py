@@ -234,11 +234,11 @@ def partners(found, one, i, background):
     return np.asarray(slots, np.int64)
 
 
-BOXES_ALONE = [pytest.param("box", version, marks=pytest.mark.slow) for version in (1, 2)]
-"""The networks with masks hold the same boxes."""
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in (("box", 1), ("box", 2), ("mask", 2))]
+"""The networks with masks hold the same boxes; all of these run with ``-m slow``."""
 
 
-@pytest.mark.parametrize(("kind", "version"), [*BOXES_ALONE, ("mask", 1), ("mask", 2), ("keypoint", 1)])
+@pytest.mark.parametrize(("kind", "version"), [*SLOW, ("mask", 1), ("keypoint", 1)])
 def test_rcnn_equals_torchvision(kind, version, monkeypatch):
     theirs = reference(functools.partial(rcnn, kind, version), monkeypatch)
     ours, rules = ours_rcnn(kind, version)
@@ -260,7 +260,7 @@ def test_rcnn_equals_torchvision(kind, version, monkeypatch):
         assert total >= 60, f"{total} detections show little"
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_retinanet_equals_torchvision(version, monkeypatch):
     theirs = reference(functools.partial(retina, version), monkeypatch)
     ours = ours_retina(version)
@@ -295,6 +295,7 @@ def mobile(*_):
     return model
 
 
+@pytest.mark.slow
 def test_faster_rcnn_on_a_mobilenet_equals_torchvision(monkeypatch):
     theirs = reference(mobile, monkeypatch)
     ours = faster_rcnn_mobilenet.on_mobilenet_v3(CLASSES, proposals=300, width=0.25, dense=64)

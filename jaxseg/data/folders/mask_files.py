@@ -132,8 +132,8 @@ def read_class_masks(paths: Sequence[tuple[int, Path]], rest: int, ordered: bool
 def pack(rgb: np.ndarray) -> np.ndarray:
     """Return colours u8[... 3] as numbers i32[...]: 65536 r + 256 g + b.
 
-    >>> int(pack(np.asarray([1, 0, 2], np.uint8)))
-    65538
+    >>> pack(np.asarray([[1, 0, 2]], np.uint8)).tolist()
+    [65538]
     """
     wide = rgb.astype(np.int32)
     return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]

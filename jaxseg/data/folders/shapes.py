@@ -105,7 +105,7 @@ class Table:
 
     @property
     def things(self) -> tuple[str, ...]:
-        """The classes of objects: all but the background."""
+        """Classes of objects, all but the background."""
         return tuple(name for number, name in enumerate(self.classes) if number != self.fill)
 
     def number(self, name: str) -> int:
