@@ -1,9 +1,9 @@
 """Initialise a stage from any source: ``Stage(init=WeightsFrom("timm:resnet34.a1_in1k"))``.
 
 What :func:`jaxseg.inference.load.load` takes is taken here too: a work directory or checkpoint of one's own, a folder
-that ``jaxseg.save`` wrote, a file of third-party weights, ``hf:``, ``timm:``, ``smp:``, ``torchvision:``. The model is the
-stage's: rename rules are chosen by it, heads of other classes and parts that the source does not have start afresh, and
-all of it is logged.
+that ``jaxseg.save`` wrote, a file of third-party weights, ``hf:``, ``timm:``, ``smp:``, ``torchvision:``. The model is
+the stage's: rename rules are chosen by it, heads of other classes and parts that the source does not have start afresh,
+and all of it is logged.
 """
 
 from collections.abc import Callable, Mapping
