@@ -151,7 +151,7 @@ class KeypointHead(nn.Module):
 
 
 def apply_where(
-    head: nn.Module, regions: Regions, wanted: Bool[Array, "b p"], *args: Any, parts: int = 4, train: bool
+    head: nn.Module, regions: Regions, wanted: Bool[Array, "b p"], *args: Any, parts: int = 8, train: bool
 ) -> Float[Array, "b p m m k"]:
     """Apply a head to regions part by part, without those parts in which no image wants any.
 
@@ -170,7 +170,7 @@ def apply_where(
     >>> variables = head.init(jax.random.key(0), regions, 5, train=True)
     >>> logits = apply_where(head.bind(variables), regions, jnp.arange(8)[None] < 1, 5, train=True)
     >>> jnp.any(logits != 0, axis=(2, 3, 4)).tolist()
-    [[True, True, False, False, False, False, False, False]]
+    [[True, False, False, False, False, False, False, False]]
     """
     alone, variables = head.unbind()
     b, p = wanted.shape

@@ -23,7 +23,7 @@ def test_loss_and_gradients_are_those_of_all_regions(name):
         if all_regions:
             logits = head.apply(variables, regions, *args, train=True)
         else:
-            logits = apply_where(head.bind(variables), regions, wanted, *args, train=True)
+            logits = apply_where(head.bind(variables), regions, wanted, *args, parts=4, train=True)
         return jnp.sum(jnp.where(wanted[..., None, None, None], logits, 0) ** 2), logits
 
     grad = jax.value_and_grad(loss, (0, 1), has_aux=True)
