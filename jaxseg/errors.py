@@ -1,8 +1,10 @@
 """The two errors for users, and suggestions of similar names."""
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
 
 
 class BadInput(ValueError):
@@ -24,3 +26,24 @@ def suggest(name: str, known: Iterable[Any]) -> str:
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
     return f"; there are: {', '.join(known)}" if 0 < len(known) <= 24 else ""
+
+
+def pick(table: Mapping[str, Value], name: str, what: str) -> Value:
+    """Return a row of a table of variants.
+
+    Args:
+      table: name -> row.
+      name: of the row.
+      what: the family, for the message.
+
+    Raises:
+      BadInput: there is no such row; the names are listed.
+
+    >>> pick({"tiny": 1, "base": 2}, "huge", "Swin")
+    Traceback (most recent call last):
+        ...
+    jaxseg.errors.BadInput: no Swin is called 'huge'; there are: tiny, base
+    """
+    if name not in table:
+        raise BadInput(f"no {what} is called {name!r}; there are: {', '.join(table)}")
+    return table[name]

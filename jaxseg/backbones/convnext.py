@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones.encoder import EncoderSpec, in_timm
-from jaxseg.errors import BadInput
-from jaxseg.layers.conv import Conv
+from jaxseg.errors import BadInput, pick
+from jaxseg.layers.conv import Conv, dense_init
 from jaxseg.layers.dropout import DropPath
 from jaxseg.layers.norm import LayerNorm
 from jaxseg.layers.standardize import IMAGENET, Standardize, statistics
@@ -22,9 +22,6 @@ from jaxseg.ops.window import surely_below
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
-
-dense_init = nn.initializers.truncated_normal(0.02)
-"""N(0, 0.02) cut off at two standard deviations (appendix A.1)."""
 
 
 class ConvNeXt(nn.Module):
@@ -162,9 +159,7 @@ def convnext(
     Raises:
       BadInput: another variant.
     """
-    if variant not in VARIANTS:
-        raise BadInput(f"no ConvNeXt is called {variant!r}; there are: {', '.join(VARIANTS)}")
-    depths, widths = VARIANTS[variant]
+    depths, widths = pick(VARIANTS, variant, "ConvNeXt")
     return ConvNeXt(
         depths=depths,
         widths=widths,

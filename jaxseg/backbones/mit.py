@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from jaxseg.errors import BadInput
-from jaxseg.layers.conv import Conv
+from jaxseg.errors import BadInput, pick
+from jaxseg.layers.conv import Conv, dense_init
 from jaxseg.layers.dropout import DropPath
 from jaxseg.layers.norm import LayerNorm
 from jaxseg.layers.standardize import IMAGENET, Standardize, statistics
@@ -19,9 +19,6 @@ from jaxseg.ops.window import surely_below
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
-
-dense_init = nn.initializers.truncated_normal(0.02)
-"""N(0, 0.02) cut off at two standard deviations: of layers without a window."""
 
 window_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """N(0, sqrt(2 / fan_out)): of convolutions."""
@@ -199,9 +196,7 @@ def mit(
     Raises:
       BadInput: another variant.
     """
-    if variant not in VARIANTS:
-        raise BadInput(f"no MiT is called {variant!r}; there are: {', '.join(VARIANTS)}")
-    depths, widths = VARIANTS[variant]
+    depths, widths = pick(VARIANTS, variant, "MiT")
     return MiT(
         depths=depths,
         widths=widths,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones.encoder import EncoderSpec, in_timm
 from jaxseg.backbones.mobilenet_blocks import SqueezeExcite
-from jaxseg.errors import BadInput
+from jaxseg.errors import BadInput, pick
 from jaxseg.layers.conv_norm import ConvNorm
 from jaxseg.layers.standardize import IMAGENET, Standardize, statistics
 from jaxseg.types import Rules
@@ -154,9 +154,7 @@ def regnet(
     Raises:
       BadInput: another variant.
     """
-    if variant not in VARIANTS:
-        raise BadInput(f"no RegNet is called {variant!r}; there are: {', '.join(VARIANTS)}")
-    depths, widths, group = VARIANTS[variant]
+    depths, widths, group = pick(VARIANTS, variant, "RegNet")
     return RegNet(
         depths=depths,
         widths=widths,

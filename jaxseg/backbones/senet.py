@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones.encoder import EncoderSpec
 from jaxseg.backbones.mobilenet_blocks import SqueezeExcite
-from jaxseg.errors import BadInput
+from jaxseg.errors import BadInput, pick
 from jaxseg.layers.conv_norm import ConvNorm
 from jaxseg.layers.standardize import IMAGENET, Standardize, statistics
 from jaxseg.ops.pool import max_pool
@@ -150,9 +150,7 @@ def senet(
     Raises:
       BadInput: another variant.
     """
-    if variant not in VARIANTS:
-        raise BadInput(f"no SENet is called {variant!r}; there are: {', '.join(VARIANTS)}")
-    depths, kind, groups = VARIANTS[variant]
+    depths, kind, groups = pick(VARIANTS, variant, "SENet")
     return SENet(
         depths=depths,
         kind=kind,

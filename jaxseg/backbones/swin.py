@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones import swin_names
 from jaxseg.backbones.encoder import EncoderSpec, fixed, in_timm
-from jaxseg.errors import BadInput
-from jaxseg.layers.conv import Conv
+from jaxseg.errors import BadInput, pick
+from jaxseg.layers.conv import Conv, dense_init
 from jaxseg.layers.dropout import DropPath
 from jaxseg.layers.norm import LayerNorm
 from jaxseg.layers.standardize import IMAGENET, Standardize, statistics
@@ -27,9 +27,6 @@ from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.window import Extent, symbolic
 
 Map = Float[Array, "b _ _ _"]
-
-dense_init = nn.initializers.truncated_normal(0.02)
-"""N(0, 0.02) cut off at two standard deviations."""
 
 
 class Swin(nn.Module):
@@ -313,9 +310,7 @@ def swin(
     Raises:
       BadInput: another variant.
     """
-    if variant not in VARIANTS:
-        raise BadInput(f"no Swin is called {variant!r}; there are: {', '.join(VARIANTS)}")
-    depths, width, heads = VARIANTS[variant]
+    depths, width, heads = pick(VARIANTS, variant, "Swin")
     return Swin(
         depths=depths,
         width=width,

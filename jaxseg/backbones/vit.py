@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones.encoder import EncoderSpec, fixed
-from jaxseg.errors import BadInput
-from jaxseg.layers.conv import Conv, ConvTranspose
+from jaxseg.errors import pick
+from jaxseg.layers.conv import Conv, ConvTranspose, dense_init
 from jaxseg.layers.conv_norm import ConvNorm
 from jaxseg.layers.dropout import DropPath
 from jaxseg.layers.norm import LayerNorm
@@ -25,9 +25,6 @@ from jaxseg.ops.resize import resize_bicubic, resize_bilinear
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
-
-dense_init = nn.initializers.truncated_normal(0.02)
-"""N(0, 0.02) cut off at two standard deviations."""
 
 STRIDE = 16
 """Pixels of the image along a patch's side; where patches are smaller, the image is reduced for them."""
@@ -210,9 +207,7 @@ def vit(
     Raises:
       BadInput: another variant.
     """
-    if variant not in VARIANTS:
-        raise BadInput(f"no ViT is called {variant!r}; there are: {', '.join(VARIANTS)}")
-    width, heads = VARIANTS[variant]
+    width, heads = pick(VARIANTS, variant, "ViT")
     return ViT(
         patch_size=patch_size,
         grid=grid,

@@ -16,6 +16,10 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """N(0, sqrt(2 / fan_in)), not truncated (He et al. 2015, eq. 10)."""
 
 
+dense_init = nn.initializers.truncated_normal(0.02)
+"""N(0, 0.02) cut off at two standard deviations: how vision transformers and ConvNeXt start layers."""
+
+
 class Conv(nn.Module):
     """Convolve ``[b h w c]`` with a kernel ``[kh kw c/groups features]`` and add a bias.
 

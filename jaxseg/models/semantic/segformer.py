@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones import mit
-from jaxseg.layers.conv import Conv
+from jaxseg.layers.conv import Conv, dense_init
 from jaxseg.layers.conv_norm import ConvNorm, torch_names
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.encoder_decoder import AuxParams, EncoderDecoder, ImageHead, depth_of, last_level, smp_names
@@ -63,7 +63,7 @@ class SegFormer(nn.Module):
         size = (maps["c2"].shape[1], maps["c2"].shape[2])
         levels = []
         for k in (5, 4, 3, 2):
-            linear = Conv(self.features, 1, kernel_init=mit.dense_init, dtype=self.dtype, name=f"linear{k}")
+            linear = Conv(self.features, 1, kernel_init=dense_init, dtype=self.dtype, name=f"linear{k}")
             levels.append(resize_bilinear(linear(maps[f"c{k}"]), size))
         fuse = ConvNorm(self.features, 1, dtype=self.dtype, name="fuse")
         x = jax.nn.relu(fuse(jnp.concatenate(levels, axis=-1), train=train))
