@@ -77,7 +77,7 @@ def read_image(
         low, high = value_range
         raise BadInput(f"{path}: a range runs from the smaller to the larger value, not from {low:g} to {high:g}")
     with _named(path):
-        bands = _bands(path)
+        bands = _bands(path, as_bands=channels != 3)
         if channels == 3:
             return _seen(path, bands, value_range)
         if value_range is not None:
@@ -185,7 +185,7 @@ def orientation_of(path: str | os.PathLike[str]) -> int:
     return found if found in range(1, 9) else 1
 
 
-def _bands(path: Path) -> Bands | None:
+def _bands(path: Path, *, as_bands: bool = False) -> Bands | None:
     """Return the stored values if they exceed 8 bits or RGB; None if Pillow should read the file."""
     with open(path, "rb") as file:
         head = file.read(32)
@@ -194,7 +194,7 @@ def _bands(path: Path) -> Bands | None:
     if head.startswith(b"\x93NUMPY"):
         return Bands(_array(path))
     if tiff.is_tiff(head):
-        page = tiff.read(path, _max_pixels())
+        page = tiff.read(path, _max_pixels(), as_bands=as_bands)
         if page is not None:
             return Bands(page.values, page.span, page.white_is_zero)
     with _opened(path) as image:

@@ -33,10 +33,16 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read(path: Path, max_pixels: int) -> Page | None:
+def read(path: Path, max_pixels: int, *, as_bands: bool = False) -> Page | None:
     """Read the picture; None where it is one of 8 bits, or in a compression that only Pillow may know.
 
     Thumbnails and the smaller levels of a pyramid do not count as pictures.
+
+    Args:
+      path: the file.
+      max_pixels: more are refused.
+      as_bands: samples beside RGB of which the file does not say what they are (such as near infrared) are bands too;
+        of a picture they are left out.
 
     Raises:
       BadInput: there are several pictures, too many pixels, or a compression that needs another package.
@@ -58,7 +64,9 @@ def read(path: Path, max_pixels: int) -> Page | None:
                     f"{path} is {width}x{height}: above the limit of {max_pixels} pixels, a guard against "
                     f"decompression bombs; set JAXSEG_MAX_PIXELS={width * height} to read it"
                 )
-            if page.dtype in (np.dtype(bool), np.dtype(np.uint8)) and _is_picture(page, samples):
+            more = _is_more_than_colour(page)
+            picture = _is_picture(page, samples) and not (as_bands and more)
+            if page.dtype in (np.dtype(bool), np.dtype(np.uint8)) and picture:
                 if not _is_scrambled(page):
                     return None
                 if page.photometric not in (0, 1, 2) or page.bitspersample != 8:
@@ -66,6 +74,7 @@ def read(path: Path, max_pixels: int) -> Page | None:
             values = _decoded(path, page)
             if values is None:
                 return None
+            values = values[..., :3] if more and not as_bands else values
             return Page(_turned(values, page), _span(page), page.photometric == 0)
     except tifffile.TiffFileError as error:
         raise BadInput(f"{path} is not an image that can be read ({error}); PNG, JPEG and TIFF can") from error
@@ -116,6 +125,11 @@ def _is_picture(page: Any, samples: int) -> bool:
     """Return True for grey (with alpha or not) and colour, False for other bands."""
     alpha = samples == 2 and tuple(page.extrasamples)[:1] in ((1,), (2,))
     return samples == 1 or alpha or page.photometric in (2, 5, 6, 8)
+
+
+def _is_more_than_colour(page: Any) -> bool:
+    """Return True for RGB with further samples that the file does not call alpha."""
+    return page.photometric == 2 and page.samplesperpixel > 3 and not {1, 2} & set(page.extrasamples)
 
 
 def _is_scrambled(page: Any) -> bool:

@@ -298,6 +298,19 @@ def test_bands_come_as_they_are_stored(tmp_path, bands, kind, planar):
             np.testing.assert_array_equal(found, values)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_near_infrared_beside_rgb_is_a_band_and_no_transparency(tmp_path, kind):
+    """A fourth sample that the file does not explain is kept where bands are read, and left out of a picture."""
+    top = np.iinfo(kind).max
+    values = np.random.default_rng(0).integers(0, top, (6, 8, 4), endpoint=True).astype(kind)
+    values[0, :2] = ((0,) * 4, (top,) * 4)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=["unspecified"])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", channels=None), values)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", channels=4), values)
+    shown = values[..., :3] if kind == np.uint8 else np.rint(values[..., :3] / 257)
+    assert np.abs(read_image(tmp_path / "a.tif").astype(int) - shown).max() <= 1
+
+
 def test_a_wrong_number_of_bands_is_refused(tmp_path):
     path = tiff(tmp_path / "a.tif", np.zeros((4, 6, 13), np.uint16), photometric="minisblack", planarconfig="contig")
     refused(path, "has 13 bands, not 4", channels=4)
