@@ -6,7 +6,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxseg.errors import BadInput, suggest
 from jaxseg.layers import axis
@@ -36,8 +36,16 @@ class BatchNorm(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        """Return the normalised map in the compute dtype."""
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool, where: Bool[Array, " b"] | None = None
+    ) -> Float[Array, "b h w c"]:
+        """Return the normalised map in the compute dtype.
+
+        Args:
+          x: the map.
+          train: normalise by the statistics of the batch, and move the running ones.
+          where: rows that the statistics are of; None for all. Without any, the running ones stay.
+        """
         c = x.shape[-1]
         mean = self.variable("batch_stats", "mean", jnp.zeros, (c,), jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, (c,), jnp.float32)
@@ -46,11 +54,13 @@ class BatchNorm(nn.Module):
         if train:
             if not self.is_initializing():
                 _check_count(x, "/".join(self.path))
-            m, v = moments(x)
+            m, v = moments(x, where)
             if not self.is_initializing():
-                n = x.shape[0] * x.shape[1] * x.shape[2] * axis.device_count()
-                mean.value = self.momentum * mean.value + (1 - self.momentum) * m
-                var.value = self.momentum * var.value + (1 - self.momentum) * v * (n / max(n - 1, 1))
+                rows = x.shape[0] if where is None else axis.mean_over_devices(where.sum(dtype=jnp.float32))
+                n = rows * x.shape[1] * x.shape[2] * axis.device_count()
+                keep = self.momentum if where is None else jnp.where(n > 0, self.momentum, 1.0)
+                mean.value = keep * mean.value + (1 - keep) * m
+                var.value = keep * var.value + (1 - keep) * v * (n / jnp.maximum(n - 1, 1))
         else:
             m, v = mean.value, var.value
         gain = scale * jax.lax.rsqrt(v + self.epsilon)
@@ -69,11 +79,17 @@ def _check_count(x: Float[Array, "b h w c"], path: str) -> None:
         )
 
 
-def moments(x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+def moments(
+    x: Float[Array, "b h w c"], where: Bool[Array, " b"] | None = None
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
     """Return mean and biased variance of each channel over the global batch, float32.
 
     Both come from one pass over the map, shifted by each channel's first value, which keeps the difference of squares
     exact if the mean is far from zero.
+
+    Args:
+      x: the map.
+      where: rows that count; None for all.
 
     >>> mean, variance = moments(jnp.array([1.0, 3.0]).reshape(2, 1, 1, 1))
     >>> float(mean[0]), float(variance[0])
@@ -81,9 +97,12 @@ def moments(x: Float[Array, "b h w c"]) -> tuple[Float[Array, " c"], Float[Array
     """
     x = x.astype(jnp.float32)
     centre = jax.lax.stop_gradient(axis.mean_over_devices(x[:1, :1, :1]))
-    d = x - centre
-    mean = axis.mean_over_devices(jnp.mean(d, axis=(0, 1, 2)))
-    square = axis.mean_over_devices(jnp.mean(d * d, axis=(0, 1, 2)))
+    d, share = x - centre, jnp.float32(1.0)
+    if where is not None:
+        d = jnp.where(where.reshape(-1, 1, 1, 1), d, 0.0)
+        share = jnp.maximum(axis.mean_over_devices(jnp.mean(where, dtype=jnp.float32)), 1e-30)
+    mean = axis.mean_over_devices(jnp.mean(d, axis=(0, 1, 2))) / share
+    square = axis.mean_over_devices(jnp.mean(d * d, axis=(0, 1, 2))) / share
     return mean + centre.reshape(-1), jnp.maximum(square - mean * mean, 0.0)
 
 

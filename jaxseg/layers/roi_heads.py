@@ -43,11 +43,17 @@ class BoxHead(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, regions: Regions, *, train: bool) -> Vectors:
-        """Return a vector of ``dense[-1]`` numbers of each region, or of one for each channel."""
+    def __call__(self, regions: Regions, valid: Bool[Array, "b p"] | None = None, *, train: bool) -> Vectors:
+        """Return a vector of ``dense[-1]`` numbers of each region, or of one for each channel.
+
+        Args:
+          regions: cells of the regions.
+          valid: regions of which statistics of normalisation are taken in training; None for all.
+          train: as normalisation takes it.
+        """
         b, p = regions.shape[:2]
         x = regions.reshape(b * p, *regions.shape[2:]).astype(self.dtype)
-        x = _convs(self, x, self.convs, self.norm, train=train)
+        x = _convs(self, x, self.convs, self.norm, valid, train=train)
         if not self.dense:
             return x.astype(jnp.float32).mean((1, 2)).astype(self.dtype).reshape(b, p, -1)
         for i, units in enumerate(self.dense, len(self.convs) + 1 if self.convs else 6):  # as torchvision numbers them
@@ -110,11 +116,20 @@ class MaskHead(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, regions: Regions, outputs: int, *, train: bool) -> Float[Array, "b p m m k"]:
-        """Return so many masks of each region as logits, of twice the regions' side, float32."""
+    def __call__(
+        self, regions: Regions, outputs: int, valid: Bool[Array, "b p"] | None = None, *, train: bool
+    ) -> Float[Array, "b p m m k"]:
+        """Return so many masks of each region as logits, of twice the regions' side, float32.
+
+        Args:
+          regions: cells of the regions.
+          outputs: masks of each.
+          valid: regions of which statistics of normalisation are taken in training; None for all.
+          train: as normalisation takes it.
+        """
         b, p = regions.shape[:2]
         x = regions.reshape(b * p, *regions.shape[2:]).astype(self.dtype)
-        x = _convs(self, x, self.convs, self.norm, train=train)
+        x = _convs(self, x, self.convs, self.norm, valid, train=train)
         options = {"kernel_init": fan_out_normal, "dtype": self.dtype}
         x = jax.nn.relu(ConvTranspose(self.upsampled, 2, stride=2, **options, name="upsample")(x))
         x = Conv(outputs, 1, **options, name="logits")(x)
@@ -143,7 +158,7 @@ class KeypointHead(nn.Module):
         """Return heatmap logits of four times the regions' side, float32."""
         b, p = regions.shape[:2]
         x = regions.reshape(b * p, *regions.shape[2:]).astype(self.dtype)
-        x = _convs(self, x, self.convs, "none", train=train)
+        x = _convs(self, x, self.convs, "none", None, train=train)
         options = {"stride": 2, "padding": 1, "kernel_init": fan_out_normal, "dtype": self.dtype}
         x = ConvTranspose(self.joints, 4, **options, name="upsample")(x)
         x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
@@ -192,7 +207,10 @@ def apply_where(
     return jnp.moveaxis(found, 0, 1).reshape(b, p, *found.shape[3:])
 
 
-def _convs(head: nn.Module, x: Array, channels: tuple[int, ...], norm: str, *, train: bool) -> Array:
+def _convs(
+    head: nn.Module, x: Array, channels: tuple[int, ...], norm: str, valid: Array | None, *, train: bool
+) -> Array:
+    rows = {} if valid is None or norm != "batch" else {"where": valid.reshape(-1)}
     for i, features in enumerate(channels):
         conv = Conv(
             features,
@@ -204,7 +222,8 @@ def _convs(head: nn.Module, x: Array, channels: tuple[int, ...], norm: str, *, t
             name=f"conv{i}",
             parent=head,
         )
-        x = jax.nn.relu(make_norm(norm)(dtype=x.dtype, name=f"conv{i}_norm", parent=head)(conv(x), train=train))
+        layer = make_norm(norm)(dtype=x.dtype, name=f"conv{i}_norm", parent=head)
+        x = jax.nn.relu(layer(conv(x), train=train, **rows))
     return x
 
 

@@ -45,6 +45,21 @@ def test_batch_norm_equals_torch_in_training_and_at_test(maps):
     np.testing.assert_allclose(out, theirs(source).detach().permute(0, 2, 3, 1), atol=1e-5)
 
 
+def test_statistics_of_some_rows_are_those_of_these_rows_alone(maps):
+    layer, there = BatchNorm(), jnp.asarray([True, False, True, False])
+    variables = layer.init(jax.random.key(0), jnp.asarray(maps), train=True)
+    run = partial(layer.apply, variables, train=True, mutable=["batch_stats"])
+    alone, expected = run(jnp.asarray(maps[::2]))
+    spoilt = maps.copy()
+    spoilt[1::2] = 1e3
+    out, changed = run(jnp.asarray(spoilt), where=there)
+    np.testing.assert_allclose(out[::2], alone, atol=1e-5)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), changed, expected)
+    out, changed = run(jnp.asarray(spoilt), where=jnp.zeros(4, bool))
+    assert bool(jnp.isfinite(out).all())
+    jax.tree.map(np.testing.assert_array_equal, changed["batch_stats"], variables["batch_stats"])
+
+
 def test_moments_stay_exact_far_from_zero():
     x = np.random.default_rng(0).normal(1e4, 1.0, (8, 32, 32, 2)).astype(np.float32)
     mean, var = moments(jnp.asarray(x))

@@ -163,7 +163,7 @@ class FasterRCNN(nn.Module):
         regions = self._regions(levels, rois, valid, self.side, train=train)
         outputs, coded = self.num_classes + 1, self.num_classes + self.coded_background
         predictor = BoxPredictor(outputs, coded, dtype=self.dtype, name="box_predictor")
-        roi_logits, roi_deltas = predictor(self.box_head(regions, train=train))
+        roi_logits, roi_deltas = predictor(self.box_head(regions, valid, train=train))
         roi_deltas = jnp.pad(roi_deltas, ((0, 0), (0, 0), (outputs - coded, 0), (0, 0)))
         if not train:
             return self._detect(rois, valid, roi_logits, roi_deltas, size), levels, regions

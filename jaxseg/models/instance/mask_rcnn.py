@@ -57,11 +57,11 @@ class MaskRCNN(FasterRCNN):
         found, levels, regions = self._find(image, size, targets, train=train)
         regions = self._regions_for_head(found, levels, regions, train=train)
         outputs = self.num_classes + self.coded_background
-        if train and self.mask_head.norm == "none" and not self.is_initializing():
-            wanted = found["roi_positive"][:, : regions.shape[1]]
+        wanted = found["roi_positive"][:, : regions.shape[1]] if train else None
+        if wanted is not None and self.mask_head.norm == "none" and not self.is_initializing():
             logits = apply_where(self.mask_head, regions, wanted, outputs, train=train)
-        else:  # a batch's statistics are of all regions
-            logits = self.mask_head(regions, outputs, train=train)
+        else:  # a batch's statistics are of the positive regions of all parts
+            logits = self.mask_head(regions, outputs, wanted, train=train)
         logits = jnp.pad(logits, (*((0, 0),) * 4, (self.num_classes + 1 - outputs, 0)))
         if train:
             return {**found, "mask_logits": logits}, levels
