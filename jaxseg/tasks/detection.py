@@ -9,13 +9,12 @@ from jax import Array
 
 from jaxseg.errors import BadInput
 from jaxseg.metrics import CocoBoxes, VocAP
+from jaxseg.tasks.anchors import AnchorLoss, CountsClasses, OneStageLoss
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
 from jaxseg.tasks.regions import (
-    AnchorLoss,
     ProposalLoss,
     RegionLoss,
     Regions,
-    anchor_terms,
     proposal_terms,
     region_terms,
     targets_of,
@@ -57,7 +56,7 @@ class Detection:
     unused: tuple[int, ...] = ()
     proposal_loss: ProposalLoss = ProposalLoss()
     region_loss: RegionLoss = RegionLoss()
-    anchor_loss: AnchorLoss = AnchorLoss()
+    anchor_loss: OneStageLoss = AnchorLoss()
     max_detections: int = 100
     evaluation: Literal["coco", "voc", "voc2007"] = "coco"
 
@@ -116,11 +115,14 @@ class Detection:
                 )
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
-        """Return two terms for each stage."""
-        if "class_logits" in outputs:
-            self._check_outputs(outputs["class_logits"].shape[-1])
-            return anchor_terms(outputs, batch, self._outputs_of(batch["classes"]), self.anchor_loss)
-        return self._staged(outputs, batch, self.regions(outputs, batch))
+        """Return two terms for each stage, or those of the one stage."""
+        if "roi_logits" in outputs:
+            return self._staged(outputs, batch, self.regions(outputs, batch))
+        if isinstance(self.anchor_loss, CountsClasses):
+            self._check_outputs(self.anchor_loss.classes_of(outputs))
+        real = {"real": batch["real"]} if "real" in batch else {}
+        targets = {**targets_of(batch), "classes": self._outputs_of(batch["classes"]), **real}
+        return self.anchor_loss.terms(outputs, targets)
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
         """Return ``boxes``, ``scores``, ``classes`` and ``valid``, best first."""

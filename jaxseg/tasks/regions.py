@@ -1,8 +1,7 @@
 """Losses of detectors: anchors and regions are matched with the objects, and what the heads say of them is compared.
 
-A two-stage network returns the regions that it sampled and the numbers by which anchors are to be sampled; one-stage
-networks return the scores of all anchors. Everything lies in fixed slots, one image at a time under ``vmap``, and comes
-back as sums and counts.
+A two-stage network returns the regions that it sampled and the numbers by which anchors are to be sampled. Everything
+lies in fixed slots, one image at a time under ``vmap``, and comes back as sums and counts.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxseg.errors import BadInput
-from jaxseg.losses import binary_cross_entropy, giou_loss, sigmoid_focal, smooth_l1, softmax_cross_entropy
+from jaxseg.losses import binary_cross_entropy, smooth_l1, softmax_cross_entropy
 from jaxseg.ops import boxes as box_ops
 from jaxseg.ops.keypoints import keypoint_targets
 from jaxseg.ops.masks import crop_instances
@@ -87,40 +86,6 @@ class RegionLoss:
             raise BadInput(f"regions that overlap an object by {self.overlap} are sampled as background: at least 0.5")
 
 
-@dataclass(frozen=True)
-class AnchorLoss:
-    """Loss of a one-stage detector on all anchors: focal, and of the boxes (Lin et al. 2017, arXiv:1708.02002).
-
-    The defaults are torchvision's RetinaNet; its second version has ``AnchorLoss(box="giou")``.
-
-    Attributes:
-      high: overlap from which an anchor stands for an object; so do each object's best anchors.
-      low: overlap below which it is background.
-      gamma: focusing parameter.
-      alpha: weight of what is there, against what is not.
-      box: ``"smooth_l1"`` of the codes, or ``"giou"`` of the boxes.
-      beta: of the smooth L1 loss; 0 is L1.
-      crowd_overlap: as of :class:`ProposalLoss`.
-      weight: factor of both terms.
-
-    >>> AnchorLoss(box="giou").low
-    0.4
-    """
-
-    high: float = 0.5
-    low: float = 0.4
-    gamma: float = 2.0
-    alpha: float = 0.25
-    box: Literal["smooth_l1", "giou"] = "smooth_l1"
-    beta: float = 0.0
-    crowd_overlap: float = 0.7
-    weight: float = 1.0
-
-    def __post_init__(self):
-        if self.box not in ("smooth_l1", "giou"):
-            raise BadInput(f"the box loss is 'smooth_l1' or 'giou', not {self.box!r}")
-
-
 DETECTRON2_PROPOSAL_LOSS = ProposalLoss(beta=0.0, divide_by="slots")
 DETECTRON2_REGION_LOSS = RegionLoss(beta=0.0)
 
@@ -159,11 +124,11 @@ def proposal_terms(outputs: Outputs, batch: Batch, how: ProposalLoss) -> dict[st
         boxes = jnp.where(positive[:, None], truth["boxes"][jnp.maximum(index[drawn.index], 0)], near)
         scores = binary_cross_entropy(logits[drawn.index], positive.astype(jnp.float32))
         codes = smooth_l1(deltas[drawn.index], box_ops.encode(boxes, near), beta=how.beta).sum(-1)
-        count = _count(drawn.valid) if how.divide_by == "sampled" else jnp.asarray(float(how.samples))
+        count = count_true(drawn.valid) if how.divide_by == "sampled" else jnp.asarray(float(how.samples))
         return jnp.where(drawn.valid, scores, 0).sum(), jnp.where(positive, codes, 0).sum(), count
 
     found = jax.vmap(one)(outputs["objectness"], outputs["anchor_deltas"], outputs["anchor_luck"], targets_of(batch))
-    scores, codes, count = (_over_rows(x, batch) for x in found)
+    scores, codes, count = (over_rows(x, batch) for x in found)
     return {"objectness": Term(scores, count, how.weight), "proposal_boxes": Term(codes, count, how.weight)}
 
 
@@ -250,49 +215,11 @@ def region_terms(outputs: Outputs, batch: Batch, regions: Regions, classes: Arra
     anchors = jnp.where(regions.positive[..., None], rois, jnp.asarray([0.0, 0.0, 1.0, 1.0]))
     boxes = jnp.where(regions.positive[..., None], boxes, anchors)
     codes = smooth_l1(own, box_ops.encode(boxes, anchors, box_ops.REGION_WEIGHTS), beta=how.beta).sum(-1)
-    count = _count(regions.valid)
+    count = count_true(regions.valid)
     return {
         "region_classes": Term(jnp.where(regions.valid, values, 0).sum(), count, how.weight),
         "region_boxes": Term(jnp.where(regions.positive, codes, 0).sum(), count, how.weight),
     }
-
-
-def anchor_terms(outputs: Outputs, batch: Batch, classes: Array, how: AnchorLoss) -> dict[str, Term]:
-    """Return the terms ``anchor_classes`` and ``anchor_boxes``, each divided by its image's matched anchors.
-
-    Args:
-      outputs: of the network.
-      batch: the truth.
-      classes: i32[b n], the network's output for each object.
-      how: thresholds and factors.
-
-    >>> box = jnp.asarray([[[0.0, 0.0, 8.0, 8.0]]])
-    >>> outputs = {"anchors": box[0], "class_logits": jnp.zeros((1, 1, 2)), "anchor_deltas": jnp.ones((1, 1, 4))}
-    >>> batch = {"boxes": box, "valid": jnp.ones((1, 1), bool)}
-    >>> terms = anchor_terms(outputs, batch, jnp.zeros((1, 1), jnp.int32), AnchorLoss())
-    >>> terms["anchor_boxes"].sum.item(), terms["anchor_boxes"].count.item()
-    (4.0, 1.0)
-    """
-    anchors = outputs["anchors"]
-
-    def one(logits: Array, deltas: Array, truth: Mapping[str, Array], classes: Array) -> tuple[Array, Array]:
-        index = match_anchors(anchors, truth, high=how.high, low=how.low, crowd_overlap=how.crowd_overlap)
-        positive = index >= 0
-        own = jnp.maximum(index, 0)
-        target = jax.nn.one_hot(jnp.where(positive, classes[own], -1), logits.shape[-1])
-        focal = sigmoid_focal(logits, target, gamma=how.gamma, alpha=how.alpha).sum(-1)
-        boxes = jnp.where(positive[:, None], truth["boxes"][own], anchors)
-        if how.box == "giou":
-            codes = giou_loss(box_ops.decode(deltas, anchors), boxes)
-        else:
-            codes = smooth_l1(deltas, box_ops.encode(boxes, anchors), beta=how.beta).sum(-1)
-        most = jnp.maximum(_count(positive), 1)
-        return jnp.where(index == BETWEEN, 0, focal).sum() / most, jnp.where(positive, codes, 0).sum() / most
-
-    found = jax.vmap(one)(outputs["class_logits"], outputs["anchor_deltas"], targets_of(batch), classes)
-    scores, codes = (_over_rows(x, batch) for x in found)
-    images = _over_rows(jnp.ones(len(outputs["class_logits"])), batch)
-    return {"anchor_classes": Term(scores, images, how.weight), "anchor_boxes": Term(codes, images, how.weight)}
 
 
 def mask_term(
@@ -328,7 +255,7 @@ def mask_term(
     cells = jax.vmap(crop)(outputs["rois"][:, :count], regions.index, *maps)
     cells = cells if targets == "soft" else (cells >= 0.5).astype(jnp.float32)
     values = binary_cross_entropy(own, cells).sum((-1, -2))
-    return Term(jnp.where(regions.positive, values, 0).sum(), _count(regions.positive) * side * side)
+    return Term(jnp.where(regions.positive, values, 0).sum(), count_true(regions.positive) * side * side)
 
 
 def _cropping(side: int, *, aligned: bool) -> Callable[..., Array]:
@@ -360,7 +287,7 @@ def keypoint_term(outputs: Outputs, batch: Batch, regions: Regions) -> Term:
     there = there & regions.positive[..., None]
     flat = jnp.moveaxis(logits.reshape(b, count, side * side, joints), -1, 2)
     values = softmax_cross_entropy(flat, cell)
-    return Term(jnp.where(there, values, 0).sum(), _count(there))
+    return Term(jnp.where(there, values, 0).sum(), count_true(there))
 
 
 def _of_object(values: Array, regions: Regions) -> Array:
@@ -368,11 +295,19 @@ def _of_object(values: Array, regions: Regions) -> Array:
     return jax.vmap(lambda x, i: x[i])(values, regions.index)
 
 
-def _count(mask: Array) -> Array:
-    """Return how many are true, float32."""
+def count_true(mask: Array) -> Array:
+    """Return how many are true, float32.
+
+    >>> count_true(jnp.asarray([True, False, True])).item()
+    2.0
+    """
     return mask.sum().astype(jnp.float32)
 
 
-def _over_rows(values: Any, batch: Batch) -> Array:
-    """Return the sum over the real images of a value for each."""
+def over_rows(values: Any, batch: Batch) -> Array:
+    """Return the sum over the real images of a value for each.
+
+    >>> over_rows(jnp.asarray([2.0, 3.0]), {"real": jnp.asarray([True, False])}).item()
+    2.0
+    """
     return jnp.sum(jnp.where(batch["real"], values, 0) if "real" in batch else values)

@@ -9,10 +9,11 @@ import pytest
 
 from jaxseg.models.detection import retinanet
 from jaxseg.ops.match import BELOW, sample_by
+from jaxseg.tasks.anchors import AnchorLoss
 from jaxseg.tasks.detection import Detection
 from jaxseg.tasks.instance import Instance
 from jaxseg.tasks.keypoints import Keypoints
-from jaxseg.tasks.regions import AnchorLoss, ProposalLoss, match_anchors, targets_of
+from jaxseg.tasks.regions import ProposalLoss, match_anchors, targets_of
 from jaxseg.weights.names import convert
 from tests.oracles.test_detectors import (
     CLASSES,
