@@ -53,12 +53,13 @@ def samples_gradient_by_loop(shapes: Shapes, dy: Array, rows: Axis, columns: Axi
     return tuple(gradients)
 
 
-def spans_by_loop(maps: tuple[Array, ...], rows: Axis, columns: Axis, level: Array) -> Array:
+def spans_by_loop(maps: tuple[Array, ...], rows: Axis, columns: Axis, level: Array, *, most: int = MOST_CELLS) -> Array:
     """Return ``[b p bins c]``: one bin a step, its cells unrolled where they are as few as those of most boxes.
 
-    In the bins of larger boxes, loops go over the cells row by row, so that the work follows the area.
+    In the bins of larger boxes, loops go over the cells row by row, so that the work follows the area. Most boxes have
+    up to ``most`` cells a side.
     """
-    windows = [-(-MOST_CELLS // axis.bins) + 1 for axis in (rows, columns)]
+    windows = [-(-most // axis.bins) + 1 for axis in (rows, columns)]
     spans = [axis.cells[..., 1] - axis.cells[..., 0] for axis in (rows, columns)]
     large = (spans[0].max(-1) > windows[0]) | (spans[1].max(-1) > windows[1])
     order, bounds = _by_level(level * 2 + large.astype(jnp.int32), 2 * len(maps))
