@@ -1,7 +1,8 @@
 """Mask voting: every detection's mask is the mean of those of its neighbours (Dai et al. 2016, arXiv:1512.04412, 3.3).
 
 Suppression of boxes that overlap throws away masks that know something. Here those of all boxes around a kept one vote,
-weighted by what they say of its class; the box is drawn anew around the outcome. One image; ``map_images`` over batches.
+weighted by what they say of its class; the box is drawn anew around the outcome. Of one image, ``map_images`` over
+batches.
 """
 
 from dataclasses import dataclass

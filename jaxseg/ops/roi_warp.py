@@ -1,4 +1,4 @@
-"""RoI warping: a box of a map resampled to a fixed size, with a gradient for the box (Dai et al. 2016, arXiv:1512.04412).
+"""RoI warping: a box of a map resampled, with a gradient for the box (Dai et al. 2016, arXiv:1512.04412).
 
 Each cell of the result is one bilinear sample; the hats of equation 7 are the same along rows and along columns. The
 gradient with respect to the box is exact: the slope of the interpolated map at every sample.
