@@ -67,7 +67,7 @@ def ps_roi_pool(
     parts = parts.reshape(b * groups**2, h, w, -1)
     level = jnp.repeat(jnp.where(counts, 0, 1), groups**2, axis=0)
     how = _How(parts.shape, parts.dtype, 2 * each, current())
-    out = _mean(how, parts, _by_part(rows, groups, 1), _by_part(columns, groups, 2), level)
+    out: Array = _mean(how, parts, _by_part(rows, groups, 1), _by_part(columns, groups, 2), level)
     out = out.reshape(b, groups, groups, -1, each, each, out.shape[-1])
     return out.transpose(0, 3, 1, 4, 2, 5, 6).reshape(b, -1, size, size, out.shape[-1])
 
