@@ -263,6 +263,7 @@ OUTPUTS: Mapping[str, Key] = {
     "keypoints": Key("float32", "b d j 3", "x, y, score", mask="valid"),
     "depth": Key("float32", "b h w", "metres", bound="not negative"),
     "normal": Key("float32", "b h w 3", "unit vectors", bound="unit"),
+    "computed": Key("bool", "b h w", "true where maps are computed; elsewhere no loss; training only"),
     "ab_logits": Key("float32", "b y x q", "scores of the quantised ab colours"),
     "anchors": Key("float32", "a 4", "anchors, level by level"),
     "anchor_deltas": Key("float32", "b a 4", "box codes of the anchors, training only"),

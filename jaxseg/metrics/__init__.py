@@ -4,6 +4,8 @@ from jaxseg.metrics.boundary import BoundaryF1, boundary_counts
 from jaxseg.metrics.calibration import Calibration
 from jaxseg.metrics.coco import CocoBoxes, CocoKeypoints, CocoMasks
 from jaxseg.metrics.confusion import Confusion, confusion_matrix
+from jaxseg.metrics.depth import DepthErrors
+from jaxseg.metrics.normals import NormalErrors
 from jaxseg.metrics.panoptic import PanopticQuality
 from jaxseg.metrics.rand import Rand
 from jaxseg.metrics.voc_ap import MaskAPr, VocAP
@@ -16,7 +18,9 @@ __all__ = [
     "CocoKeypoints",
     "CocoMasks",
     "Confusion",
+    "DepthErrors",
     "MaskAPr",
+    "NormalErrors",
     "PanopticQuality",
     "Rand",
     "VocAP",

@@ -11,6 +11,7 @@ from jaxseg.errors import BadInput
 from jaxseg.losses import CrossEntropy, Loss
 from jaxseg.metrics import BoundaryF1, Confusion
 from jaxseg.ops.crop import centre_crop
+from jaxseg.tasks.maps import term_of
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
 from jaxseg.tasks.table import for_models
 from jaxseg.types import VOID
@@ -138,10 +139,4 @@ class Semantic:
             label = jnp.where((label >= 0) & (label < self.num_classes), label, self.num_classes)
         weight = centre_crop(batch["weight"], *size) if "weight" in batch else None
         values, counts = loss(logits.astype(jnp.float32), label, weight)
-        return Term(_sum(values, batch), _sum(counts, batch), loss.weight)
-
-
-def _sum(values: Array, batch: Batch) -> Array:
-    """Return the sum over pixels and real rows."""
-    of_row = values.reshape(values.shape[0], -1).sum(-1)
-    return jnp.sum(jnp.where(batch["real"], of_row, 0.0) if "real" in batch else of_row)
+        return term_of(values, counts, batch, loss.weight)
