@@ -12,7 +12,7 @@ Departures: the classifier of a U-Net read as log depth or as a vector; blocks o
 from jaxseg.data import Data, Source
 from jaxseg.data.transforms import RandomFlip
 from jaxseg.layers.dense_heads import DenseHeads, DepthHead, NormalHead
-from jaxseg.losses import Cosine, L1Log, ScaleInvariant
+from jaxseg.losses import L1Log, NormalCosine, ScaleInvariant
 from jaxseg.models.semantic.unet import unet
 from jaxseg.recipe import Recipe, Stage
 from jaxseg.tasks.depth import Depth
@@ -22,7 +22,7 @@ from jaxseg.train.optim import AdamW, OneCycle
 NAME = "{variant}_scenes"
 VARIANTS = {
     "depth": (("depth", "depth_valid"), DepthHead(shift=1.0, scale=0.5), Depth((ScaleInvariant(), L1Log())), "delta1"),
-    "normals": (("normal", "normal_valid"), NormalHead(), Normals((Cosine(),)), "mean_angle"),
+    "normals": (("normal", "normal_valid"), NormalHead(), Normals((NormalCosine(),)), "mean_angle"),
 }
 """What of the scenes is learnt, how the channels are read, the task, and the figure by which a checkpoint is best."""
 

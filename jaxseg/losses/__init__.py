@@ -17,13 +17,12 @@ from jaxseg.losses.depth import BerHu, DepthLoss, L1Log, ScaleInvariant
 from jaxseg.losses.dice import Dice, binary_dice, softmax_dice
 from jaxseg.losses.focal import Focal, sigmoid_focal, softmax_focal
 from jaxseg.losses.lovasz import Lovasz, lovasz_hinge, lovasz_softmax
-from jaxseg.losses.normals import Cosine, NormalLoss
+from jaxseg.losses.normals import NormalCosine, NormalLoss
 from jaxseg.losses.ohem import Ohem, hard_pixels, kth_largest
 from jaxseg.losses.protocol import Loss
 
 __all__ = [
     "BerHu",
-    "Cosine",
     "CrossEntropy",
     "DepthLoss",
     "Dice",
@@ -31,6 +30,7 @@ __all__ = [
     "L1Log",
     "Loss",
     "Lovasz",
+    "NormalCosine",
     "NormalLoss",
     "Ohem",
     "ScaleInvariant",

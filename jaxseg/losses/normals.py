@@ -26,13 +26,13 @@ class NormalLoss(Protocol):
 
 
 @dataclass(frozen=True)
-class Cosine:
+class NormalCosine:
     """One minus the cosine of the angle between the normals.
 
     The paper's loss is the negative cosine, which differs by a constant.
 
     >>> up, aside = jnp.array([[[[0.0, 1.0, 0.0]]]]), jnp.array([[[[1.0, 0.0, 0.0]]]])
-    >>> Cosine()(up, aside, jnp.asarray([[[True]]]))[0].tolist()
+    >>> NormalCosine()(up, aside, jnp.asarray([[[True]]]))[0].tolist()
     [[[1.0]]]
 
     Attributes:

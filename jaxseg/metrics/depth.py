@@ -145,14 +145,14 @@ class DepthErrors:
 
     def _inside(self, height: int, width: int) -> Array:
         if self.region is None:
-            return jnp.ones((height, width), bool)
+            return jnp.ones((1, height, width), bool)
         if (height, width) != (480, 640):
             raise BadInput(
                 f"region {self.region!r} is a part of images of 480x640, but these are {height}x{width}: "
                 "evaluate at that size, or with region=None"
             )
         top, bottom, left, right = REGIONS[self.region]
-        return jnp.zeros((height, width), bool).at[top:bottom, left:right].set(True)
+        return jnp.zeros((1, height, width), bool).at[:, top:bottom, left:right].set(True)
 
 
 def _sums(depth: Array, truth: Array, known: Array) -> Array:

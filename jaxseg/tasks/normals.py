@@ -6,7 +6,7 @@ from typing import Any
 from jax import Array
 
 from jaxseg.errors import BadInput
-from jaxseg.losses.normals import Cosine, NormalLoss
+from jaxseg.losses.normals import NormalCosine, NormalLoss
 from jaxseg.metrics import NormalErrors
 from jaxseg.ops.crop import centre_crop
 from jaxseg.tasks.maps import Cells, term_of
@@ -32,7 +32,7 @@ class Normals:
     2.0
     """
 
-    losses: tuple[NormalLoss, ...] = (Cosine(),)
+    losses: tuple[NormalLoss, ...] = (NormalCosine(),)
     cells: Cells | None = None
 
     @classmethod

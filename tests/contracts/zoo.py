@@ -16,9 +16,10 @@ DETECTORS = [
     for name, entry in registry.entries().items()
     if entry.task in ("detection", "instance", "keypoints", "panoptic")
 ]
-"""Networks that find objects; the others label pixels."""
+"""Networks that find objects."""
 
-LABELLERS = [name for name in registry.entries() if name not in DETECTORS]
+LABELLERS = [name for name, entry in registry.entries().items() if entry.task == "semantic"]
+"""Networks that label pixels; those that are neither predict other maps, or several kinds at once."""
 
 SMALL = [name for name in LABELLERS if registry.find(name).small is not None]
 

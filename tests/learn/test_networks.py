@@ -18,7 +18,7 @@ from jaxseg.models.semantic.dilated import identity
 from jaxseg.tasks.semantic import Semantic
 from tests.contracts.zoo import CLASSES, LABELLERS
 
-SETTINGS = {name: entry.overfit for name, entry in registry.entries().items() if entry.overfit is not None}
+SETTINGS = {name: setting for name in LABELLERS if (setting := registry.find(name).overfit) is not None}
 """One network of every file, at least."""
 
 
