@@ -23,6 +23,8 @@ from jaxseg.train.state import create, variables
 from jaxseg.train.step import make_train_step
 
 SIZE = (96, 128)
+COARSE = {"faster_rcnn_mobilenet_v3_large_320_fpn": 2, "faster_rcnn_mobilenet_v3_large_fpn": 2}
+"""Networks whose finest map has a stride of 32 see larger scenes, or objects share their anchors."""
 KEYS = ("image", "label", "boxes", "classes", "valid", "instance_ids", "keypoints", "panoptic")
 THINGS = len(FACTS.things)
 FEW = ProposalLoss(samples=64)
@@ -42,8 +44,9 @@ WANTED = {
 NAMES = [name for kind in TASKS for name in registry.list_models(task=kind)]
 
 
-def four_scenes():
-    rows = [to_batch_row(scene("train", i, *SIZE), keys=KEYS, slots=8) for i in range(4)]
+def four_scenes(times=1):
+    height, width = SIZE
+    rows = [to_batch_row(scene("train", i, times * height, times * width), keys=KEYS, slots=8) for i in range(4)]
     return {key: jnp.asarray(np.stack([row[key] for row in rows])) for key in rows[0]}
 
 
@@ -61,7 +64,7 @@ def small(entry):
 def learnt(name, steps=400):
     """Figures of the scenes that a small network was taught."""
     entry = registry.find(name)
-    model, task, batch = small(entry), TASKS[entry.task], four_scenes()
+    model, task, batch = small(entry), TASKS[entry.task], four_scenes(COARSE.get(name, 1))
     tx = AdamW(OneCycle(4e-3, warmup=0.1), weight_decay=0.0, clip=5.0).build(steps)
     state = create(jax.random.key(0), model, task, tx, batch, ema=True)
     with jax.numpy_dtype_promotion("standard"):
