@@ -30,6 +30,9 @@ TASKS = (
 )
 """What a model may be registered for."""
 
+WITHOUT_CLASSES = ("depth", "normals", "colorization", "boundary", "saliency")
+"""Those whose models have no classes: they give every pixel numbers."""
+
 
 @dataclass(frozen=True)
 class Overfit:

@@ -244,6 +244,7 @@ BATCH: Mapping[str, Key] = {
     ),
     "normal_valid": Key("bool", "b h w", "true where the normal is known", fill=False, needs=("normal",)),
     "boundary": Key("bool", "b h w", "object boundary", fill=False),
+    "boundary_marks": Key("uint16", "b h w", "bit i: annotator i drew a boundary here, where several did", fill=0),
     "saliency": Key("bool", "b h w", "salient foreground", fill=False),
     "proposals": Key("float32", "b p 4", "region proposals, x0 y0 x1 y1", mask="proposal_valid", bound="box"),
     "proposal_valid": Key("bool", "b p", "true where the slot holds a proposal", needs=("proposals",)),
@@ -264,7 +265,11 @@ OUTPUTS: Mapping[str, Key] = {
     "depth": Key("float32", "b h w", "metres", bound="not negative"),
     "normal": Key("float32", "b h w 3", "unit vectors", bound="unit"),
     "computed": Key("bool", "b h w", "true where maps are computed; elsewhere no loss; training only"),
+    "boundary_logits": Key("float32", "b h w", "scores of an object boundary, before the sigmoid"),
+    "saliency_logits": Key("float32", "b h w", "scores of salient foreground, before the sigmoid"),
+    "side_logits": Key("float32", "b h w l", "the same of each side output, finest first"),
     "ab_logits": Key("float32", "b y x q", "scores of the quantised ab colours"),
+    "ab": Key("float32", "b h w 2", "colours, a and b of CIE Lab"),
     "anchors": Key("float32", "a 4", "anchors, level by level"),
     "anchor_deltas": Key("float32", "b a 4", "box codes of the anchors, training only"),
     "anchor_luck": Key("float32", "b a", "random numbers by which anchors are sampled, 0..1, training only"),
@@ -296,6 +301,7 @@ PREDICTIONS: Mapping[str, Key] = {
     "normal": Key("float32", "b h w 3", "unit surface normal in camera axes", fill=0.0, bound="unit"),
     "boundary": Key("float32", "b h w", "probability of an object boundary", fill=0.0),
     "saliency": Key("float32", "b h w", "probability of salient foreground", fill=0.0),
+    "ab": Key("float32", "b h w 2", "colours, a and b of CIE Lab; lightness is the image's own", fill=0.0),
     "image": Key("uint8", "b h w 3", "the image itself, coloured or restored, RGB 0..255", fill=0),
 }
 """What a task makes of a network's outputs."""

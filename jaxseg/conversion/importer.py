@@ -84,19 +84,26 @@ def import_weights(
     fields = {} if fields is None else dict(fields)
     if found.kind == "weights":
         name, task, imported = _third_party(found, name, implementation, fields, len(classes), prefix)
+        geometry = pixels.GEOMETRY.get(imported.implementation, ())
         named = classes or pixels.read_classes(found.path)
         if not named and task in objects.TASKS and not imported.reinitialized:
             named = objects.outputs_named(imported.model, task)
     else:
         before = load_saved(found.path)
+        geometry = ()
         name, task, imported = _own(before, found, name, fields)
         named = classes or (before.facts.things if task in objects.TASKS else before.facts.classes)
-        same = facts is None and not classes and len(named) == imported.model.num_classes
+        plain = task in registry.WITHOUT_CLASSES
+        same = facts is None and not classes and not plain and len(named) == imported.model.num_classes
         facts = before.facts if same else facts
-    outputs = imported.model.num_classes + (imported.model.num_stuff if task == "panoptic" else 0)
-    if classes and len(classes) != outputs:
-        raise BadInput(f"{len(classes)} names of classes for a model of {outputs}: give one each")
-    if task in objects.TASKS:
+    if task in registry.WITHOUT_CLASSES:
+        if classes or facts is not None:
+            raise BadInput(f"{name!r} has no classes: give neither their names nor a data set that has them")
+        made = task_for(task, imported.model, ())
+        of_classes: dict[str, Any] = {"classes": (), "palette": ()}
+    elif classes and len(classes) != (count := objects.outputs_of(imported.model, task)):
+        raise BadInput(f"{len(classes)} names of classes for a model of {count}: give one each")
+    elif task in objects.TASKS:
         made, of_classes = objects.described(imported.model, task, named, facts, data)
     else:
         count = imported.model.num_classes
@@ -112,8 +119,9 @@ def import_weights(
         licence=licence,
         origin={"file": found.name, "sha256": imported.sha256, **_encoder(found), **imported.origin},
         version=__version__,
+        geometry=geometry,
     )
-    return TrainedModel(imported.model, imported.variables, card.task, None, 0, found.path, 0, False, card)
+    return TrainedModel(imported.model, imported.variables, card.task, None, 0, found.path, 0, False, card, geometry)
 
 
 def into_recipe(found: Located, recipe: Recipe) -> TrainedModel:
@@ -291,7 +299,8 @@ def _own(
     """Return the same for a model of jaxseg's: its weights in another registered model, or in one of other classes."""
     if name is not None:
         given = _conformed(name, fields)
-        known = {"num_classes": before.model.num_classes}
+        plain = registry.find(name).task in registry.WITHOUT_CLASSES
+        known = {} if plain else {"num_classes": before.model.num_classes}
         if "conventions" in registry.find(name).fields and hasattr(before.model, "conventions"):
             known["conventions"] = before.model.conventions
         model = registry.create_model(name, **{**known, **given})

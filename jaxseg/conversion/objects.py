@@ -69,6 +69,16 @@ def outputs_named(model: Any, task: str) -> tuple[str, ...]:
     return known.get(model.num_classes, ())
 
 
+def outputs_of(model: Any, task: str) -> int:
+    """Return the number of classes that a model has outputs for, those of stuff included.
+
+    >>> from jaxseg.models.detection.faster_rcnn import on_resnet
+    >>> outputs_of(on_resnet(50, 2), "detection")
+    2
+    """
+    return model.num_classes + (model.num_stuff if task == "panoptic" else 0)
+
+
 def described(
     model: Any, task: str, outputs: tuple[str, ...], facts: Facts | None, data: str | None
 ) -> tuple[Any, dict[str, Any]]:
@@ -90,7 +100,7 @@ def described(
     (('class 0', 'class 1'), ('class 0', 'class 1'))
     """
     panoptic = task == "panoptic"
-    count = model.num_classes + (model.num_stuff if panoptic else 0)
+    count = outputs_of(model, task)
     named = [name for name in outputs if name not in NO_CLASS]
     if facts is not None:
         theirs = facts.things + tuple(name for name in facts.classes if name not in facts.things) * panoptic

@@ -11,6 +11,7 @@ from typing import Any
 
 from flax import linen as nn
 
+from jaxseg.data.transforms import Resize
 from jaxseg.errors import BadInput
 from jaxseg.layers.standardize import IMAGENET, UNIT_RANGE, Standardize
 from jaxseg.override import fields
@@ -19,6 +20,9 @@ TRANSFORMERS, CONFIG, ALBUMENTATIONS = "preprocessor_config.json", "config.json"
 
 OF_PROGRAMS = {"milesial": UNIT_RANGE}
 """Statistics of programs that feed their networks otherwise than ours are fed by default, by implementation."""
+
+GEOMETRY = {"xuebinqin": (Resize(320, 320),), "richzhang": (Resize(256, 256),)}
+"""What the programs of networks that see images of one size do to an image first, by implementation."""
 
 
 def read_statistics(path: Path) -> tuple[Standardize, str] | None:

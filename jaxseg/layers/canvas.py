@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.layers.standardize import Standardize
+from jaxseg.ops.pad import inside
 
 
 def mean_outside(
@@ -29,6 +30,4 @@ def mean_outside(
         return x  # the network refuses it and says why
     mean = jnp.asarray(standardize.mean or (0.0,), jnp.float32) / standardize.scale
     mean = mean[::-1] if standardize.order == "bgr" else mean
-    rows = jnp.arange(image.shape[1])[None, :, None, None] < size[:, 0, None, None, None]
-    columns = jnp.arange(image.shape[2])[None, None, :, None] < size[:, 1, None, None, None]
-    return jnp.where(rows & columns, x, mean)
+    return jnp.where(inside(size, *image.shape[1:3])[..., None], x, mean)

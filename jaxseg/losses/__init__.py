@@ -4,6 +4,7 @@ Losses are not reduced over the batch. They return values and counts, per pixel 
 image; the task sums both before it divides, so the loss does not depend on placement or on the split into batches.
 """
 
+from jaxseg.losses.balanced import BalancedCrossEntropy, balanced_cross_entropy
 from jaxseg.losses.boxes import giou_loss, smooth_l1
 from jaxseg.losses.class_weights import inverse_log, median_frequency
 from jaxseg.losses.cross_entropy import (
@@ -23,6 +24,7 @@ from jaxseg.losses.protocol import Loss
 
 __all__ = [
     "BerHu",
+    "BalancedCrossEntropy",
     "CrossEntropy",
     "DepthLoss",
     "Dice",
@@ -34,6 +36,7 @@ __all__ = [
     "NormalLoss",
     "Ohem",
     "ScaleInvariant",
+    "balanced_cross_entropy",
     "binary_cross_entropy",
     "binary_dice",
     "class_weight",

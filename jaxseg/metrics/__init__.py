@@ -6,13 +6,16 @@ from jaxseg.metrics.coco import CocoBoxes, CocoKeypoints, CocoMasks
 from jaxseg.metrics.confusion import Confusion, confusion_matrix
 from jaxseg.metrics.depth import DepthErrors
 from jaxseg.metrics.normals import NormalErrors
+from jaxseg.metrics.ods import BoundaryODS
 from jaxseg.metrics.panoptic import PanopticQuality
 from jaxseg.metrics.rand import Rand
+from jaxseg.metrics.saliency import SaliencyMeasures
 from jaxseg.metrics.voc_ap import MaskAPr, VocAP
 from jaxseg.metrics.warping import Warping
 
 __all__ = [
     "BoundaryF1",
+    "BoundaryODS",
     "Calibration",
     "CocoBoxes",
     "CocoKeypoints",
@@ -23,6 +26,7 @@ __all__ = [
     "NormalErrors",
     "PanopticQuality",
     "Rand",
+    "SaliencyMeasures",
     "VocAP",
     "Warping",
     "boundary_counts",

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 from jax import core
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Bool, Int, Shaped
 
 from jaxseg.ops.window import symbolic, to_multiple
 
@@ -38,3 +38,18 @@ def zeros_to_multiple(x: Shaped[Array, "b h w c"], multiple: int) -> Shaped[Arra
     """
     missing = [to_multiple(n, multiple) - n for n in x.shape[1:3]]
     return jnp.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+
+
+def inside(size: Int[Array, "b 2"], height: int, width: int) -> Bool[Array, "b h w"]:
+    """Return which pixels of canvases are image, not padding below it and to its right.
+
+    >>> inside(jnp.array([[1, 2]]), 2, 3).astype(int).tolist()
+    [[[1, 1, 0], [0, 0, 0]]]
+
+    Args:
+      size: rows and columns of each that are image.
+      height: of the canvases.
+      width: of the canvases.
+    """
+    rows = jnp.arange(height)[None, :, None] < size[:, 0, None, None]
+    return rows & (jnp.arange(width)[None, None, :] < size[:, 1, None, None])

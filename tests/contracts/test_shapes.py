@@ -16,7 +16,17 @@ import pytest
 from flax import traverse_util
 
 from jaxseg import registry, types
-from tests.contracts.zoo import DETECTORS, LABELLERS, image_of, objects_of, output_size, shallow, sizes
+from tests.contracts.zoo import (
+    DETECTORS,
+    LABELLERS,
+    MAPPERS,
+    image_of,
+    main_output,
+    objects_of,
+    output_size,
+    shallow,
+    sizes,
+)
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 NAMES = list(registry.entries())
@@ -67,6 +77,21 @@ def test_training_outputs(name):
     assert "logits" in outputs
     assert all(name == "logits" or name.startswith("aux_logits") for name in outputs)
     assert {leaf.shape for leaf in outputs.values()} == {(1, *output_size(model, sizes(model)[-1]), model.num_classes)}
+
+
+@pytest.mark.parametrize("name", MAPPERS)
+def test_numbers_of_every_pixel(name):
+    """Their keys, dtypes and axes are the vocabulary's, whatever the size of the images, in training as well."""
+    model, first, _ = traced(name)
+    brief = shallow(model)
+    last = jax.eval_shape(brief.apply, of_model(brief)[1], image_of(sizes(model)[-1]).astype(jnp.uint8))
+    one = trained(name)[0]
+    for outputs, size, batch in ((first, sizes(model)[0], 2), (last, sizes(model)[-1], 2), (one, sizes(model)[-1], 1)):
+        assert main_output(name) in outputs
+        axes = lengths(outputs)
+        height, width = output_size(model, size)
+        assert axes["b"] == {batch}
+        assert (axes["h"], axes["w"]) == ({height}, {width})
 
 
 ROWS = {
@@ -162,10 +187,12 @@ def test_no_snapshot_is_orphaned():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_object_is_the_configuration(name):
-    """Two builds are equal, hash alike and print; another number of classes makes another model."""
+    """Two builds are equal, hash alike and print; another number of classes, or of bands, makes another model."""
     model = registry.create_model(name)
     again = registry.create_model(name)
     assert model == again
     assert hash(model) == hash(again)
-    assert "num_classes" in repr(model)
-    assert registry.create_model(name, num_classes=model.num_classes + 1) != model
+    field = "in_channels" if name in MAPPERS else "num_classes"
+    assert field in repr(model)
+    other = getattr(model, field) + 1
+    assert registry.create_model(name, **{field: other}) != model

@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 
 from jaxseg import registry
-from tests.contracts.zoo import ODD, SMALL, image_of, output_size, sizes
+from tests.contracts.zoo import MAPPERS, ODD, SMALL, image_of, main_output, output_size, sizes
 
 
 def size_of(model):
@@ -44,7 +44,7 @@ def logits_of(name):
 
     def call(variables, image):
         traces.append(None)
-        return model.apply(variables, image)["logits"]
+        return model.apply(variables, image)[main_output(name)]
 
     compiled = jax.jit(call)
     logits = np.asarray(compiled(variables, image))
@@ -57,7 +57,8 @@ def test_evaluation(name):
     """Finite, compiled once, image by image: the other images of the batch do not matter."""
     model, _, image = prepared(name)
     logits, reversed_logits, traces = logits_of(name)
-    assert logits.shape == (2, *output_size(model, image.shape[1:3]), model.num_classes)
+    channels = logits.shape[3:] if name in MAPPERS else (model.num_classes,)
+    assert logits.shape == (2, *output_size(model, image.shape[1:3]), *channels)
     assert np.isfinite(logits).all()
     assert traces == 1
     np.testing.assert_allclose(reversed_logits[::-1], logits, rtol=1e-4, atol=1e-4 * np.abs(logits).max())
@@ -96,7 +97,7 @@ def test_bfloat16(name):
     model = registry.create_small(name, dtype=jnp.bfloat16)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image))
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
-    logits = np.asarray(jax.jit(model.apply)(variables, image)["logits"])
+    logits = np.asarray(jax.jit(model.apply)(variables, image)[main_output(name)])
     assert logits.dtype == np.float32
     reference = logits_of(name)[0]
     assert not np.array_equal(logits, reference)

@@ -18,10 +18,22 @@ DETECTORS = [
 ]
 """Networks that find objects."""
 
-LABELLERS = [name for name, entry in registry.entries().items() if entry.task == "semantic"]
-"""Networks that label pixels; those that are neither predict other maps, or several kinds at once."""
+MAIN = {
+    "depth": "depth",
+    "normals": "normal",
+    "boundary": "boundary_logits",
+    "saliency": "saliency_logits",
+    "colorization": "ab",
+}
+"""Of tasks without classes, what their networks return for every pixel."""
 
-SMALL = [name for name in LABELLERS if registry.find(name).small is not None]
+MAPPERS = [name for name, entry in registry.entries().items() if entry.task in MAIN]
+"""Networks that give every pixel numbers, not classes."""
+
+LABELLERS = [name for name, entry in registry.entries().items() if entry.task == "semantic"]
+"""Networks that label pixels; those that are none of these predict several kinds at once."""
+
+SMALL = [name for name in (*LABELLERS, *MAPPERS) if registry.find(name).small is not None]
 
 ODD = (37, 50)
 """A size that no stride divides."""
@@ -35,6 +47,11 @@ def sizes(model: Any) -> list[tuple[int, int]]:
 def output_size(model: Any, size: tuple[int, int]) -> tuple[int, int]:
     """How large the logits are for an image of that size."""
     return model.valid_size(*size) if hasattr(model, "valid_size") else size
+
+
+def main_output(name: str) -> str:
+    """The key of what a network gives every pixel."""
+    return MAIN.get(registry.find(name).task, "logits")
 
 
 def image_of(size: tuple[int, int], batch: int = 2) -> jnp.ndarray:

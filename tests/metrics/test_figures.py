@@ -52,8 +52,12 @@ def test_every_result_is_described(kind):
     probability = rng.dirichlet([1.0, 1.0], (2, 12, 12)).astype(np.float32)
     batch, found = objects(rng)
     predictions = {"label": probability.argmax(-1).astype(np.int32), "probability": probability, **found}
+    batch["boundary"] = batch["saliency"] = label > 0
+    predictions["boundary"] = predictions["saliency"] = probability[..., 1]
     batch["panoptic"] = predictions["panoptic"] = np.stack([label, label], -1)
-    seen = metric.observe(jax.tree.map(jnp.asarray, predictions), jax.tree.map(jnp.asarray, {"label": label, **batch}))
+    seen = jax.jit(metric.observe)(
+        jax.tree.map(jnp.asarray, predictions), jax.tree.map(jnp.asarray, {"label": label, **batch})
+    )
     result = metric.result(metric.fold(metric.init(), seen))
     known = {figure.name: figure for figure in metric.figures()}
     assert isinstance(metric, Metric)
