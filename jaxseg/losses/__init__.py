@@ -23,8 +23,8 @@ from jaxseg.losses.ohem import Ohem, hard_pixels, kth_largest
 from jaxseg.losses.protocol import Loss
 
 __all__ = [
-    "BerHu",
     "BalancedCrossEntropy",
+    "BerHu",
     "CrossEntropy",
     "DepthLoss",
     "Dice",
