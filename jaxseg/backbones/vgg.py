@@ -41,7 +41,7 @@ class VGG(nn.Module):
       pool_size: 2, or 3 for DeepLab's: such pools are padded by one, so that cell i lies on pixel ``stride * i``, and
         those that ``output_stride`` would leave out stay, at stride 1.
       padding: of every convolution but the first, in units of its dilation; 0 gives the valid front-end.
-      first_padding: of conv1_1; FCN has 100 there.
+      first_padding: of conv1_1; FCN has 100 there. Several numbers are those of the first block's convolutions.
       ceil_mode: whether pools keep the ragged last row and column, as Caffe does and torchvision does not.
       out_maps: which map of a stride is taken: the "first", which the pool makes; or the "last", which the next block's
         convolutions make of it, as in segmentation-models-pytorch and timm. ``c5`` is the last pool's in both.
@@ -56,7 +56,7 @@ class VGG(nn.Module):
     output_stride: int = 32
     pool_size: int = 2
     padding: int = 1
-    first_padding: int = 1
+    first_padding: int | tuple[int, ...] = 1
     ceil_mode: bool = False
     out_maps: str = "first"
     in_channels: int = 3
@@ -82,14 +82,15 @@ class VGG(nn.Module):
         maps = {}
         # With statistics over the batch every row counts, so that none may be left out; nor of maps that are taken.
         regular = self.padding == 1 and self.norm == "none" and not overlap and self.out_maps == "first"
-        margin = Margin(last=self.first_padding - 3) if regular else Margin()
+        first = (self.first_padding,) if isinstance(self.first_padding, int) else self.first_padding
+        margin = Margin(last=first[0] - 3) if regular and len(first) == 1 else Margin()
         for k, convs in enumerate(self.blocks, 1):
             dilation = max(2 ** (k - 1) // self.output_stride, 1)
             pooled = 2**k <= self.output_stride
             spare = margin.spare(convs - (k == 1)) if pooled else 0
             x = margin.restore(x, margin.removed - spare) if k > 1 else x
             for i in range(1, convs + 1):
-                padding = self.first_padding - spare if (k, i) == (1, 1) else self.padding * dilation
+                padding = first[i - 1] - spare * (i == 1) if (k, i) <= (1, len(first)) else self.padding * dilation
                 x = Conv(
                     self.width * min(2 ** (k - 1), 8),
                     3,

@@ -1,8 +1,8 @@
 """Geometry on the pixel grid: flips, quarter turns, scaling, cropping, padding. Reached through ``transforms``.
 
-Depth is metres and a zoom does not change it. Normals turn with the image: mirrored, x changes sign; turned, x and y
-turn; scaled, they stay. Transforms that do the same to every image of a size have ``frame(height, width)``, see
-:func:`jaxseg.data.transforms.frame.frame_of`.
+Depth is metres and scaling does not change it; ``RandomZoom`` alone divides it. Normals turn with the image: mirrored,
+x changes sign; turned, x and y turn; scaled, they stay. Transforms that do the same to every image of a size have
+``frame(height, width)``, see :func:`jaxseg.data.transforms.frame.frame_of`.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxseg.data.records import Record, size
 from jaxseg.data.transforms.frame import Frame
-from jaxseg.data.transforms.moves import crop, flip, hide_lost, pad, resize, rotate90
+from jaxseg.data.transforms.moves import crop, flip, hide_lost, pad, resize, rotate90, zoom
 from jaxseg.errors import BadInput
 
 
@@ -68,6 +68,26 @@ class RandomScale:
         height, width = size(record)
         factor = rng.uniform(self.low, self.high)
         return resize(record, max(1, round(height * factor)), max(1, round(width * factor)))
+
+
+@dataclass(frozen=True)
+class RandomZoom:
+    """Scale both sides by one factor, uniform in [low, high], and divide depth by it, as if the camera came nearer.
+
+    For networks that learn metres of one camera: scaling alone would show it things at another focal length. Normals
+    turn as the scene is squeezed along the optical axis, so that they stay those of the depth.
+
+    >>> rng = np.random.default_rng(0)
+    >>> RandomZoom(2.0, 2.0)({"depth": np.full((1, 1), 3.0, np.float32)}, rng)["depth"].tolist()
+    [[1.5, 1.5], [1.5, 1.5]]
+    """
+
+    low: float | int = 1.0
+    high: float | int = 1.5
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Return the record, larger and nearer, or smaller and farther."""
+        return zoom(record, float(rng.uniform(self.low, self.high)))
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,29 @@ def resize(record: Record, height: int, width: int) -> Record:
     )
 
 
+def zoom(record: Record, factor: float) -> Record:
+    """Scale the record as a camera of the same focal length would see it come nearer: depth is divided by the factor.
+
+    Space is so squeezed along the optical axis, and normals turn with it. :func:`resize` stands for a longer focal
+    length instead, which changes neither.
+
+    >>> zoom({"depth": np.full((1, 2), 3.0, np.float32)}, 1.5)["depth"].tolist()
+    [[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]
+
+    Reference:
+      Eigen et al. 2014, arXiv:1406.2283, section 3.3.
+    """
+    height, width = size(record)
+    done = resize(record, max(1, round(height * factor)), max(1, round(width * factor)))
+    for name, row in known(dict(done)):
+        if row is BATCH["depth"]:
+            done[name] = done[name] / np.float32(factor)
+        elif row.is_direction:
+            turned = done[name] * np.asarray([1, 1, factor], np.float32)
+            done[name] = turned / np.maximum(np.linalg.norm(turned, axis=-1, keepdims=True), 1e-12).astype(np.float32)
+    return done
+
+
 def crop(record: Record, top: int, left: int, height: int, width: int) -> Record:
     """Cut out that rectangle, which must lie inside the image.
 

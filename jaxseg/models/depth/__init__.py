@@ -1,0 +1,1 @@
+"""Networks that predict depth, and what comes with it."""
