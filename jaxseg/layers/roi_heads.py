@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxseg.layers.conv import Conv, ConvTranspose
+from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import make_norm
 from jaxseg.ops.resize import resize_bilinear
 from jaxseg.types import Rules
@@ -30,6 +31,8 @@ class BoxHead(nn.Module):
       convs: channels of 3x3 convolutions before the dense layers; () in the paper, four of 256 in torchvision's v2.
       dense: units of the dense layers; () takes the mean over the cells instead.
       norm: of the convolutions; with "none" they have biases.
+      dropout: rate after each dense layer.
+      ranks: of the dense layers' matrices, each then a product of two (Girshick 2015, section 3.1); () for whole ones.
       dtype: compute dtype.
 
     >>> regions = jnp.zeros((2, 3, 7, 7, 4))
@@ -40,6 +43,8 @@ class BoxHead(nn.Module):
     convs: tuple[int, ...] = ()
     dense: tuple[int, ...] = (1024, 1024)
     norm: str = "none"
+    dropout: float = 0.0
+    ranks: tuple[int, ...] = ()
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
@@ -56,10 +61,16 @@ class BoxHead(nn.Module):
         x = _convs(self, x, self.convs, self.norm, valid, train=train)
         if not self.dense:
             return x.astype(jnp.float32).mean((1, 2)).astype(self.dtype).reshape(b, p, -1)
-        for i, units in enumerate(self.dense, len(self.convs) + 1 if self.convs else 6):  # as torchvision numbers them
-            window = (x.shape[1], x.shape[2])
-            dense = Conv(units, window, kernel_init=uniform_fan_in, dtype=self.dtype, name=f"fc{i}")
-            x = jax.nn.relu(dense(x))
+        first = len(self.convs) + 1 if self.convs else 6  # as torchvision numbers them
+        options: dict[str, Any] = {"kernel_init": uniform_fan_in, "dtype": self.dtype}
+        for i, units in enumerate(self.dense):
+            name, window = f"fc{first + i}", (x.shape[1], x.shape[2])
+            if self.ranks:
+                x = Conv(self.ranks[i], window, use_bias=False, **options, name=f"{name}_right")(x)
+                window = (1, 1)
+            x = jax.nn.relu(Conv(units, window, **options, name=name)(x))
+            x = Dropout(self.dropout, name=f"{name}_dropout")(x.reshape(b, p, 1, units), train=train)
+            x = x.reshape(b * p, 1, 1, units)
         return x.reshape(b, p, -1)
 
 
@@ -284,6 +295,22 @@ def torchvision_keypoint_names(source: str, path: str) -> Rules:
     lowres = rf"{source}\.keypoint_predictor\.kps_score_lowres"
     rules += [(rf"{lowres}\.weight", f"{path}/upsample/kernel|iohw"), (rf"{lowres}\.bias", f"{path}/upsample/bias")]
     return tuple(rules)
+
+
+def caffe_box_names(path: str) -> Rules:
+    r"""Return rules from the dense layers of Fast and Faster R-CNN in Caffe; their codes have no weights.
+
+    >>> caffe_box_names("box")[-2]
+    ('bbox_pred\\.weight', 'box_predictor/deltas/kernel|region codes')
+    """
+    return (
+        (r"(fc[67])\.weight", rf"{path}_head/\1/kernel|dense"),
+        (r"(fc[67])\.bias", rf"{path}_head/\1/bias"),
+        (r"cls_score\.weight", f"{path}_predictor/logits/kernel|dense"),
+        (r"cls_score\.bias", f"{path}_predictor/logits/bias"),
+        (r"bbox_pred\.weight", f"{path}_predictor/deltas/kernel|region codes"),
+        (r"bbox_pred\.bias", f"{path}_predictor/deltas/bias|region codes"),
+    )
 
 
 def detectron2_box_names(source: str, path: str) -> Rules:

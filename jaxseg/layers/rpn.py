@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.layers.conv import Conv
 from jaxseg.ops import boxes as box_ops
+from jaxseg.ops import codings
 from jaxseg.ops.backend import map_images
 from jaxseg.ops.nms import nms, top_k
 from jaxseg.types import Rules
@@ -30,6 +31,7 @@ class RPNHead(nn.Module):
       features: channels of the 3x3 convolutions.
       anchors: anchors in every cell.
       convs: how many 3x3 convolutions; 1 in the paper, 2 in torchvision's second version.
+      outputs: scores of an anchor: 1, or 2 for the paper's softmax over background and object.
       dtype: compute dtype.
 
     >>> levels = [jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 2, 2, 2))]
@@ -41,6 +43,7 @@ class RPNHead(nn.Module):
     features: int = 256
     anchors: int = 3
     convs: int = 1
+    outputs: int = 1
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
@@ -48,14 +51,17 @@ class RPNHead(nn.Module):
         """Return objectness logits and box codes of all anchors, level by level, float32."""
         options = {"kernel_init": normal_01, "dtype": self.dtype}
         convs = [Conv(self.features, 3, padding=1, **options, name=f"conv{i}") for i in range(self.convs)]
-        objectness = Conv(self.anchors, 1, **options, name="objectness")
+        objectness = Conv(self.outputs * self.anchors, 1, **options, name="objectness")
         codes = Conv(4 * self.anchors, 1, **options, name="deltas")
         logits, deltas = [], []
         for x in levels:
             for conv in convs:
                 x = jax.nn.relu(conv(x))
             b = x.shape[0]
-            logits.append(objectness(x).reshape(b, -1))
+            scores = objectness(x).astype(jnp.float32)
+            if self.outputs == 2:  # a softmax of two is a sigmoid of their difference
+                scores = scores[..., self.anchors :] - scores[..., : self.anchors]
+            logits.append(scores.reshape(b, -1))
             deltas.append(codes(x).reshape(b, -1, 4))
         return jnp.concatenate(logits, 1).astype(jnp.float32), jnp.concatenate(deltas, 1).astype(jnp.float32)
 
@@ -102,6 +108,7 @@ def propose(
     size: Int[Array, "b 2"],
     *,
     how: Proposing,
+    coding: str = codings.HALF_OPEN,
 ) -> Proposals:
     """Return the best boxes of every image: best anchors of each level, decoded, clipped, suppressed, then of all.
 
@@ -114,6 +121,7 @@ def propose(
       counts: anchors of each level.
       size: rows and columns of each canvas that are image.
       how: limits and thresholds.
+      coding: of boxes, see :mod:`jaxseg.ops.codings`.
 
     >>> anchors = jnp.array([[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 8.0, 7.0], [20.0, 20.0, 28.0, 28.0]])
     >>> logits, size = jnp.array([[3.0, 2.0, 1.0]]), jnp.array([[32, 32]])
@@ -131,7 +139,7 @@ def propose(
         for start, count in zip(starts, counts, strict=True):
             level = slice(start, start + count)
             best = top_k(logits[level], min(how.before, count))
-            found = box_ops.decode(deltas[level][best.index], anchors[level][best.index])
+            found = codings.decode(deltas[level][best.index], anchors[level][best.index], coding=coding)
             found = box_ops.clip(found, size[0], size[1])
             score = jax.nn.sigmoid(best.value)
             keep = best.valid & box_ops.large_enough(found, how.min_size) & (score >= how.min_score)
@@ -159,6 +167,17 @@ def torchvision_rpn_names(source: str, path: str) -> Rules:
     rules += [(rf"{source}\.cls_logits\.{theirs}", f"{path}/objectness/{ours}") for theirs, ours in leaves]
     rules += [(rf"{source}\.bbox_pred\.{theirs}", f"{path}/deltas/{ours}") for theirs, ours in leaves]
     return tuple(rules)
+
+
+def caffe_rpn_names(path: str) -> Rules:
+    r"""Return rules from the layers of py-faster-rcnn.
+
+    >>> caffe_rpn_names("rpn")[0]
+    ('rpn_conv/3x3\.weight', 'rpn/conv0/kernel')
+    """
+    parts = (("rpn_conv/3x3", "conv0"), ("rpn_cls_score", "objectness"), ("rpn_bbox_pred", "deltas"))
+    leaves = (("weight", "kernel"), ("bias", "bias"))
+    return tuple((rf"{part}\.{theirs}", f"{path}/{name}/{ours}") for part, name in parts for theirs, ours in leaves)
 
 
 def detectron2_rpn_names(source: str, path: str) -> Rules:

@@ -160,6 +160,9 @@ IMAGENET = Standardize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255)
 CAFFE = Standardize((104.00699, 116.66877, 122.67892), order="bgr")
 """BGR minus the mean of ImageNet, no scaling, as the Caffe networks have it (shelhamer/fcn.berkeleyvision.org)."""
 
+FAST_RCNN = Standardize((102.9801, 115.9465, 122.7717), order="bgr")
+"""BGR minus the mean that Fast and Faster R-CNN of the Caffe years subtract."""
+
 MSRA = Standardize((103.53, 116.28, 123.675), order="bgr")
 """BGR minus the mean of ImageNet, as detectron2 gives it to the residual networks of MSRA."""
 
@@ -178,6 +181,7 @@ GREY = Standardize((0.5,), (0.25,), 1 / 255, order="grey")
 NAMED = {
     "imagenet": IMAGENET,
     "caffe": CAFFE,
+    "fast_rcnn": FAST_RCNN,
     "msra": MSRA,
     "unit": UNIT,
     "centred": CENTRED,

@@ -1,4 +1,5 @@
-"""Anchors of a feature pyramid: torchvision's (rounded, strides from sizes) and detectron2's (exact, with an offset).
+"""Anchors of a feature pyramid: torchvision's (rounded, strides from sizes), detectron2's (exact, with an offset), and
+those of Faster R-CNN's paper.
 
 All sizes are static. Anchors come level by level, in each level row by row, in each cell in the order of the base
 anchors: as a head's output ``[y x r * q]`` reads when it is reshaped to ``[y x r, q]``.
@@ -82,6 +83,58 @@ def detectron2_anchors(
     _check_levels({"grids": grids, "strides": strides, "sizes": sizes, "ratios": ratios})
     bases = [exact_base_anchors(s, r) for s, r in zip(sizes, ratios, strict=True)]
     return _pyramid(bases, grids, [(s, s) for s in strides], offset)
+
+
+def py_faster_rcnn_anchors(
+    grids: Sequence[Grid],
+    strides: Sequence[int],
+    sizes: Sequence[Sequence[int | float]],
+    ratios: Sequence[Sequence[int | float]],
+) -> tuple[Float32[Array, "a 4"], tuple[int, ...]]:
+    """Return the anchors of Faster R-CNN's paper, as its authors' Python code places them, as half-open boxes.
+
+    Args:
+      grids: of each level.
+      strides: of each level, pixels.
+      sizes: of each level: roots of the anchors' areas in pixels; those of the paper are 128, 256 and 512.
+      ratios: of each level: heights over widths.
+
+    Returns:
+      The anchors, and how many of them each level has.
+
+    Raises:
+      BadInput: the levels of grids, strides, sizes and ratios are not equally many.
+
+    >>> py_faster_rcnn_anchors([(1, 2)], [16], [(128,)], [(1.0,)])[0].tolist()
+    [[-56.0, -56.0, 72.0, 72.0], [-40.0, -56.0, 88.0, 72.0]]
+    """
+    _check_levels({"grids": grids, "strides": strides, "sizes": sizes, "ratios": ratios})
+    bases = [py_faster_rcnn_base_anchors(s, r) for s, r in zip(sizes, ratios, strict=True)]
+    return _pyramid(bases, grids, [(s, s) for s in strides], 0.0)
+
+
+def py_faster_rcnn_base_anchors(
+    sizes: Sequence[int | float], ratios: Sequence[int | float]
+) -> Float32[np.ndarray, "r 4"]:
+    """Return py-faster-rcnn's anchors of the first cell: for each ratio each size, half-open.
+
+    A window of 16 by 16 pixels takes each ratio, its sides rounded to whole pixels (23x12, 16x16, 11x22), and then each
+    size. The authors' corners are its first and last pixels; ours are one further at the end.
+
+    >>> py_faster_rcnn_base_anchors((128,), (0.5,)).tolist()  # theirs: -84 -40 99 55
+    [[-84.0, -40.0, 100.0, 56.0]]
+
+    Reference: py-faster-rcnn, ``generate_anchors``.
+    """
+    side, found = 16, []
+    for ratio in ratios:
+        w = round(math.sqrt(side * side / ratio))
+        h = round(w * ratio)
+        for size in sizes:
+            half_w, half_h = (w * size / side - 1) / 2, (h * size / side - 1) / 2
+            centre = (side - 1) / 2
+            found.append([centre - half_w, centre - half_h, centre + half_w + 1, centre + half_h + 1])
+    return np.asarray(found, np.float32).reshape(-1, 4)
 
 
 def rounded_base_anchors(sizes: Sequence[int | float], ratios: Sequence[int | float]) -> Float32[np.ndarray, "r 4"]:

@@ -89,8 +89,8 @@ class Detection:
         return self.classes or tuple(str(i) for i in range(self.num_things))
 
     def inputs(self, batch: Batch, *, train: bool) -> dict[str, Any]:
-        """Return the image, the part of it that is no padding where the batch tells, and in training the objects."""
-        given = {key: batch[key] for key in ("image", "size") if key in batch}
+        """Return the image, the part that is no padding and proposals where the batch has them; in training objects."""
+        given = {key: batch[key] for key in ("image", "size", "proposals", "proposal_valid") if key in batch}
         return {**given, "targets": targets_of(batch)} if train else given
 
     def check_facts(self, facts: Any) -> None:
@@ -150,8 +150,9 @@ class Detection:
         """Return the terms of both stages."""
         self._check_outputs(outputs["roi_logits"].shape[-1] - 1)
         classes = self._outputs_of(batch["classes"])
+        proposing = proposal_terms(outputs, batch, self.proposal_loss) if "objectness" in outputs else {}
         return {
-            **proposal_terms(outputs, batch, self.proposal_loss),
+            **proposing,
             **region_terms(outputs, batch, regions, classes, self.region_loss),
         }
 

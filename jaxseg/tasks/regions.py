@@ -15,6 +15,7 @@ from jax import Array
 from jaxseg.errors import BadInput
 from jaxseg.losses import binary_cross_entropy, smooth_l1, softmax_cross_entropy
 from jaxseg.ops import boxes as box_ops
+from jaxseg.ops import codings
 from jaxseg.ops.keypoints import keypoint_targets
 from jaxseg.ops.masks import crop_instances
 from jaxseg.ops.match import BELOW, BETWEEN, match, sample_by, within_crowd
@@ -35,6 +36,7 @@ class ProposalLoss:
       beta: of the smooth L1 loss of the codes; 0 is L1.
       divide_by: ``"sampled"`` anchors, or all the ``"slots"`` for them.
       crowd_overlap: share of an anchor's area from which a crowd around it keeps it from being background.
+      inside: whether only anchors that lie in the image take part, as in the paper.
       weight: factor of both terms.
 
     >>> ProposalLoss().samples
@@ -51,6 +53,7 @@ class ProposalLoss:
     beta: float = 1 / 9
     divide_by: Literal["sampled", "slots"] = "sampled"
     crowd_overlap: float = 0.7
+    inside: bool = False
     weight: float = 1.0
 
     def __post_init__(self):
@@ -62,12 +65,13 @@ class ProposalLoss:
 class RegionLoss:
     """Loss of the second stage: class and box (Girshick 2015, arXiv:1504.08083, section 2.3).
 
-    The defaults are torchvision's; detectron2's are :data:`DETECTRON2_REGION_LOSS`, the paper's
-    ``RegionLoss(beta=1.0)``.
+    The defaults are torchvision's; detectron2's are :data:`DETECTRON2_REGION_LOSS`, the papers'
+    :data:`FAST_RCNN_REGION_LOSS` and :data:`FASTER_RCNN_REGION_LOSS`.
 
     Attributes:
       overlap: from which a region stands for an object; at least 0.5, by which networks sample.
       beta: of the smooth L1 loss of the codes; 0 is L1.
+      coding: of boxes as the network has it, see :mod:`jaxseg.ops.codings`.
       weight: factor of both terms.
 
     >>> RegionLoss(beta=1.0).overlap
@@ -79,6 +83,7 @@ class RegionLoss:
 
     overlap: float = 0.5
     beta: float = 1 / 9
+    coding: str = codings.HALF_OPEN
     weight: float = 1.0
 
     def __post_init__(self):
@@ -88,6 +93,9 @@ class RegionLoss:
 
 DETECTRON2_PROPOSAL_LOSS = ProposalLoss(beta=0.0, divide_by="slots")
 DETECTRON2_REGION_LOSS = RegionLoss(beta=0.0)
+FASTER_RCNN_PROPOSAL_LOSS = ProposalLoss(inside=True)
+FASTER_RCNN_REGION_LOSS = RegionLoss(beta=1.0, coding=codings.INCLUSIVE)
+FAST_RCNN_REGION_LOSS = RegionLoss(beta=1.0, coding=codings.CORNERS)
 
 
 def targets_of(batch: Batch) -> dict[str, Array]:
@@ -116,8 +124,12 @@ def proposal_terms(outputs: Outputs, batch: Batch, how: ProposalLoss) -> dict[st
     """
     anchors = outputs["anchors"]
 
-    def one(logits: Array, deltas: Array, luck: Array, truth: Mapping[str, Array]) -> tuple[Array, ...]:
-        index = match_anchors(anchors, truth, high=how.high, low=how.low, crowd_overlap=how.crowd_overlap)
+    def one(
+        logits: Array, deltas: Array, luck: Array, size: Array | None, truth: Mapping[str, Array]
+    ) -> tuple[Array, ...]:
+        takes_part = _inside(anchors, size) if how.inside and size is not None else None
+        thresholds = {"high": how.high, "low": how.low, "crowd_overlap": how.crowd_overlap}
+        index = match_anchors(anchors, truth, **thresholds, anchor_valid=takes_part)
         drawn = sample_by(luck, index >= 0, index == BELOW, count=how.samples, fraction=how.positive_fraction)
         positive = drawn.positive & drawn.valid
         near = anchors[drawn.index]
@@ -127,17 +139,35 @@ def proposal_terms(outputs: Outputs, batch: Batch, how: ProposalLoss) -> dict[st
         count = count_true(drawn.valid) if how.divide_by == "sampled" else jnp.asarray(float(how.samples))
         return jnp.where(drawn.valid, scores, 0).sum(), jnp.where(positive, codes, 0).sum(), count
 
-    found = jax.vmap(one)(outputs["objectness"], outputs["anchor_deltas"], outputs["anchor_luck"], targets_of(batch))
+    of_anchors = (outputs["objectness"], outputs["anchor_deltas"], outputs["anchor_luck"])
+    found = jax.vmap(one)(*of_anchors, _sizes(batch) if how.inside else None, targets_of(batch))
     scores, codes, count = (over_rows(x, batch) for x in found)
     return {"objectness": Term(scores, count, how.weight), "proposal_boxes": Term(codes, count, how.weight)}
 
 
+def _sizes(batch: Batch) -> Array:
+    """Return the rows and columns of each canvas that are image, [b 2]."""
+    rows, columns = batch["image"].shape[1:3]
+    return batch["size"] if "size" in batch else jnp.broadcast_to(jnp.asarray([rows, columns]), (len(batch["image"]), 2))
+
+
+def _inside(anchors: Array, size: Array) -> Array:
+    """Return which anchors lie in the image, [a]."""
+    return (anchors[:, :2] >= 0).all(-1) & (anchors[:, 2:] <= size[::-1]).all(-1)
+
+
 def match_anchors(
-    anchors: Array, truth: Mapping[str, Array], *, high: float, low: float, crowd_overlap: float
+    anchors: Array,
+    truth: Mapping[str, Array],
+    *,
+    high: float,
+    low: float,
+    crowd_overlap: float,
+    anchor_valid: Array | None = None,
 ) -> Array:
     """Return each anchor's object, or that it is background or neither, of one image; see ``ops.match.match``.
 
-    Crowds match nothing, and anchors mostly inside one are neither.
+    Crowds match nothing, and anchors mostly inside one are neither. Those that are not ``anchor_valid`` are neither too.
 
     >>> truth = {"boxes": jnp.asarray([[0.0, 0.0, 8.0, 8.0]]), "valid": jnp.ones(1, bool), "crowd": jnp.ones(1, bool)}
     >>> anchors = jnp.asarray([[0.0, 0.0, 4.0, 4.0], [9.0, 9.0, 12.0, 12.0]])
@@ -145,7 +175,8 @@ def match_anchors(
     True
     """
     objects, crowds = truth["valid"] & ~truth["crowd"], truth["valid"] & truth["crowd"]
-    index = match(truth["boxes"], objects, anchors, high=high, low=low, low_quality=True).index
+    found = match(truth["boxes"], objects, anchors, high=high, low=low, low_quality=True, anchor_valid=anchor_valid)
+    index = found.index
     inside = within_crowd(anchors, truth["boxes"], crowds, threshold=crowd_overlap)
     return jnp.where((index == BELOW) & inside, BETWEEN, index)
 
@@ -214,7 +245,8 @@ def region_terms(outputs: Outputs, batch: Batch, regions: Regions, classes: Arra
     # Free slots hold boxes without area, from which no code leads anywhere.
     anchors = jnp.where(regions.positive[..., None], rois, jnp.asarray([0.0, 0.0, 1.0, 1.0]))
     boxes = jnp.where(regions.positive[..., None], boxes, anchors)
-    codes = smooth_l1(own, box_ops.encode(boxes, anchors, box_ops.REGION_WEIGHTS), beta=how.beta).sum(-1)
+    wanted = codings.encode(boxes, anchors, box_ops.REGION_WEIGHTS, coding=how.coding)
+    codes = smooth_l1(own, wanted, beta=how.beta).sum(-1)
     count = count_true(regions.valid)
     return {
         "region_classes": Term(jnp.where(regions.valid, values, 0).sum(), count, how.weight),

@@ -127,6 +127,19 @@ def _background_out(array: np.ndarray) -> np.ndarray:
     return np.roll(_dense_out(array) if array.ndim == 4 else array, -1, axis=0)
 
 
+CODE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+
+def _codes_in(array: np.ndarray, shape: Shape) -> np.ndarray:
+    weighed = array * np.resize(CODE_WEIGHTS, len(array)).astype(array.dtype).reshape(-1, *[1] * (array.ndim - 1))
+    return _dense_in(weighed, shape) if len(shape) == 4 else weighed
+
+
+def _codes_out(array: np.ndarray) -> np.ndarray:
+    plain = _dense_out(array) if array.ndim == 4 else array
+    return plain / np.resize(CODE_WEIGHTS, len(plain)).astype(plain.dtype).reshape(-1, *[1] * (plain.ndim - 1))
+
+
 def _depthwise_in(array: np.ndarray, shape: Shape) -> np.ndarray:
     h, w, _, out = shape
     return array.reshape(h, w, 1, out)
@@ -136,6 +149,7 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np
     "": (_from_oihw, _to_oihw),
     "dense": (_dense_in, _dense_out),
     "background last": (_background_in, _background_out),
+    "region codes": (_codes_in, _codes_out),
     "iohw": (lambda array, _: array.transpose(2, 3, 0, 1), lambda array: array.transpose(2, 3, 0, 1)),
     "hwio": (lambda array, _: array, lambda array: array),
     "hwoi": (lambda array, _: array.transpose(0, 1, 3, 2), lambda array: array.transpose(0, 1, 3, 2)),
@@ -151,6 +165,7 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np
 - "": OIHW and OI, convolutions (depthwise too) and dense layers of torch and Caffe;
 - "dense": O(IHW), a dense layer over a flattened map, read as a convolution with its whole window;
 - "background last": "dense" or a bias with background as the last output, which is the first here (detectron2);
+- "region codes": "dense" or a bias of box codes that were saved without the weights (10, 10, 5, 5) of regions;
 - "iohw": transposed convolutions of torch and Caffe; those of as many inputs as outputs would fit "" too, and be wrong:
   they are never guessed;
 - "hwio": Keras' convolutions and dense layers; "hwoi" its transposed, "hwcm" its depthwise ones;
