@@ -11,7 +11,6 @@ Boxes are half-open everywhere; a coding says what the network's numbers mean.
 import math
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jaxtyping import Float
 
@@ -22,9 +21,6 @@ from jaxseg.ops.boxes import Weights
 HALF_OPEN, INCLUSIVE, CORNERS = "half_open", "inclusive", "corners"
 
 CODINGS = (HALF_OPEN, INCLUSIVE, CORNERS)
-
-LAST = np.asarray([0.0, 0.0, 1.0, 1.0], np.float32)
-"""What half-open boxes have more than those that end at their last pixel."""
 
 ONE: Weights = (1.0, 1.0, 1.0, 1.0)
 
@@ -74,12 +70,30 @@ def decode(
     Reference: py-faster-rcnn, ``bbox_transform_inv``; fast-rcnn, ``_bbox_pred``.
     """
     if coding == CORNERS:
-        return box_ops.decode(deltas, _corners(anchors), weights, max_log_ratio=math.inf) + LAST
+        return to_half_open(box_ops.decode(deltas, _corners(anchors), weights, max_log_ratio=math.inf))
     if coding == INCLUSIVE:
-        inside = anchors - LAST
-        return box_ops.decode_inclusive(deltas, inside, weights, last_pixel=False) + LAST
+        found = box_ops.decode_inclusive(deltas, to_last_pixel(anchors), weights, last_pixel=False)
+        return to_half_open(found)
     _check(coding)
     return box_ops.decode(deltas, anchors, weights)
+
+
+def to_last_pixel(boxes: Float[Array, "*n 4"]) -> Float[Array, "*n 4"]:
+    """Return half-open boxes by their first and last pixels.
+
+    >>> to_last_pixel(jnp.array([0.0, 0.0, 4.0, 2.0])).tolist()
+    [0.0, 0.0, 3.0, 1.0]
+    """
+    return jnp.concatenate([boxes[..., :2], boxes[..., 2:] - 1], axis=-1)
+
+
+def to_half_open(boxes: Float[Array, "*n 4"]) -> Float[Array, "*n 4"]:
+    """Return boxes given by their first and last pixels as half-open ones.
+
+    >>> to_half_open(jnp.array([0.0, 0.0, 3.0, 1.0])).tolist()
+    [0.0, 0.0, 4.0, 2.0]
+    """
+    return jnp.concatenate([boxes[..., :2], boxes[..., 2:] + 1], axis=-1)
 
 
 def _corners(boxes: Array) -> Array:

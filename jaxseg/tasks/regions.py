@@ -153,7 +153,7 @@ def _sizes(batch: Batch) -> Array:
 
 def _inside(anchors: Array, size: Array) -> Array:
     """Return which anchors lie in the image, [a]."""
-    return (anchors[:, :2] >= 0).all(-1) & (anchors[:, 2:] <= size[::-1]).all(-1)
+    return (anchors[:, :2] >= 0).all(-1) & (anchors[:, 2:] <= size[::-1].astype(anchors.dtype)).all(-1)
 
 
 def match_anchors(

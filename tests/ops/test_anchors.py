@@ -83,3 +83,24 @@ def test_levels_that_do_not_correspond_are_named():
         ops.torchvision_anchors((64, 64), [(2, 2), (1, 1)], [(32,)], [(1.0,), (1.0,)])
     with pytest.raises(BadInput, match="0 of grids"):
         ops.detectron2_anchors([], [], [], [])
+
+
+def test_the_nine_anchors_of_faster_rcnn():
+    """As its authors' code prints them, first and last pixels, x0 y0 x1 y1; ours are half-open."""
+    printed = [
+        (-84, -40, 99, 55),
+        (-176, -88, 191, 103),
+        (-360, -184, 375, 199),
+        (-56, -56, 71, 71),
+        (-120, -120, 135, 135),
+        (-248, -248, 263, 263),
+        (-36, -80, 51, 95),
+        (-80, -168, 95, 183),
+        (-168, -344, 183, 359),
+    ]
+    found, counts = ops.py_faster_rcnn_anchors([(2, 2)], [16], [(128, 256, 512)], [RATIOS])
+    found = np.asarray(found)
+    np.testing.assert_array_equal(found[:9] - np.asarray([0, 0, 1, 1]), printed)
+    np.testing.assert_array_equal(found[9:18], found[:9] + np.asarray([16, 0, 16, 0]))
+    np.testing.assert_array_equal(found[18:27], found[:9] + np.asarray([0, 16, 0, 16]))
+    assert counts == (36,)

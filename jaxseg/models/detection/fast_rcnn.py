@@ -198,7 +198,7 @@ class FastRCNN(nn.Module):
             raise BadInput(f"pooling {self.pooling!r} of regions; there are 'align' and 'max'")
         first, count = self.finest_stride.bit_length() - 1, self.roi_levels
         if self.pooling == "max":
-            regions = roi_pool(levels[0], rois - codings.LAST, valid, size=side, stride=self.finest_stride)
+            regions = roi_pool(levels[0], codings.to_last_pixel(rois), valid, size=side, stride=self.finest_stride)
         else:
             regions = roi_align(
                 levels[:count],
@@ -349,6 +349,44 @@ def on_vgg16(
         dtype=dtype,
         **ON_ONE_MAP,
     )
+
+
+def truncated(
+    model: FastRCNN, variables: Mapping[str, Any], ranks: tuple[int, ...] = (1024, 256)
+) -> tuple[FastRCNN, dict[str, Any]]:
+    """Return a trained network with the matrices of its dense layers as products of two of lower rank, and its weights.
+
+    The truncated singular value decomposition of section 3.1, after training and for inference alone.
+
+    >>> model, image = on_vgg16(3, width=4, dense=8), jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    >>> small, variables = truncated(model, model.init(jax.random.key(0), image), (3, 2))
+    >>> variables["params"]["box_head"]["fc7_right"]["kernel"].shape
+    (1, 1, 8, 2)
+
+    Args:
+      model: with dense layers in its box head.
+      variables: its.
+      ranks: of each dense layer; those of the paper by default.
+
+    Raises:
+      BadInput: there are more or fewer dense layers, or they are truncated already.
+    """
+    head = model.box_head
+    if len(ranks) != len(head.dense) or head.ranks:
+        raise BadInput(f"{len(ranks)} ranks for {len(head.dense)} dense layers of rank {head.ranks or 'full'}")
+    layers = dict(variables["params"]["box_head"])
+    names = [name for name in sorted(layers) if name.startswith("fc")]
+    for name, rank in zip(names, ranks, strict=True):
+        kernel = np.asarray(layers[name]["kernel"])
+        left, middle, right = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), full_matrices=False)
+        rank = min(rank, len(middle))
+        layers[f"{name}_right"] = {"kernel": jnp.asarray(left[:, :rank].reshape(*kernel.shape[:-1], rank))}
+        layers[name] = {
+            "kernel": jnp.asarray((middle[:rank, None] * right[:rank])[None, None]),
+            "bias": layers[name]["bias"],
+        }
+    params = {**variables["params"], "box_head": layers}
+    return model.clone(box_head=head.clone(ranks=tuple(ranks))), {**variables, "params": params}
 
 
 CAFFE_NAMES: Rules = (
