@@ -12,6 +12,7 @@ from jaxseg.metrics import CocoBoxes, VocAP
 from jaxseg.tasks.anchors import AnchorLoss, CountsClasses, OneStageLoss
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
 from jaxseg.tasks.regions import (
+    STAGE_LOSSES,
     ProposalLoss,
     RegionLoss,
     Regions,
@@ -74,9 +75,9 @@ class Detection:
     @classmethod
     def for_model(cls, model: Any, classes: tuple[str, ...]) -> "Detection":
         """Return the task of a model whose outputs have these names, ``N/A`` those that stand for no class."""
-        del model
         unused = tuple(i for i, name in enumerate(classes) if name in NO_CLASS)
-        return cls(len(classes), tuple(name for name in classes if name not in NO_CLASS), unused)
+        losses = STAGE_LOSSES[model.coding] if hasattr(model, "coding") else {}
+        return cls(len(classes), tuple(name for name in classes if name not in NO_CLASS), unused, **losses)
 
     @property
     def num_things(self) -> int:

@@ -97,6 +97,13 @@ FASTER_RCNN_PROPOSAL_LOSS = ProposalLoss(inside=True)
 FASTER_RCNN_REGION_LOSS = RegionLoss(beta=1.0, coding=codings.INCLUSIVE)
 FAST_RCNN_REGION_LOSS = RegionLoss(beta=1.0, coding=codings.CORNERS)
 
+STAGE_LOSSES: Mapping[str, Mapping[str, Any]] = {
+    codings.HALF_OPEN: {},
+    codings.INCLUSIVE: {"proposal_loss": FASTER_RCNN_PROPOSAL_LOSS, "region_loss": FASTER_RCNN_REGION_LOSS},
+    codings.CORNERS: {"region_loss": FAST_RCNN_REGION_LOSS},
+}
+"""Losses of a task for networks of two stages by the coding of their boxes."""
+
 
 def targets_of(batch: Batch) -> dict[str, Array]:
     """Return what networks and losses see of the truth: ``boxes``, ``valid``, ``crowd``, and ``index`` if it is there.
@@ -147,8 +154,10 @@ def proposal_terms(outputs: Outputs, batch: Batch, how: ProposalLoss) -> dict[st
 
 def _sizes(batch: Batch) -> Array:
     """Return the rows and columns of each canvas that are image, [b 2]."""
-    rows, columns = batch["image"].shape[1:3]
-    return batch["size"] if "size" in batch else jnp.broadcast_to(jnp.asarray([rows, columns]), (len(batch["image"]), 2))
+    if "size" in batch:
+        return batch["size"]
+    count, rows, columns = batch["image"].shape[:3]
+    return jnp.broadcast_to(jnp.asarray([rows, columns]), (count, 2))
 
 
 def _inside(anchors: Array, size: Array) -> Array:
@@ -167,7 +176,7 @@ def match_anchors(
 ) -> Array:
     """Return each anchor's object, or that it is background or neither, of one image; see ``ops.match.match``.
 
-    Crowds match nothing, and anchors mostly inside one are neither. Those that are not ``anchor_valid`` are neither too.
+    Crowds match nothing, and anchors mostly inside one are neither. So are those that are not ``anchor_valid``.
 
     >>> truth = {"boxes": jnp.asarray([[0.0, 0.0, 8.0, 8.0]]), "valid": jnp.ones(1, bool), "crowd": jnp.ones(1, bool)}
     >>> anchors = jnp.asarray([[0.0, 0.0, 4.0, 4.0], [9.0, 9.0, 12.0, 12.0]])

@@ -3,6 +3,8 @@
 The whole path is gone: sampled regions, matching, losses, detections, evaluation. It runs with ``-m slow``.
 """
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ from jaxseg.tasks.detection import Detection
 from jaxseg.tasks.instance import Instance
 from jaxseg.tasks.keypoints import Keypoints
 from jaxseg.tasks.panoptic import Panoptic
-from jaxseg.tasks.regions import ProposalLoss
+from jaxseg.tasks.regions import STAGE_LOSSES, ProposalLoss
 from jaxseg.train.optim import AdamW, OneCycle
 from jaxseg.train.state import create, variables
 from jaxseg.train.step import make_train_step
@@ -61,10 +63,21 @@ def small(entry):
     return override(model, "backbone.norm", "batch")
 
 
+def with_losses_of(model, task):
+    """The task with the losses that go with how the network codes boxes."""
+    if not hasattr(model, "coding"):
+        return task
+    losses = dict(STAGE_LOSSES[model.coding])
+    if "proposal_loss" in losses:
+        losses["proposal_loss"] = replace(losses["proposal_loss"], samples=FEW.samples)
+    return replace(task, **losses)
+
+
 def learnt(name, steps=400):
     """Figures of the scenes that a small network was taught."""
     entry = registry.find(name)
-    model, task, batch = small(entry), TASKS[entry.task], four_scenes(COARSE.get(name, 1))
+    model, batch = small(entry), four_scenes(COARSE.get(name, 1))
+    task = with_losses_of(model, TASKS[entry.task])
     tx = AdamW(OneCycle(4e-3, warmup=0.1), weight_decay=0.0, clip=5.0).build(steps)
     state = create(jax.random.key(0), model, task, tx, batch, ema=True)
     with jax.numpy_dtype_promotion("standard"):

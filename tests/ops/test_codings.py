@@ -52,5 +52,5 @@ def test_a_region_of_one_pixel_has_finite_codes():
 def test_an_unknown_coding_is_refused():
     box = jnp.asarray([[0.0, 0.0, 9.0, 9.0]])
     for call in (codings.encode, codings.decode):
-        with pytest.raises(BadInput, match="'caffe'.*'half_open', 'inclusive', 'corners'"):
+        with pytest.raises(BadInput, match=r"'caffe'.*'half_open', 'inclusive', 'corners'"):
             call(box, box, coding="caffe")

@@ -66,7 +66,7 @@ def ours(name):
     model = registry.create_small(name, num_classes=CLASSES, width=WIDTH, dense=DENSE)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(image())))
     source = {k: v for k, v in caffe_file().items() if name.startswith("faster") or not k.startswith("rpn")}
-    return model, convert(source, shapes, entry.names["caffe"])
+    return model, jax.tree.map(jnp.asarray, convert(source, shapes, entry.names["caffe"]))
 
 
 def conv(x, name, padding=0):
@@ -213,7 +213,7 @@ def test_a_truncated_head_is_the_product_of_its_factors():
     small, fewer = truncated(model, variables, (6, 5))
     assert fewer["params"]["box_head"]["fc6_right"]["kernel"].shape == (7, 7, 8 * WIDTH, 6)
     assert fewer["params"]["box_head"]["fc7"]["kernel"].shape == (1, 1, 5, DENSE)
-    layers, x = variables["params"]["box_head"], regions.reshape(3, -1)
+    layers, x = variables["params"]["box_head"], np.asarray(regions).reshape(3, -1)
     for name, rank in (("fc6", 6), ("fc7", 5)):
         matrix = np.asarray(layers[name]["kernel"]).reshape(-1, DENSE)
         left, middle, right = np.linalg.svd(matrix, full_matrices=False)

@@ -35,6 +35,7 @@ from jaxseg.data.transforms.geometry import (
 )
 from jaxseg.data.transforms.objects import CropObject, CropProposal
 from jaxseg.data.transforms.photometric import Photometric, ToGrey
+from jaxseg.data.transforms.proposals import ProposalsFrom, SelectiveSearch
 from jaxseg.data.transforms.targets import SeparationWeights
 from jaxseg.data.transforms.warp import Elastic, RandomRotate
 
@@ -62,6 +63,7 @@ __all__ = [
     "PadTo",
     "PadToMultiple",
     "Photometric",
+    "ProposalsFrom",
     "RandomCrop",
     "RandomFlip",
     "RandomRotate",
@@ -71,6 +73,7 @@ __all__ = [
     "Resize",
     "ResizeShort",
     "ResizeWithin",
+    "SelectiveSearch",
     "SeparationWeights",
     "ToGrey",
     "Transform",

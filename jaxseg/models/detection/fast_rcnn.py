@@ -318,7 +318,6 @@ ON_ONE_MAP: Mapping[str, Any] = {
     "roi_levels": 1,
     "multiple": 1,
     "pooling": "max",
-    "samples": 128,
     "min_size": 0.0,
     "nms_threshold": 0.3,
 }
@@ -345,6 +344,7 @@ def on_vgg16(
         box_head=BoxHead((), (dense, dense), dropout=0.5, dtype=dtype),
         num_classes=num_classes,
         coding=codings.CORNERS,
+        samples=64,
         least_overlap=0.1,
         dtype=dtype,
         **ON_ONE_MAP,

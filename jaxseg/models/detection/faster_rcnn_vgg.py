@@ -1,7 +1,7 @@
 """Faster R-CNN on VGG16, the network of the paper (Ren et al. 2015, arXiv:1506.01497).
 
-One map, conv5_3; nine anchors in every cell, which a softmax of two tells from background; RoI pooling and the two dense
-layers of VGG16. The geometry is the authors' Python code's (py-faster-rcnn): anchors, coding, rounding of regions.
+One map, conv5_3; nine anchors in every cell, which a softmax of two tells from background; RoI pooling and the two
+dense layers of VGG16. Anchors, coding and rounding of regions are those of the authors' Python code (py-faster-rcnn).
 
 Both trainings of section 3.2 are recipes: jointly end to end, and in four steps. In the first two of them proposal
 network and detector have a backbone each (``shared=False``); ``freeze`` of a stage says what learns.
@@ -44,8 +44,8 @@ def on_vgg16(
 
     Args:
       num_classes: without background.
-      shared: whether proposal network and detector share the backbone. Otherwise each has its own, and all anchors enter
-        suppression, as in the first two steps of alternating training.
+      shared: whether proposal network and detector share the backbone. Otherwise each has its own, and all anchors
+        enter suppression, as in the first two steps of alternating training.
       anchor_sizes: roots of the anchors' areas, pixels.
       width: channels of the first block.
       dense: units of fc6 and fc7.
@@ -66,6 +66,7 @@ def on_vgg16(
         anchors="py_faster_rcnn",
         anchor_sizes=(anchor_sizes,),
         coding=codings.INCLUSIVE,
+        samples=128,
         train_proposing=Proposing(12_000 if shared else EVERY, 2000, min_size=16.0),
         test_proposing=Proposing(6000, 300, min_size=16.0),
         dtype=dtype,
