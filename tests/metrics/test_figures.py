@@ -54,6 +54,8 @@ def test_every_result_is_described(kind):
     predictions = {"label": probability.argmax(-1).astype(np.int32), "probability": probability, **found}
     batch["boundary"] = batch["saliency"] = label > 0
     predictions["boundary"] = predictions["saliency"] = probability[..., 1]
+    batch["depth"] = predictions["depth"] = 1 + probability[..., 0]
+    batch["normal"] = predictions["normal"] = np.stack([probability[..., 0] * 0, label * 0.0, label * 0.0 - 1], -1)
     batch["panoptic"] = predictions["panoptic"] = np.stack([label, label], -1)
     seen = jax.jit(metric.observe)(
         jax.tree.map(jnp.asarray, predictions), jax.tree.map(jnp.asarray, {"label": label, **batch})

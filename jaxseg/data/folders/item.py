@@ -1,7 +1,7 @@
 """What the readers of folders yield: items (an image and how to get its labels) and what was found in a folder."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ OPTIONS: Options = {
     "masks": None,
     "channels": None,
     "skip_missing": False,
+    "unit": None,
 }
 """What a folder takes, with the defaults.
 
@@ -32,7 +33,9 @@ OPTIONS: Options = {
   ``test``: ``(0.2, 0.1)``; 0 for none.
 * ``masks``: the folder of the masks, or the file of the annotations, where it is not found by name.
 * ``channels``: of the images; None is what they have. 3 is RGB, of grey images too.
-* ``skip_missing``: whether images without a mask are left out instead of refused.
+* ``skip_missing``: whether images without a mask, or without depth, are left out instead of refused.
+* ``unit``: of depth, one of :data:`jaxseg.data.depth_files.UNITS`, or metres for each stored number; None is
+  millimetres of integers, metres of floats, and KITTI's own in its layout.
 """
 
 
@@ -50,6 +53,7 @@ class Item:
       objects: returns the objects as keys of a record, at the same size: ``boxes`` f32[n 4], ``classes`` i32[n] that
         index :attr:`Found.things`, and what is known of ``area``, ``crowd``, ``instance_ids``, ``hidden_ids``, ``rle``.
       files: the files that the labels come from, for messages.
+      maps: returns further maps as keys of a record: ``depth``, ``depth_valid``, ``normal``, ``normal_valid``.
 
     >>> Item("a", Path("images/a.png"), None).split is None
     True
@@ -62,6 +66,20 @@ class Item:
     group: str | None = None
     objects: Callable[[], dict[str, np.ndarray]] | None = None
     files: tuple[Path, ...] = ()
+    maps: Callable[[], dict[str, np.ndarray]] | None = None
+
+
+def uniquely_named(items: Iterable[Item]) -> tuple[Item, ...]:
+    """Return the items under unique names: that of the split stands before what several splits have.
+
+    >>> items = [Item("a", Path("train/a.png"), None, "train"), Item("a", Path("val/a.png"), None, "val")]
+    >>> [item.name for item in uniquely_named(items)]
+    ['train/a', 'val/a']
+    """
+    items = list(items)
+    seen: set[str] = set()
+    twice = {item.name for item in items if item.name in seen or seen.add(item.name)}
+    return tuple(replace(item, name=f"{item.split}/{item.name}") if item.name in twice else item for item in items)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +95,7 @@ class Found:
       kind: the layout and the kind of the masks in a few words: "pairs, RGB colours".
       notes: choices that the reader made, a line each.
       things: names of the classes of objects, where the items have objects.
+      maps: keys of the items' further maps.
 
     >>> Found(Path("cells"), (), ("background", "cell"), (), (), "pairs, 0 and 255", ()).things
     ()
@@ -90,3 +109,4 @@ class Found:
     kind: str
     notes: tuple[str, ...] = ()
     things: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()

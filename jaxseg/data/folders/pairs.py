@@ -6,13 +6,13 @@ mask has the name of its image, with a suffix such as ``_mask`` or without.
 
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from jaxseg.data import problems
-from jaxseg.data.folders.item import Found, Item, Options
+from jaxseg.data.folders.item import Found, Item, Options, uniquely_named
 from jaxseg.data.folders.layout import Place, place_of
 from jaxseg.data.folders.lists import Entry, find_lists
 from jaxseg.data.folders.mask_files import read_class_masks, read_mask
@@ -87,7 +87,7 @@ def read(root: Path, options: Options) -> Found:
     ]
     kind = f"pairs, {meaning.kind}"
     return Found(
-        *(root, _unique(items), meaning.coding.classes, meaning.palette, meaning.void, kind),
+        *(root, uniquely_named(items), meaning.coding.classes, meaning.palette, meaning.void, kind),
         notes=(*notes, *meaning.notes),
     )
 
@@ -106,14 +106,6 @@ def _names(classes: object) -> list[str]:
             f"option classes is {classes!r}; it takes names, a,b,c, each alone or as NAME=NUMBER or NAME=#rrggbb"
         )
     return [name for name in classes if name.strip()]
-
-
-def _unique(items: Iterable[Item]) -> tuple[Item, ...]:
-    """Return the items under unique names: that of the split stands before what several splits have."""
-    items = list(items)
-    seen: set[str] = set()
-    twice = {item.name for item in items if item.name in seen or seen.add(item.name)}
-    return tuple(replace(item, name=f"{item.split}/{item.name}") if item.name in twice else item for item in items)
 
 
 def _listed(
@@ -225,4 +217,4 @@ def _of_classes(root: Path, kept: Sequence[Named], table: Table | None, notes: l
         label = functools.partial(read_class_masks, paths, rest, bool(listed)) if paths else None
         files = tuple(path for _, path in paths)
         items.append(Item(pair.image.name, root / pair.image.path, label, split, group, files=files))
-    return Found(root, _unique(items), classes, (), (), "pairs, one mask for each class", tuple(notes))
+    return Found(root, uniquely_named(items), classes, (), (), "pairs, one mask for each class", tuple(notes))

@@ -36,6 +36,12 @@ _OBJECTS = {
     "crowd": ((None,), np.bool_),
     "rle": ((None,), np.uint8),
 }
+_MAPS = {
+    "depth": ((None, None), np.float32),
+    "depth_valid": ((None, None), np.bool_),
+    "normal": ((None, None, 3), np.float32),
+    "normal_valid": ((None, None), np.bool_),
+}
 
 
 @dataclass(eq=False)
@@ -99,6 +105,9 @@ class Prepared(LocalBuilder):
             elif key in _OBJECTS:
                 shape, kind = _OBJECTS[key]
                 found[key] = tfds.features.Tensor(shape=shape, dtype=kind)
+            elif key in _MAPS:
+                shape, kind = _MAPS[key]
+                found[key] = tfds.features.Tensor(shape=shape, dtype=kind, encoding=zlib)
         return found
 
     def facts(self) -> Facts:
@@ -190,7 +199,7 @@ def _examples(folder: Folder, items: Sequence[Item]) -> Iterator[dict[str, Any]]
             if key in ENCODED and key != "image":
                 blank = np.zeros(record["image"].shape[:2], np.uint16)
                 made[key] = io.BytesIO(encode_png(record[key] if key == "label" else record.get(key, blank)))
-            elif key in _OBJECTS:
+            elif key in _OBJECTS or key in _MAPS:
                 made[key] = record[key]
         yield made
 

@@ -43,9 +43,11 @@ def read_item(item: Item, channels: int, dtype: str, keys: Sequence[str] | None 
     record: Record = {}
     if item.label is not None and labelled:
         record["label"] = item.label()
+    if item.maps is not None and (keys is None or set(keys) - {"image", "label"}):
+        record |= item.maps()
     if item.objects is not None and (keys is None or set(keys) - {"image", "label"}):
         record |= item.objects()
-    shape = next((record[key].shape for key in ("label", "instance_ids") if key in record), None)
+    shape = next((record[key].shape for key in ("label", "instance_ids", "depth") if key in record), None)
     size = None if shape is None else (shape[0], shape[1])
     with as_file(item.image, item.name) as path:
         try:
@@ -54,7 +56,7 @@ def read_item(item: Item, channels: int, dtype: str, keys: Sequence[str] | None 
             of_size = size is not None and item.files and " but its label is " in str(error)
             masks = f" ({item.files[0]}); save both of one size" if of_size else ""
             raise BadInput(f"{error}{masks}") from error
-    if item.label is None and labelled:
+    if item.label is None and item.maps is None and labelled:
         record["label"] = np.full(record["image"].shape[:2], VOID, np.uint8)
     return with_panoptic(record) if keys is None or "panoptic" in keys else record
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxseg.data import origin, problems
 from jaxseg.data.facts import Facts
-from jaxseg.data.folders import coco, cvat, label_studio, labelme, pairs, parquet, yolo
+from jaxseg.data.folders import coco, cvat, depth, label_studio, labelme, pairs, parquet, yolo
 from jaxseg.data.folders.bands import stored_bands
 from jaxseg.data.folders.item import OPTIONS, Found, Item, Options
 from jaxseg.data.folders.splits import divided, grouped
@@ -31,6 +31,7 @@ READERS: tuple[Reader, ...] = (
     (labelme.recognises, labelme.read),
     (yolo.recognises, yolo.read),
     (parquet.recognises, parquet.read),
+    (depth.recognises, depth.read),
     (pairs.recognises, pairs.read),
 )
 """``recognises`` and ``read`` of each layout; the first that recognises a folder reads it."""
@@ -127,7 +128,7 @@ def forget() -> None:
 
 def _keys(found: Found) -> tuple[str, ...]:
     """Return the keys of the records, by some of the items: objects may have masks or not."""
-    keys = ["image", *(["label"] if found.classes else [])]
+    keys = ["image", *(["label"] if found.classes else []), *found.maps]
     with_objects = [item for item in found.items if item.objects is not None]
     several = (
         [with_objects[int(i)].objects for i in {*np.linspace(0, len(with_objects) - 1, 8)}] if with_objects else []
