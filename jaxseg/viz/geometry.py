@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 # Google's Turbo (Mikhailov 2019), polynomial approximation: near is warm, far is cold after reversal.
 TURBO = np.asarray(
@@ -34,14 +35,61 @@ def colorize_depth(depth: Any, valid: Any = None, *, near: float | None = None, 
         known &= np.asarray(valid, bool)
     if not known.any():
         return np.zeros((*depth.shape, 3), np.uint8)
-    near = float(np.percentile(depth[known], 2)) if near is None else near
-    far = float(np.percentile(depth[known], 98)) if far is None else far
+    nearest, farthest = depth_range(depth, known) or (1.0, 1.0)
+    near, far = nearest if near is None else near, farthest if far is None else far
     disparity = 1 / np.where(known, depth, far)
     span = max(1 / near - 1 / far, 1e-9)
     t = np.clip((disparity - 1 / far) / span, 0, 1)
     powers = np.stack([t**i for i in range(TURBO.shape[1])], axis=-1)
     color = np.clip(np.rint(255 * powers @ TURBO.T), 0, 255).astype(np.uint8)
     return np.where(known[..., None], color, np.uint8(0))
+
+
+def depth_range(depth: Any, valid: Any = None) -> tuple[float, float] | None:
+    """Return the depths of the warmest and the coldest colour of a map: 2nd and 98th percentile; None if none is known.
+
+    >>> depth_range([[2.0, 2.0, 0.0]])
+    (2.0, 2.0)
+    """
+    depth = np.asarray(depth, np.float64)
+    known = np.isfinite(depth) & (depth > 0)
+    if valid is not None:
+        known &= np.asarray(valid, bool)
+    if not known.any():
+        return None
+    near, far = np.percentile(depth[known], (2, 98))
+    return float(near), float(far)
+
+
+def with_depth_scale(picture: np.ndarray, near: float, far: float) -> np.ndarray:
+    """Return a picture of depth above a bar of its colours, with metres below the bar.
+
+    Args:
+      picture: uint8 [h w 3].
+      near: metres of the warmest colour, at the left.
+      far: metres of the coldest.
+
+    >>> with_depth_scale(np.zeros((48, 160, 3), np.uint8), 1.0, 4.0).shape[1]
+    160
+    """
+    width = picture.shape[1]
+    font = ImageFont.load_default(max(10, min(18, width // 32)))
+    line = round(1.4 * font.size)
+    strip = Image.new("RGB", (width, 3 * line), (255, 255, 255))
+    draw = ImageDraw.Draw(strip)
+    left, right = min(line // 2, width // 4), width - 1 - min(line // 2, width // 4)
+    position = np.linspace(0, 1, right - left + 1)
+    metres = 1 / (1 / near + position * (1 / far - 1 / near))
+    bar = np.repeat(colorize_depth(metres[None], near=near, far=far), line, axis=0)
+    strip.paste(Image.fromarray(bar), (left, line // 4))
+    ticks = int(np.clip(width // (5 * font.size), 2, 6))
+    for i in np.linspace(0, len(metres) - 1, ticks).round().astype(int):
+        text = f"{metres[i]:.2g} m" if metres[i] < 10 else f"{metres[i]:.0f} m"
+        wide = draw.textlength(text, font=font)
+        draw.line([(left + i, line // 4 + line), (left + i, line // 4 + line + 3)], fill=(30, 30, 30))
+        at = np.clip(left + i - wide / 2, 0, max(width - wide, 0))
+        draw.text((float(at), line // 4 + line + 4), text, (30, 30, 30), font=font)
+    return np.concatenate([picture, np.asarray(strip)], axis=0)
 
 
 def colorize_normal(normal: Any, valid: Any = None) -> np.ndarray:

@@ -5,6 +5,7 @@ import pytest
 
 from jaxseg.types import VOID
 from jaxseg.viz import colorize_depth, colorize_normal, distinct_palette, draw_boxes, draw_instances, panel
+from jaxseg.viz.geometry import depth_range, with_depth_scale
 
 PALETTE = distinct_palette(3)
 CLASSES = ("sky", "road", "car")
@@ -117,3 +118,16 @@ def test_depth_warms_towards_the_viewer_and_leaves_the_unknown_black():
 )
 def test_normals_follow_the_usual_colours(normal, color):
     assert tuple(colorize_normal(np.asarray([[normal]], np.float32))[0, 0]) == color
+
+
+def test_a_bar_of_metres_has_the_colours_of_the_depths_that_it_names():
+    picture = np.zeros((60, 320, 3), np.uint8)
+    out = with_depth_scale(picture, 1.0, 4.0)
+    np.testing.assert_array_equal(out[:60], picture)
+    bar = out[60 + 8, :].astype(int)
+    colours = colorize_depth([[1.0, 4.0, 1.6]], near=1.0, far=4.0)[0].astype(int)
+    inside = np.flatnonzero((bar != 255).any(-1))
+    ends = bar[inside[[0, -1, len(inside) // 2]]]
+    assert np.abs(ends - colours).max() <= 6, "1.6 m is half way between 1 m and 4 m in disparity"
+    assert (out[60:] == 30).all(-1).any(), "metres are written"
+    assert depth_range([[0.0, np.nan]]) is None

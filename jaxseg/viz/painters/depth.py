@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from jaxseg.viz.geometry import colorize_depth
+from jaxseg.viz.geometry import colorize_depth, depth_range, with_depth_scale
 from jaxseg.viz.painter import Arrays, Painter, Pictures, painter
 from jaxseg.viz.panels import sheet
 from jaxseg.viz.png import encode
@@ -14,7 +14,10 @@ from jaxseg.viz.visible import visible
 
 @painter("depth", uses=("depth_valid",))
 class Depth(Painter):
-    """``depth`` in colour, ``depth_mm`` in 16 bits (0 where it is unknown or beyond 65.535 m), ``depth`` in numbers."""
+    """``depth`` in colour above a bar of metres, ``depth_mm`` in 16 bits, and depth in numbers.
+
+    Of millimetres 0 stands for depth that is unknown or beyond 65.535 m.
+    """
 
     @override
     def paint(self, image: np.ndarray, predictions: Arrays, facts: Any) -> np.ndarray:
@@ -24,7 +27,9 @@ class Depth(Painter):
     def draw(self, image: np.ndarray, predictions: Arrays, facts: Any) -> Pictures:
         millimetres = np.rint(1000 * np.where(_known(predictions), predictions["depth"], 0.0))
         exact = np.where(millimetres < 65536, millimetres, 0).astype(np.uint16)
-        return {"depth": self.paint(image, predictions, facts), "depth_mm": encode(exact)}
+        picture = self.paint(image, predictions, facts)
+        span = depth_range(predictions["depth"], predictions.get("depth_valid"))
+        return {"depth": picture if span is None else with_depth_scale(picture, *span), "depth_mm": encode(exact)}
 
     @override
     def compare(self, batch: Arrays, predictions: Arrays, facts: Any) -> np.ndarray:
@@ -35,9 +40,7 @@ class Depth(Painter):
             near = far = None
             if "depth" in batch:
                 truth, valid = batch["depth"][i], batch["depth_valid"][i] if "depth_valid" in batch else None
-                known = truth[_known({"depth": truth} if valid is None else {"depth": truth, "depth_valid": valid})]
-                if known.size:
-                    near, far = (float(v) for v in np.percentile(known, (2, 98)))
+                near, far = depth_range(truth, valid) or (None, None)
                 pictures.append(colorize_depth(truth, valid, near=near, far=far))
             rows.append([*pictures, colorize_depth(depth, near=near, far=far)])
         return sheet(rows, ("image", "truth", "depth")[:: 1 if "depth" in batch else 2])
