@@ -226,6 +226,76 @@ def test_all_problems_are_gathered_and_the_rest_is_read(tmp_path):
     assert noted == {"images without a file of labels, background alone": ["b.txt"]}
 
 
+def half_labelme(root: Path) -> None:
+    labelme_folder(root)
+    picture(root / "b.png")
+    content = json.loads((root / "a.json").read_text())
+    (root / "c.json").write_text(json.dumps({**content, "imagePath": "c.png"}))
+
+
+def half_cvat(root: Path) -> None:
+    cvat_folder(root)
+    picture(root / "images" / "train" / "b.png")
+    size = f'width="{WIDTH}" height="{HEIGHT}"'
+    more = f'<image id="1" name="train/b.png" {size}></image><image id="2" name="train/c.png" {size}></image>'
+    path = root / "annotations.xml"
+    path.write_text(path.read_text().replace("</annotations>", more + "</annotations>"))
+
+
+def half_label_studio(root: Path) -> None:
+    label_studio_folder(root)
+    (path,) = root.glob("*.json")
+    tasks = json.loads(path.read_text())
+    path.write_text(json.dumps([*tasks, {**tasks[0], "id": 9, "data": {"image": "/data/c.png"}}]))
+
+
+def half_coco(root: Path) -> None:
+    coco_folder(root)
+    picture(root / "images" / "b.png")
+    path = root / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["images"] += [{**content["images"][0], "id": 10 + i, "file_name": f"{'bc'[i]}.png"} for i in range(2)]
+    path.write_text(json.dumps(content))
+
+
+def half_yolo(root: Path) -> None:
+    yolo_folder(root)
+    picture(root / "images/train/b.png")
+    picture(root / "images/train/empty.png")
+    (root / "labels/train/empty.txt").write_text("")
+    (root / "labels/train/c.txt").write_text("0 0 0 1 0 1 1")
+
+
+@pytest.mark.parametrize(
+    ("reader", "make", "kept"),
+    [
+        (labelme, half_labelme, ["a"]),
+        (cvat, half_cvat, ["a"]),
+        (label_studio, half_label_studio, ["a"]),
+        (coco, half_coco, ["a"]),
+        (yolo, half_yolo, ["a", "empty"]),
+    ],
+)
+def test_skip_missing_leaves_out_what_has_no_image_or_no_annotation(reader, make, kept, tmp_path):
+    make(tmp_path)
+    with pytest.raises(BadInput, match=r"c\.(png|txt)[, ].*skip_missing=True") as error:
+        reader.read(tmp_path, OPTIONS)
+    assert "\n" not in str(error.value)
+    with problems.gather() as found:
+        items = reader.read(tmp_path, {**OPTIONS, "skip_missing": True}).items
+    assert ([item.name.rpartition("/")[2] for item in items], list(found)) == (kept, [])
+
+
+def test_a_list_of_yolo_that_names_a_missing_image_may_skip_it(tmp_path):
+    yolo_folder(tmp_path, train="train.txt")
+    (tmp_path / "train.txt").write_text("images/train/a.png\nimages/train/c.png\n")
+    with pytest.raises(BadInput, match=r"train.txt lists images/train/c.png, .*skip_missing=True"):
+        yolo.read(tmp_path, OPTIONS)
+    found = yolo.read(tmp_path, {**OPTIONS, "skip_missing": True})
+    assert len(found.items) == 1
+    assert "1 annotated images are not there and left out: images/train/c.png" in found.notes
+
+
 def test_a_missing_class_of_the_option_is_offered_the_nearest(tmp_path):
     with pytest.raises(BadInput, match=r"shapes called 'dirt', which is none of the classes cell, dirty.*dirty"):
         labelme.read(labelme_folder(tmp_path), {**OPTIONS, "classes": ("cell", "dirty")})

@@ -163,7 +163,7 @@ def test_classes_that_share_a_pixel(folder):
         write(folder / f"masks/car/{name}.png", (LABEL > 0).astype(np.uint8))
     refused(folder, f"{folder}/masks/road/a.png: 8 pixels are of another class too", "--option classes=A,B,C")
     write(folder / "masks/road/a.png", LABEL)
-    refused(folder, f"{folder}/masks/road/a.png is the mask of one class but holds 0..2")
+    refused(folder, f"{folder}/masks/road/a.png is the mask of one class or object but holds 0..2")
 
 
 TABLES = {
@@ -253,3 +253,46 @@ def test_damage_behind_the_header_is_found_by_preparation(folder):
     (folder / "images/a.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(BadInput, match=r"images/a.jpg is not an image that can be read \(.*truncated"):
         sets.prepare(f"folder:{folder}", data_dir=folder.parent / "prepared", options=NONE)
+
+
+@pytest.fixture(params=["a folder for each image", "a folder for each image's masks"])
+def objects(request, tmp_path):
+    """Two images with two objects each, and the folders of their masks."""
+    published = request.param == "a folder for each image"
+    places = [("{0}/images/{0}.png", "{0}/masks"), ("images/{0}.png", "masks/{0}")][not published]
+    for seed, name in enumerate("ab"):
+        write(tmp_path / places[0].format(name), picture(seed))
+        for number in (1, 2):
+            write(tmp_path / places[1].format(name) / f"{number}.png", (LABEL == number).astype(np.uint8) * 255)
+    everything(tmp_path)
+    return tmp_path, places[1].format("b")
+
+
+def test_masks_of_objects_that_cannot_be_read_so(objects):
+    root, masks = objects
+    write(root / masks / "2.png", LABEL)
+    refused(root, f"{root / masks}/2.png is the mask of one class or object but holds 0..2")
+    write(root / masks / "2.png", (LABEL[:3] == 2).astype(np.uint8))
+    refused(root, f"{root / masks}/2.png is 6x3, other masks of that image are 6x4")
+    for number in (1, 2):
+        write(root / masks / f"{number}.png", (LABEL[:3] == number).astype(np.uint8))
+    refused(root, "b.png is 6x4 but its label is 6x3", f"{root / masks}/1.png")
+    (root / masks / "1.png").write_bytes(b"")
+    refused(root, f"{root / masks}/1.png is empty")
+
+
+def test_an_image_without_masks_of_objects(objects):
+    root, masks = objects
+    for number in (1, 2):
+        (root / masks / f"{number}.png").unlink()
+    refused(root, f"b.png has no mask (there is no mask in {masks}; one of zeros says", "--option skip_missing=True")
+    everything(root, (*NONE, ("skip_missing", True)))
+    write(root / masks / "1.png", np.zeros((4, 6), np.uint8))
+    everything(root)
+
+
+def test_options_that_masks_of_objects_do_not_take(objects):
+    root, _ = objects
+    refused(root, "has 2 (cell, dirt)", "--option classes=cell", options=(*NONE, ("classes", "cell,dirt")))
+    refused(root, "option void is 3", options=(*NONE, ("void", 3)))
+    refused(root, "option objects is 'yes'; it is True or False", options=(*NONE, ("objects", "yes")))

@@ -327,3 +327,50 @@ def test_a_changed_folder_is_read_itself_until_it_is_prepared_anew(tmp_path):
     np.testing.assert_array_equal(found[0]["label"], 2 - LABEL)
     assert found.column("id") == [b"a"]
     np.testing.assert_array_equal(found.sizes(), [[4, 6]])
+
+
+OBJECTS = {
+    "a folder for each image": ("stage1_train/{0}/images/{0}.png", "stage1_train/{0}/masks/{1}.png", "train"),
+    "of one split": ("train/images/{0}.png", "train/masks/{0}/{1}.png", "train"),
+    "a folder for each image's masks": ("images/{0}.png", "masks/{0}/{1}.png", "train"),
+    "masks that bear the image's name": ("images/{0}.png", "masks/{0}/{0}_{1}.png", "train"),
+    "the split in between": ("val/images/city/{0}.png", "val/masks/city/{0}/object {1}.png", "val"),
+}
+
+
+@pytest.mark.parametrize("layout", OBJECTS)
+def test_masks_of_one_object_each_are_objects_of_one_class(tmp_path, layout):
+    image, mask, split = OBJECTS[layout]
+    for seed, name in enumerate(("a1", "b2")):
+        write(tmp_path / image.format(name), picture(seed))
+        for number in (1, 2):
+            write(tmp_path / mask.format(name, number), (LABEL == number).astype(np.uint8) * 255)
+    over = np.zeros((4, 6), np.uint8)
+    over[2, 1:4] = 1
+    write(tmp_path / mask.format("b2", 3), over)
+    write(tmp_path / mask.format("b2", 4), np.zeros((4, 6), np.uint8))
+    facts = sets.facts(f"folder:{tmp_path}", options=NONE)
+    assert (facts.classes, facts.things, facts.splits) == (("background", "object"), ("object",), {split: 2})
+    assert {"boxes", "classes", "instance_ids", "hidden_ids", "panoptic"} <= set(facts.keys)
+    plain, covered = read(tmp_path, split)
+    np.testing.assert_array_equal(plain["image"], picture(0))
+    np.testing.assert_array_equal(plain["instance_ids"], LABEL)
+    np.testing.assert_array_equal(plain["label"], LABEL > 0)
+    assert plain["boxes"].tolist() == [[1, 0, 6, 4], [0, 0, 6, 4]]
+    assert (plain["classes"].tolist(), plain["area"].tolist()) == ([0, 0], [8, 8])
+    np.testing.assert_array_equal(covered["instance_ids"], np.where(over, 3, LABEL))
+    np.testing.assert_array_equal(covered["hidden_ids"], np.where(over, LABEL, 0))
+    named = sets.facts(f"folder:{tmp_path}", options=(*NONE, ("classes", "cell")))
+    assert (named.classes, named.things) == (("background", "cell"), ("cell",))
+
+
+def test_an_option_or_the_table_says_whether_numbered_masks_are_classes(tmp_path):
+    for name in "ab":
+        write(tmp_path / f"images/{name}.png", picture(0))
+        for number in (1, 2):
+            write(tmp_path / f"masks/{name}/{number}.png", (LABEL == number).astype(np.uint8))
+    assert read(tmp_path)[0].keys() > {"boxes"}
+    for options in ((("objects", False),), (("classes", "1,2"),)):
+        (record, _) = read(tmp_path, options=(*NONE, *options))
+        np.testing.assert_array_equal(record["label"], LABEL)
+        assert "boxes" not in record

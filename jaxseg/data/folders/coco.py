@@ -69,7 +69,7 @@ def read(root: Path, options: Options) -> Found:
                 notes.append(f"{path.name} has no annotation; passed over")
             else:
                 files.append(file)
-    images = Images(root)
+    images = Images(root, skip_missing=options["skip_missing"])
     several = [each for file in files for each in _annotated(file, root, images)]
     table = merge_tables(files) if files else []
     headings = [category for category in table if _is_heading(category, files)]
@@ -87,7 +87,7 @@ def read(root: Path, options: Options) -> Found:
         where=paths[0] if len(paths) == 1 else root,
         ordered=False,
         colours=colours if len(colours) == len(table) else (),
-        notes=notes,
+        notes=[*notes, *images.notes()],
         masks=any(row.get("segmentation") for file in files for rows in file.annotations.values() for row in rows),
     )
 
@@ -113,7 +113,7 @@ def _annotated(file: CocoFile, root: Path, images: Images) -> list[Annotated]:
     inner = file.path.relative_to(root) if file.path.is_relative_to(root) else Path(file.path.name)
     found = []
     for number, row in file.images.items():
-        with problems.each():
+        with images.each():
             where = f"{file.path}: image {number}"
             image = images.find(str(row.get("file_name") or ""), where=where, near=near)
             below = image.relative_to(root)
@@ -125,6 +125,7 @@ def _annotated(file: CocoFile, root: Path, images: Images) -> list[Annotated]:
                     shapes=functools.partial(_shapes, file, number),
                     files=(file.path,),
                     split=split_in((*inner.parent.parts, stem)) or split_in(below.parent.parts),
+                    bare=not file.annotations.get(number),
                 )
             )
     return found

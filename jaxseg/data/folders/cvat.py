@@ -55,7 +55,7 @@ def read(root: Path, options: Options) -> Found:
     ...     read(Path(folder), OPTIONS).items[0].objects()["boxes"].tolist()
     [[0.0, 0.0, 2.0, 2.0]]
     """
-    images, several = Images(root), []
+    images, several = Images(root, skip_missing=options["skip_missing"]), []
     labels: dict[str, Colour | None] = {}
     for path in files_below(root, (".xml",)):
         if not _is_cvat(path):
@@ -78,6 +78,7 @@ def read(root: Path, options: Options) -> Found:
         where=root,
         ordered=True,
         colours=colours if len(colours) == len(labels) else (),
+        notes=images.notes(),
     )
 
 
@@ -107,7 +108,7 @@ def _images(tree: Element, path: Path, root: Path, images: Images) -> list[Annot
     found, seen = [], set()
     for element in tree.iterfind("image"):
         name = element.get("name", "")
-        with problems.each():
+        with images.each():
             if name in seen:
                 raise BadInput(f"{path} lists image {name!r} twice; export the task again")
             seen.add(name)
@@ -128,6 +129,7 @@ def _images(tree: Element, path: Path, root: Path, images: Images) -> list[Annot
                     shapes=tuple(shape for shape in made if shape is not None),
                     files=(path,),
                     split=split_in((subset,)) or split_in(image.relative_to(root).parent.parts),
+                    bare=len(element) == 0,
                 )
             )
     return found

@@ -42,7 +42,7 @@ def found(
       root: the folder.
       images: with their shapes.
       names: of the classes in their order, of the file's table or of the shapes.
-      options: of the folder.
+      options: of the folder; with ``skip_missing``, images in which nothing was annotated are left out.
       kind: the format in a few words.
       where: the file or folder to name in an error.
       ordered: True if later shapes lie over earlier ones, False if the file means no order.
@@ -54,7 +54,7 @@ def found(
       BadInput: there is no image, or a name that the option ``classes`` lacks.
 
     >>> cell = Shape("cell", "", functools.partial(rectangle, (0.0, 0.0), (1.0, 2.0)))
-    >>> options = {"classes": (), "void": None}
+    >>> options = {"classes": (), "void": None, "skip_missing": False}
     >>> images = [Annotated("a", Path("a.png"), (2, 3), (cell,))]
     >>> made = found(Path("."), images, ["cell"], options, kind="labelme", where=Path("a.json"), ordered=True)
     >>> made.items[0].label().tolist()
@@ -62,6 +62,11 @@ def found(
     >>> made.items[0].objects()["boxes"].tolist()
     [[0.0, 0.0, 1.0, 2.0]]
     """
+    if options["skip_missing"]:
+        left = [each.name for each in images if each.bare]
+        images = [each for each in images if not each.bare]
+        if left:
+            notes = [*notes, f"{len(left)} images without an annotation are left out: {', '.join(left[:3])}"]
     if not images:
         raise BadInput(f"{where} lists no image with annotations")
     table = make_table(names, options, where)

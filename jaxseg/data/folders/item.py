@@ -18,6 +18,7 @@ OPTIONS: Options = {
     "group": None,
     "split": 0.2,
     "masks": None,
+    "objects": None,
     "channels": None,
     "skip_missing": False,
     "unit": None,
@@ -32,8 +33,12 @@ OPTIONS: Options = {
 * ``split``: the share of images set apart as ``val`` where the folder has no splits, or the shares of ``val`` and
   ``test``: ``(0.2, 0.1)``; 0 for none.
 * ``masks``: the folder of the masks, or the file of the annotations, where it is not found by name.
+* ``objects``: whether several masks of an image are one object each (True) or one class each (False); None tells by
+  their names (:mod:`jaxseg.data.folders.instances`).
 * ``channels``: of the images; None is what they have. 3 is RGB, of grey images too.
-* ``skip_missing``: whether images without a mask, or without depth, are left out instead of refused.
+* ``skip_missing``: whether images without a mask, or without depth, are left out instead of refused. Of what annotation
+  tools export: annotations whose image is not there, and images that nothing was annotated in, which are background
+  otherwise.
 * ``unit``: of depth, one of :data:`jaxseg.data.depth_files.UNITS`, or metres for each stored number; None is
   millimetres of integers, metres of floats, and KITTI's own in its layout.
 """

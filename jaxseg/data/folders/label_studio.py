@@ -61,7 +61,7 @@ def read(root: Path, options: Options) -> Found:
     ...     read(Path(folder), OPTIONS).items[0].label()[0].tolist()
     [1, 1, 0, 0]
     """
-    images, several = Images(root), []
+    images, several = Images(root, skip_missing=options["skip_missing"]), []
     for path in files_below(root, (".json",)):
         if not _is_label_studio(path):
             continue
@@ -70,7 +70,7 @@ def read(root: Path, options: Options) -> Found:
             if not isinstance(tasks, list):
                 raise BadInput(f"{path} is no list of tasks; export it as JSON")
             for number, task in enumerate(tasks, 1):
-                with problems.each():
+                with images.each():
                     each = _annotated(task, number, path, root, images)
                     several += [] if each is None else [each]
     seen: dict[Any, Path] = {}
@@ -79,7 +79,7 @@ def read(root: Path, options: Options) -> Found:
             problems.report(f"{each.files[0]}: two tasks are of {each.image}; export one of them")
         seen[each.image] = each.files[0]
     names = sorted({shape.name for each in several for shape in exports.shapes_of(each)})
-    notes = [] if options["classes"] else ["classes are in the order of their names"]
+    notes = [*([] if options["classes"] else ["classes are in the order of their names"]), *images.notes()]
     return exports.found(root, several, names, options, kind="label-studio", where=root, ordered=True, notes=notes)
 
 

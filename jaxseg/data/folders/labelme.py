@@ -54,12 +54,12 @@ def read(root: Path, options: Options) -> Found:
     ...     read(Path(folder), OPTIONS).classes
     ('background', 'cell')
     """
-    images, several = Images(root), []
+    images, several = Images(root, skip_missing=options["skip_missing"]), []
     for path in files_below(root, (".json",)):
         if not _is_labelme(path):
             note("JSON that labelme did not write, passed over", path.name)
             continue
-        with problems.each():
+        with images.each():
             several.append(_annotated(path, root, images))
     _check_names(several)
     table = root / "labels.txt"
@@ -69,6 +69,11 @@ def read(root: Path, options: Options) -> Found:
     if unknown:
         raise BadInput(f"{table} lacks {unknown[0]!r}, which shapes are called; add a line or correct the shapes")
     notes = [] if table.is_file() or options["classes"] else ["classes are in the order of their names"]
+    used_images = {each.image for each in several}
+    spare = [path.name for path in images.all() if path not in used_images]
+    if spare:
+        notes.append(f"{len(spare)} images without a JSON are left out: {', '.join(spare[:3])}")
+    notes += images.notes()
     return exports.found(root, several, names, options, kind="labelme", where=root, ordered=True, notes=notes)
 
 

@@ -1,14 +1,16 @@
 """Find what an export names: its annotation files, its images wherever they lie, the split that a path speaks of."""
 
+import contextlib
 import functools
 import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from jaxseg.data import problems
 from jaxseg.data.folders.layout import split_named
 from jaxseg.data.listing import SUFFIXES, walk
 from jaxseg.errors import BadInput
@@ -76,8 +78,24 @@ def split_in(parts: Iterable[str]) -> str | None:
     return found
 
 
+class ImageMissing(BadInput):
+    """Annotations name an image that is not there.
+
+    >>> ImageMissing("a.json names the image a.png", "a.png").name
+    'a.png'
+    """
+
+    def __init__(self, message: str, name: str = ""):
+        super().__init__(message)
+        self.name = name
+
+
 class Images:
     """The images below a folder, by the names that annotations have for them.
+
+    Args:
+      root: the folder.
+      skip_missing: whether annotations whose image is not there are left out instead of refused.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -87,8 +105,44 @@ class Images:
     'a.png'
     """
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, *, skip_missing: bool = False):
+        self.root, self._skip = root, skip_missing
+        self._absent: list[str] = []
+
+    @contextlib.contextmanager
+    def each(self) -> Iterator[None]:
+        """Report what the block raises as :func:`jaxseg.data.problems.each` does, but for images that may be missing.
+
+        >>> images = Images(Path("."), skip_missing=True)
+        >>> with images.each():
+        ...     _ = images.find("nowhere.png", where="a.json")
+        >>> images.notes()
+        ['1 annotated images are not there and left out: nowhere.png']
+        """
+        with problems.each():
+            try:
+                yield
+            except ImageMissing as error:
+                if not self._skip:
+                    raise
+                self.leave_out(error.name)
+
+    def leave_out(self, name: str) -> None:
+        """Remember an annotated image that is not there and left out.
+
+        >>> Images(Path(".")).leave_out("a.png")
+        """
+        self._absent.append(name)
+
+    def notes(self) -> list[str]:
+        """Return a line on the images that were left out, none where there are none.
+
+        >>> Images(Path(".")).notes()
+        []
+        """
+        if not self._absent:
+            return []
+        return [f"{len(self._absent)} annotated images are not there and left out: {', '.join(self._absent[:3])}"]
 
     def find(self, name: str, *, where: str, near: Sequence[Path] = ()) -> Path:
         """Return the image, as :meth:`search` does.
@@ -103,8 +157,13 @@ class Images:
         """
         found = self.search(name, where=where, near=near)
         if found is None:
-            named = f"the image {name}, which is not below {self.root}; put it there" if name else "no image"
-            raise BadInput(f"{where} names {named}")
+            if not name:
+                raise BadInput(f"{where} names no image")
+            raise ImageMissing(
+                f"{where} names the image {name}, which is not below {self.root}; put it there, or leave such images "
+                "out: --option skip_missing=True",
+                name,
+            )
         return found
 
     def search(self, name: str, *, where: str, near: Sequence[Path] = ()) -> Path | None:

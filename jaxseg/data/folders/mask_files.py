@@ -105,18 +105,11 @@ def read_class_masks(paths: Sequence[tuple[int, Path]], rest: int, ordered: bool
     label: np.ndarray | None = None
     taken: np.ndarray | None = None
     for number, path in sorted(paths):
-        rgb = read_colours(path)
-        mask = read_label(path) if rgb is None else rgb[..., 0]
-        values = np.unique(mask).tolist()
-        if (rgb is not None and not is_grey(rgb)) or len(values) > 2 or (len(values) == 2 and values[0] != 0):
-            raise BadInput(
-                f"{path} is the mask of one class but holds {_listed(values)}; such a mask is 0 and one other"
-            )
-        inside = mask != 0
+        inside = read_part(path)
         if label is None or taken is None:
-            label, taken = np.full(mask.shape, rest, np.uint8), np.zeros(mask.shape, bool)
-        if mask.shape != label.shape:
-            raise BadInput(f"{path} is {_size(mask)}, other masks of that image are {_size(label)}")
+            label, taken = np.full(inside.shape, rest, np.uint8), np.zeros(inside.shape, bool)
+        if inside.shape != label.shape:
+            raise BadInput(f"{path} is {size_of(inside)}, other masks of that image are {size_of(label)}")
         both = int((inside & taken).sum())
         if both and not ordered:
             raise BadInput(
@@ -127,6 +120,39 @@ def read_class_masks(paths: Sequence[tuple[int, Path]], rest: int, ordered: bool
         taken |= inside
     assert label is not None, "an image without a mask has no reader"
     return label
+
+
+def read_part(path: Path) -> np.ndarray:
+    """Read the mask of one class or one object, bool[h w]: everything but 0.
+
+    Raises:
+      BadInput: the file cannot be read, or holds more than 0 and one other number.
+
+    >>> import tempfile
+    >>> from jaxseg.data.records import encode_png
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.png"
+    ...     _ = path.write_bytes(encode_png(np.asarray([[0, 255]], np.uint8)))
+    ...     read_part(path).tolist()
+    [[False, True]]
+    """
+    rgb = read_colours(path)
+    mask = read_label(path) if rgb is None else rgb[..., 0]
+    values = np.unique(mask).tolist()
+    if (rgb is not None and not is_grey(rgb)) or len(values) > 2 or (len(values) == 2 and values[0] != 0):
+        raise BadInput(
+            f"{path} is the mask of one class or object but holds {_listed(values)}; such a mask is 0 and one other"
+        )
+    return mask != 0
+
+
+def size_of(mask: np.ndarray) -> str:
+    """Return width and height of a mask as messages have them.
+
+    >>> size_of(np.zeros((4, 6)))
+    '6x4'
+    """
+    return f"{mask.shape[1]}x{mask.shape[0]}"
 
 
 def pack(rgb: np.ndarray) -> np.ndarray:
@@ -206,7 +232,3 @@ def _listed(values: Sequence[int]) -> str:
     if len(values) > 2 and list(values) == list(range(values[0], values[-1] + 1)):
         return f"{values[0]}..{values[-1]}"
     return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-
-
-def _size(mask: np.ndarray) -> str:
-    return f"{mask.shape[1]}x{mask.shape[0]}"

@@ -1,7 +1,8 @@
 """Images and masks as pairs of files, in the usual layouts: the reader of folders without another's annotations.
 
 ``images/`` with ``masks/``, ``labels/`` or ``annotations/``, with ``train/``, ``val/`` and ``test/`` above or below; a
-mask has the name of its image, with a suffix such as ``_mask`` or without.
+mask has the name of its image, with a suffix such as ``_mask`` or without. Masks of one class or one object each lie in
+a folder of the image's name.
 """
 
 import functools
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jaxseg.data import problems
+from jaxseg.data.folders.instances import are_objects, folder_of, found_objects, in_splits, owners
 from jaxseg.data.folders.item import Found, Item, Options, uniquely_named
 from jaxseg.data.folders.layout import Place, place_of
 from jaxseg.data.folders.lists import Entry, find_lists
@@ -65,12 +67,25 @@ def read(root: Path, options: Options) -> Found:
     places = [place_of(file, options["masks"]) for file in files if is_image(file)]
     entries = find_lists(root, files)
     images, masks = divide(root, places, notes)
-    pairs = match(root, images, masks, notes)
+    own = owners(images, masks)
+    objects = are_objects(own, table, options["objects"])
+    if objects:
+        pairs = [Pair(image, tuple((None, mask) for mask in several)) for image, several in in_splits(own)]
+    else:
+        pairs = match(root, images, masks, notes)
     named = [(pair, pair.image.split, None) for pair in pairs]
     if entries:
         named = _listed(root, entries, pairs, {place.path: place for place in places}, notes)
-    kept = _with_masks(root, named, masks, options["skip_missing"], notes)
-    if any(kind is not None for pair, _, _ in kept for kind, _ in pair.masks):
+    kept = _with_masks(root, named, masks, options, objects, notes)
+    of_classes = any(kind is not None for pair, _, _ in kept for kind, _ in pair.masks)
+    if (objects or of_classes) and options["void"] is not None:
+        raise BadInput(
+            f"option void is {options['void']!r}, but masks of one class or object each have no void: {root}"
+        )
+    if objects:
+        found = [(pair.image, [mask for _, mask in pair.masks], split, group) for pair, split, group in kept]
+        return found_objects(root, found, table, notes)
+    if of_classes:
         return _of_classes(root, kept, table, notes)
     paths = [root / pair.masks[0][1].path for pair, _, _ in kept if pair.masks]
     meaning = decide(root, paths, table, options["void"])
@@ -164,7 +179,7 @@ def _find_named(entry: Entry, by_name: dict[str, list[Pair]]) -> Pair | None:
 
 
 def _with_masks(
-    root: Path, named: Sequence[Named], masks: Sequence[Place], skip: bool, notes: list[str]
+    root: Path, named: Sequence[Named], masks: Sequence[Place], options: Options, objects: bool, notes: list[str]
 ) -> list[Named]:
     """Return the pairs without such that lack a mask, which is a problem unless a whole test split lacks them."""
     labelled = {split for pair, split, _ in named if pair.masks}
@@ -174,11 +189,13 @@ def _with_masks(
     for pair, split, group in named:
         if pair.masks or (split not in labelled and split not in (None, "train", "val")):
             found.append((pair, split, group))
-        elif skip:
+        elif options["skip_missing"]:
             left.append(pair.image.path)
         else:
             expected = next((mask.path for mask in masks if mask.split == split), f"{folder}/{end}")
             place = f"{os.path.dirname(expected)}/{pair.image.name}{end}".lstrip("/")
+            if objects:
+                place = f"mask in {folder_of(pair.image, masks[0])}; one of zeros says that nothing is there"
             problems.report(
                 f"{root / pair.image.path} has no mask (there is no {place}); add it, or leave such images out: "
                 "--option skip_missing=True"

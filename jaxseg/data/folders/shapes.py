@@ -73,6 +73,7 @@ class Annotated:
       shapes: in the file's order; or what returns them.
       files: that the shapes come from.
       split: the one that the export names.
+      bare: True if nothing was annotated in it, and nothing says that this is so on purpose.
 
     >>> Annotated("a", Path("a.png"), (4, 6), ()).split is None
     True
@@ -84,6 +85,7 @@ class Annotated:
     shapes: tuple[Shape, ...] | Callable[[], tuple[Shape, ...]]
     files: tuple[Path, ...] = ()
     split: str | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@
                                    or "0 0.5 0.5 0.2 0.3": class, centre, width and height of a box
 
 Exports of label-studio have ``classes.txt``, a name a line, in place of the YAML. An image without a text file is
-background alone. Lines mean no order of what lies in front, so the smaller object does. If some objects are boxes and
+background alone, or left out with the option ``skip_missing``. Lines mean no order of what lies in front, so the smaller object does. If some objects are boxes and
 others polygons, the pixels of the boxes are void in label maps.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 from jaxseg.data import problems
 from jaxseg.data.folders import exports, outlines
 from jaxseg.data.folders.item import Found, Options
-from jaxseg.data.folders.lookup import files_below, head_of, split_in
+from jaxseg.data.folders.lookup import ImageMissing, Images, files_below, head_of, split_in
 from jaxseg.data.folders.shapes import Annotated, Shape
 from jaxseg.data.label_files import lines_of
 from jaxseg.data.listing import SUFFIXES
@@ -61,13 +61,14 @@ def read(root: Path, options: Options) -> Found:
     ('background', 'cell')
     """
     path = _yaml_of(root)
+    absent = Images(root, skip_missing=options["skip_missing"])
     if path is None:
         names = lines_of(root / "classes.txt")
         pairs = [(split_in(image.relative_to(root).parts), image) for image in files_below(root / "images", SUFFIXES)]
     else:
         table = _parsed(path)
         names = _names(path, table)
-        pairs = _listed(path, table)
+        pairs = _listed(path, table, absent)
     several, boxes, polygons, seen = [], 0, 0, set()
     for split, image in pairs:
         if image in seen:
@@ -79,7 +80,7 @@ def read(root: Path, options: Options) -> Found:
             boxes += sum(len(numbers) == 4 for _, numbers in rows)
             polygons += sum(len(numbers) != 4 for _, numbers in rows)
             several.append(_annotated(image, split, rows, names, root))
-    _check_spare(pairs)
+    _check_spare(pairs, absent)
     return exports.found(
         root,
         several,
@@ -88,7 +89,7 @@ def read(root: Path, options: Options) -> Found:
         kind="YOLO",
         where=path or root,
         ordered=False,
-        notes=["some objects are boxes without a polygon"] if boxes and polygons else [],
+        notes=[*(["some objects are boxes without a polygon"] if boxes and polygons else []), *absent.notes()],
         masks=bool(polygons) or not boxes,
     )
 
@@ -131,7 +132,7 @@ def _names(path: Path, table: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in names]
 
 
-def _listed(path: Path, table: Mapping[str, Any]) -> list[tuple[str | None, Path]]:
+def _listed(path: Path, table: Mapping[str, Any], absent: Images) -> list[tuple[str | None, Path]]:
     """Return the images of every split."""
     found: list[tuple[str | None, Path]] = []
     bases = [path.parent / str(table["path"])] if table.get("path") else []
@@ -139,13 +140,13 @@ def _listed(path: Path, table: Mapping[str, Any]) -> list[tuple[str | None, Path
         for key in [word for word, meant in SPLITS.items() if meant == split and table.get(word)]:
             given = table[key] if isinstance(table[key], list) else [table[key]]
             for entry in given:
-                found += [(split, image) for image in _entry(path, str(entry), [*bases, path.parent])]
+                found += [(split, image) for image in _entry(path, str(entry), [*bases, path.parent], absent)]
     if not found:
         raise BadInput(f"{path} names no images; write 'train: images/train' and 'val: images/val'")
     return found
 
 
-def _entry(path: Path, entry: str, bases: Sequence[Path]) -> list[Path]:
+def _entry(path: Path, entry: str, bases: Sequence[Path], absent: Images) -> list[Path]:
     """Return the images of a folder or a list; ``../train/images``, as Roboflow writes it, is also sought beside."""
     variants = [entry, entry.removeprefix("../")] if entry.startswith("../") else [entry]
     for place in (base / variant for variant in variants for base in bases):
@@ -156,10 +157,15 @@ def _entry(path: Path, entry: str, bases: Sequence[Path]) -> list[Path]:
             for line in lines_of(place):
                 near = [base / line for base in (place.parent, *bases)]
                 image = next((each for each in near if each.is_file()), None)
-                if image is None:
-                    problems.report(f"{place} lists {line}, which is not there; put it there or take the line out")
-                else:
+                if image is not None:
                     images.append(image)
+                    continue
+                with absent.each():
+                    raise ImageMissing(
+                        f"{place} lists {line}, which is not there; put it there, take the line out, or leave such "
+                        "images out: --option skip_missing=True",
+                        line,
+                    )
             return images
     if variants[-1].endswith(tuple(SUFFIXES)):
         raise BadInput(f"{path}: {entry} is an image; name folders or a list of images in a text file")
@@ -211,6 +217,7 @@ def _annotated(image: Path, split: str | None, rows: list[Row], names: Sequence[
         shapes=functools.partial(_shapes, image, rows, names),
         files=(_labels_of(image),),
         split=split,
+        bare=not _labels_of(image).is_file(),
     )
 
 
@@ -229,13 +236,18 @@ def _shapes(image: Path, rows: Sequence[Row], names: Sequence[str]) -> tuple[Sha
     return tuple(found)
 
 
-def _check_spare(pairs: Sequence[tuple[str | None, Path]]) -> None:
+def _check_spare(pairs: Sequence[tuple[str | None, Path]], absent: Images) -> None:
     """Report files of labels whose image is not there."""
     wanted = {_labels_of(image) for _, image in pairs}
     for folder in sorted({path.parent for path in wanted}):
         for path in files_below(folder, (".txt",)) if folder.is_dir() else ():
             if path not in wanted and path.parent == folder and folder.name != "images" and _is_label(path):
-                problems.report(f"{path} has no image beside it; put the image there or remove the file")
+                with absent.each():
+                    raise ImageMissing(
+                        f"{path} has no image beside it; put the image there, remove the file, or leave such files "
+                        "out: --option skip_missing=True",
+                        path.name,
+                    )
 
 
 def _is_label(path: Path) -> bool:
