@@ -263,7 +263,7 @@ def objects(request, tmp_path):
     for seed, name in enumerate("ab"):
         write(tmp_path / places[0].format(name), picture(seed))
         for number in (1, 2):
-            write(tmp_path / places[1].format(name) / f"{number}.png", (LABEL == number).astype(np.uint8) * 255)
+            write(tmp_path / places[1].format(name) / f"{number}.png", (number == LABEL).astype(np.uint8) * 255)
     everything(tmp_path)
     return tmp_path, places[1].format("b")
 

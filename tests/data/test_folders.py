@@ -344,7 +344,7 @@ def test_masks_of_one_object_each_are_objects_of_one_class(tmp_path, layout):
     for seed, name in enumerate(("a1", "b2")):
         write(tmp_path / image.format(name), picture(seed))
         for number in (1, 2):
-            write(tmp_path / mask.format(name, number), (LABEL == number).astype(np.uint8) * 255)
+            write(tmp_path / mask.format(name, number), (number == LABEL).astype(np.uint8) * 255)
     over = np.zeros((4, 6), np.uint8)
     over[2, 1:4] = 1
     write(tmp_path / mask.format("b2", 3), over)
@@ -368,7 +368,7 @@ def test_an_option_or_the_table_says_whether_numbered_masks_are_classes(tmp_path
     for name in "ab":
         write(tmp_path / f"images/{name}.png", picture(0))
         for number in (1, 2):
-            write(tmp_path / f"masks/{name}/{number}.png", (LABEL == number).astype(np.uint8))
+            write(tmp_path / f"masks/{name}/{number}.png", (number == LABEL).astype(np.uint8))
     assert read(tmp_path)[0].keys() > {"boxes"}
     for options in ((("objects", False),), (("classes", "1,2"),)):
         (record, _) = read(tmp_path, options=(*NONE, *options))

@@ -1,8 +1,8 @@
 """Masks of one file for each object: ``NAME/images/x.png`` with ``NAME/masks/*.png``, or ``masks/NAME/*.png``.
 
 The first is the layout of the Data Science Bowl 2018, the second has the images in ``images/NAME.png``. Every mask is 0
-and one other number. The objects are of one class, that of the option ``classes`` or else ``object``; where two overlap,
-the smaller is in front. An image without objects has one mask of zeros.
+and one other number. The objects are of one class, that of the option ``classes`` or else ``object``; of two that
+overlap the smaller is in front. An image without objects has one mask of zeros.
 """
 
 import functools
@@ -29,7 +29,7 @@ from jaxseg.errors import BadInput
 from jaxseg.ops import rle
 
 _NUMBERED = re.compile(r"(?!class)(.*[a-z_\-. ])?\d+|[0-9a-f]{8,}", re.IGNORECASE)
-"""Names of masks that number objects, or are hashes: ``3``, ``cell_3``, ``mask-03``, ``00ae65c1c6631ae6f2be1a44902976e6``."""
+"""Names of masks that number objects, or are hashes: ``3``, ``cell_3``, ``mask-03``, ``00ae65c1c6631ae6``."""
 
 
 def owners(images: Sequence[Place], masks: Sequence[Place]) -> list[tuple[Place, tuple[Place, ...]]]:

@@ -9,8 +9,8 @@
                                    or "0 0.5 0.5 0.2 0.3": class, centre, width and height of a box
 
 Exports of label-studio have ``classes.txt``, a name a line, in place of the YAML. An image without a text file is
-background alone, or left out with the option ``skip_missing``. Lines mean no order of what lies in front, so the smaller object does. If some objects are boxes and
-others polygons, the pixels of the boxes are void in label maps.
+background alone, or left out with the option ``skip_missing``. Lines mean no order of what lies in front, so the
+smaller object does. If some objects are boxes and others polygons, the pixels of the boxes are void in label maps.
 """
 
 import functools
