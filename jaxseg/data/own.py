@@ -77,8 +77,8 @@ def find_class(name: str) -> type:
         if error.name is None or not (address == error.name or address.startswith(error.name + ".")):
             raise BadInput(f"data set {name!r}: {address} cannot be imported: {error}") from error
         raise BadInput(
-            f"data set {name!r}: there is no module {address} beside the recipe, in {os.getcwd()} or installed; put "
-            f"{top}.py there, or that folder into PYTHONPATH"
+            f"data set {name!r}: there is no module {address} beside the recipe, in {os.getcwd()} or installed; name "
+            f"the recipe that {top}.py lies beside, --recipe FILE.py, or put its folder into PYTHONPATH"
         ) from None
     except Exception as error:
         raise BadInput(f"data set {name!r}: {address} cannot be imported: {type(error).__name__}: {error}") from error

@@ -152,6 +152,21 @@ class Data:
         for number in numbers:
             yield _stack([examples.transformed(number, examples[number])])
 
+    def rooted(self) -> "Data":
+        """Return the same data with whole paths of folders, so that they are found from any directory.
+
+        >>> source = Source("folder:/data/cells", "train")
+        >>> Data(train=source, val=source).rooted().train == source
+        True
+        """
+        train, val, test = (
+            source if source is None else replace(source, dataset=sets.rooted(source.dataset))
+            for source in (self.train, self.val, self.test)
+        )
+        assert train is not None
+        assert val is not None
+        return replace(self, train=train, val=val, test=test)
+
     def facts(self, data_dir: DataDir = None) -> Facts:
         """Return the facts of the data set that is evaluated on; your own annotations' lie beside the prepared data."""
         return sets.facts(self.val.dataset, data_dir=data_dir, options=self.val.options)

@@ -124,7 +124,7 @@ def brief(value: Any) -> str:
     if isinstance(value, dict) and "type" in value:
         return str(value["type"]).split(":")[-1]
     text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return text if len(text) <= 40 else f"{text[:12]}...{text[-25:]}"  # paths differ at their ends
 
 
 def _join(path: str, name: str) -> str:

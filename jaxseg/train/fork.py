@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxseg.errors import BadInput
-from jaxseg.recipe import check_format, dump, load
+from jaxseg.recipe import check_format, dump, load, rooted
 from jaxseg.train import checkpoint
 from jaxseg.train.changes import brief, differences
 from jaxseg.train.checkpoint import Checkpoints, Saved
@@ -51,6 +51,7 @@ def fork(old: Path, workdir: Path, recipe: Any, console: Console | None = None) 
     done = steps_done(old)
     if not (old / "recipe.json").is_file() or not any(step is not None for step in done):
         raise BadInput(f"{old} holds no run to fork: there is no recipe.json with a checkpoint")
+    recipe = rooted(recipe)
     index = max(number for number, step in enumerate(done) if step is not None)
     if any(step is not None for step in steps_done(workdir)):
         return _forked_before(old, workdir)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from jaxseg.recipe import rooted
 from jaxseg.train.evaluate import evaluate
 from jaxseg.train.log import Console
 from jaxseg.train.placement import Placement, single
@@ -60,6 +61,7 @@ def fit(
     workdir, log = Path(workdir), Console() if log is None else log
     metrics: dict[str, float] = {}
     with guarded(workdir, log):
+        recipe = rooted(recipe)
         claim(workdir, recipe)
         for index in range(len(recipe.stages)):
             with open_stage(recipe, index, workdir, placement, data_dir, log) as (run, state):

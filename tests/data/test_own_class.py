@@ -66,7 +66,8 @@ def test_a_class_gives_records_facts_and_batches(module):
     ("name", "split", "words"),
     [
         ("own_cells:Cels", "train", "there is no Cels in own_cells; did you mean 'Cells'"),
-        ("own_cell:Cells", "train", "there is no module own_cell beside the recipe"),
+        ("own_cell:Cells", "train", "put its folder into PYTHONPATH"),
+        ("own_cell:Cells", "train", "name the recipe that own_cell.py lies beside, --recipe FILE.py"),
         ("own_cells:Incomplete", "train", "it has no __len__"),
         ("own_cells:Cells", "test", "has no split 'test'; there are: train, val"),
         ("own_cells:Cells", "train[7:9]", "is not a split nor a slice"),

@@ -11,15 +11,16 @@ import pytest
 
 from jaxseg.data import Data, Source
 from jaxseg.errors import BadInput
-from jaxseg.recipe import dump
+from jaxseg.recipe import dump, load_file
 from jaxseg.train import checkpoint
 from jaxseg.train.changes import refusals
 from jaxseg.train.fork import fork
-from jaxseg.train.log import Console, read_rows
+from jaxseg.train.log import Console, MetricsFile, read_rows
 from jaxseg.train.loop import fit
 from jaxseg.train.optim import SGD, AdamW, Milestones, Poly
 from jaxseg.train.patience import best_and_waited
 from jaxseg.types import Figure
+from tests.data.folder_trees import pair
 from tests.train.toys import Net, recipe
 
 PLAIN = SGD(0.05, momentum=0.9)
@@ -161,3 +162,23 @@ def test_patience_for_a_figure_that_is_never_measured_is_refused_before_training
         run(plain(patience=2, keep_best="mIou"), tmp_path)
     with pytest.raises(BadInput, match="needs keep_best"):
         plain(patience=2, keep_best=None)
+
+
+def test_a_run_on_a_relative_folder_is_found_from_any_directory(tmp_path, monkeypatch):
+    for seed in range(2):
+        pair(tmp_path / "cells", f"images/{seed}.png", f"masks/{seed}.png", seed)
+    source = Source("folder:cells", "train", options=(("split", 0),))
+    value, work = plain(data=Data(train=source, val=source), steps=1), tmp_path / "run"
+    with contextlib.closing(checkpoint.Checkpoints(work / "stages" / "0-main" / "checkpoints", keep=1)) as kept:
+        kept.save(1, {"step": np.int32(1)}, notes={})  # a finished run
+    with contextlib.closing(MetricsFile(work, {"0-main": 0}, at=("0-main", 1))) as rows:
+        rows.write("eval", "0-main", 1, {"miou": 0.5}, split="val")
+    monkeypatch.chdir(tmp_path)
+    assert run(value, work) == run(value, work) == {"miou": 0.5}
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_file(work / "recipe.json").stages[0].data.facts().splits == {"train": 2}
+    with pytest.raises(BadInput, match=r"holds a run of another recipe: .*elsewhere/cells. here;"):
+        run(value, work)
+    with pytest.raises(BadInput, match=r"there is no folder .*elsewhere/cells$"):
+        run(value, tmp_path / "other")

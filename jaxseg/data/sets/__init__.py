@@ -56,6 +56,15 @@ def list_sets() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+def rooted(name: str) -> str:
+    """Return the name of a data set as it is good in any directory: that of a folder with its whole path.
+
+    >>> rooted("folder:/data/cells"), rooted("camvid"), rooted("folder:cells").endswith("/cells")
+    ('folder:/data/cells', 'camvid', True)
+    """
+    return f"{FOLDER}{Path(name.removeprefix(FOLDER)).expanduser().absolute()}" if name.startswith(FOLDER) else name
+
+
 @functools.cache
 def find(name: str) -> ModuleType:
     """Return the module of that data set, with ``FACTS``, ``Builder``, ``to_record`` and ``GENERATED``.
