@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.configure.choose import Wishes
+from jaxseg.configure.decide import Wishes
 from jaxseg.configure.make import dataset_of, name_of, recipe_text
 from jaxseg.metrics import Confusion
 from jaxseg.override import override_text

@@ -294,7 +294,7 @@ def smp_names(variant: str) -> Rules:
             rules.append((rf"{block}_{conv}_conv\.weight", f"{path}/{part}/kernel"))
             rules += _norm(f"{block}_bn{norm}", f"{path}/{part}_norm")
         rules += _squeeze(f"{block}_se_", path)
-    return (*rules, (r".*\.num_batches_tracked", None), (r"(_conv_head|_bn1|_fc)\..*", None))
+    return (*rules, (r".*\.num_batches_tracked", None), (r"(?P<kept>_conv_head|_bn1)\..*", None), (r"_fc\..*", None))
 
 
 def timm_names(variant: str) -> Rules:
@@ -315,7 +315,12 @@ def timm_names(variant: str) -> Rules:
                 rules.append((rf"{block}{conv}\.weight", f"{path}/{part}/kernel"))
                 rules += _norm(block + norm, f"{path}/{part}_norm")
             rules += _squeeze(rf"{block}se\.conv_", path)
-    return (*rules, (r".*\.num_batches_tracked", None), (r"(conv_head|bn2|classifier)\..*", None))
+    return (
+        *rules,
+        (r".*\.num_batches_tracked", None),
+        (r"(?P<kept>conv_head|bn2)\..*", None),
+        (r"classifier\..*", None),
+    )
 
 
 def _squeeze(source: str, path: str) -> Rules:

@@ -60,7 +60,7 @@ def written(data: str, data_dir: Path | None, verb: str, decisions: Mapping[str,
       BadInput: no model is named, or the data or the weights cannot be used.
     """
     from jaxseg.cli.data import options_of
-    from jaxseg.configure.choose import Wishes
+    from jaxseg.configure.decide import Wishes
     from jaxseg.configure.make import dataset_of, recipe_text
     from jaxseg.errors import BadInput
 

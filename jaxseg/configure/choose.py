@@ -8,18 +8,13 @@ import jax
 import numpy as np
 
 from jaxseg import registry
-from jaxseg.configure import memory
+from jaxseg.configure import decide, memory
+from jaxseg.configure.decide import Decision, Wishes
 from jaxseg.configure.look import Look
 from jaxseg.conversion.pixels import statistics_of
 from jaxseg.errors import BadInput
 from jaxseg.layers.standardize import Standardize
 from jaxseg.losses.class_weights import median_frequency
-
-IMAGES_SEEN = 12_000
-"""Images that a training sees in all, between :data:`EPOCHS` of the data set."""
-
-EPOCHS = (12, 200)
-"""Least and most epochs: large data sets need time to be seen, small ones are learnt by heart."""
 
 SIDE = {"cpu": 256, "accelerator": 512}
 """Longest side of a crop."""
@@ -27,55 +22,10 @@ SIDE = {"cpu": 256, "accelerator": 512}
 BATCH = {"cpu": 8, "accelerator": 16}
 """Most images of an update."""
 
-STATISTICS = r"^backbone/.*/(mean|var)$"
-"""Running statistics of a backbone's batch normalisation, as ``Stage.freeze`` names them."""
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the user has decided; None leaves it to :func:`choose`.
-
-    >>> Wishes("unet_resnet34", weights="timm:resnet34.a1_in1k").steps is None
-    True
-
-    Attributes:
-      model: of the registry.
-      weights: a source, "" for random weights.
-      freeze: as of :class:`jaxseg.recipe.Stage`.
-      layer_decay: factor of the learning rate from a layer of the backbone to the one before it.
-      patience: as of :class:`jaxseg.recipe.Stage`.
-      precision: "float32" or "bf16".
-      steps: updates.
-      batch_size: images per update.
-      crop: height and width.
-    """
-
-    model: str
-    weights: str = ""
-    freeze: tuple[str, ...] = ()
-    layer_decay: float | None = None
-    patience: int | None = None
-    precision: str = "float32"
-    steps: int | None = None
-    batch_size: int | None = None
-    crop: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A value, as Python text, and why it is that.
-
-    >>> Decision("8", "what fits").text
-    '8'
-    """
-
-    text: str
-    why: str
-
 
 @dataclass(frozen=True)
 class Plan:
-    """All decisions of a semantic recipe.
+    """All decisions of a recipe.
 
     Attributes:
       look: at the data.
@@ -93,6 +43,7 @@ class Plan:
       every: updates between evaluations.
       init: where the first weights come from.
       freeze: variables that stay; None for none.
+      objects: what is decided for detectors besides; None for label maps.
 
     >>> sorted(Plan.__dataclass_fields__)[:3]
     ['batch_size', 'ema', 'eval_batch_size']
@@ -113,6 +64,33 @@ class Plan:
     every: Decision
     init: Decision
     freeze: Decision | None
+    objects: "ForObjects | None" = None
+
+
+@dataclass(frozen=True)
+class ForObjects:
+    """Decisions of a recipe for detectors, besides those of all recipes.
+
+    Attributes:
+      changes: fields of the built model, such as anchors.
+      backbone: what its backbone is changed to; None for nothing.
+      task: the task's name.
+      max_detections: that count in an evaluation; None for the task's own.
+      keys: of a batch.
+      slots: objects of an image.
+      best: the figure by which the best checkpoint is chosen.
+
+    >>> ForObjects({}, None, "Detection", None, ("image",), Decision("8", ""), "box_ap50").task
+    'Detection'
+    """
+
+    changes: dict[str, Decision]
+    backbone: Decision | None
+    task: str
+    max_detections: Decision | None
+    keys: tuple[str, ...]
+    slots: Decision
+    best: str
 
 
 def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, device: str | None = None) -> Plan:
@@ -137,7 +115,10 @@ def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, dev
     """
     entry = registry.find(wishes.model)
     if entry.task != "semantic":
-        raise BadInput(f"recipes are written for semantic models; {wishes.model!r} is for {entry.task}")
+        raise BadInput(
+            f"recipes are written for models of label maps and of objects (detection, instance); {wishes.model!r} is "
+            f"for {entry.task}"
+        )
     if look.facts.num_classes < 2:
         raise BadInput(f"data set {look.dataset!r} has {look.facts.num_classes} classes of label maps; two are needed")
     if device is None:
@@ -147,8 +128,8 @@ def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, dev
     crop, batch = _crop_and_batch(look, wishes, model, device)
     height, width = (int(side) for side in crop.text.split(", "))
     size = int(batch.text)
-    kinds = _kinds(model, look.bands)
-    steps = _steps(look, wishes, size)
+    parts = decide.kinds(model, look.bands)
+    steps = decide.steps(look, wishes, size)
     count = int(steps.text)
     return Plan(
         look=look,
@@ -157,14 +138,14 @@ def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, dev
         train=_augmentation(look, crop, height == width),
         **_evaluation(look, size),
         losses=_losses(look),
-        rate=_rate(wishes, size, kinds),
-        multipliers=_multipliers(wishes, kinds),
+        rate=decide.rate(wishes, size, parts),
+        multipliers=decide.multipliers(wishes, parts),
         steps=steps,
         batch_size=batch,
         ema=Decision("0.99" if count < 1000 else "0.995", "evaluated is an average of the weights, which varies less"),
         every=Decision(str(max(count // 10, min(count, 50))), "ten evaluations, at least 50 updates apart"),
-        init=_init(wishes),
-        freeze=_freeze(wishes, size, kinds),
+        init=decide.start(wishes),
+        freeze=decide.frozen(wishes, size, parts),
     )
 
 
@@ -174,7 +155,7 @@ def _fields(look: Look, wishes: Wishes, entry: Any, stated: Standardize | None) 
     if look.bands != 3:
         why = "as the images have" + ("; kernels for RGB are inflated" if wishes.weights else "")
         found["in_channels"] = Decision(str(look.bands), why)
-    own = _statistics(look, stated)
+    own = decide.statistics(look, stated)
     if own is not None:
         found["standardize"] = own
     if wishes.precision == "bf16":
@@ -183,16 +164,6 @@ def _fields(look: Look, wishes: Wishes, entry: Any, stated: Standardize | None) 
         if field not in entry.fields:
             raise BadInput(f"model {wishes.model!r} has no field {field!r}, which this data set or option needs")
     return found
-
-
-def _statistics(look: Look, stated: Standardize | None) -> Decision | None:
-    if stated is not None and stated.fits(look.bands):
-        return Decision(repr(stated), "what the weights were trained with")
-    if look.is_rgb:
-        return None
-    order = ', order="bands"' if look.bands == 3 else ""
-    why = f"mean and deviation of each band, measured on {look.looked_at} training images of {look.dtype}"
-    return Decision(f"Standardize({look.mean}, {look.std}{order})", why)
 
 
 def _built(look: Look, wishes: Wishes) -> Any:
@@ -246,25 +217,6 @@ def _check_size(name: str, model: Any, height: int, width: int) -> None:
             f"{name!r} gives outputs smaller than its images, which a written recipe does not handle; "
             "see the recipe unet_isbi, or choose another model"
         )
-
-
-def _kinds(model: Any, bands: int) -> dict[str, Any]:
-    """What a network is made of: ``backbone``, and ``batch`` normalisation inside it."""
-    side = model.input_size(4, 4) if hasattr(model, "input_size") else (64, 64)
-    image = jax.ShapeDtypeStruct((1, *side, bands), np.uint8)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    return {
-        "backbone": "backbone" in shapes["params"],
-        "batch": "backbone" in shapes.get("batch_stats", {}),
-    }
-
-
-def _steps(look: Look, wishes: Wishes, batch: int) -> Decision:
-    if wishes.steps is not None:
-        return Decision(str(wishes.steps), "asked for")
-    epochs = min(EPOCHS[1], max(EPOCHS[0], IMAGES_SEEN / look.images))
-    steps = max(10, round(epochs * look.images / batch / 10) * 10)
-    return Decision(str(steps), f"{epochs:.0f} epochs of {look.images} images")
 
 
 def _augmentation(look: Look, crop: Decision, square: bool) -> tuple[Decision, ...]:
@@ -336,43 +288,3 @@ def class_weights(share: tuple[float, ...]) -> tuple[float, ...]:
     whole = np.asarray(share) * 1e9
     weights = np.sqrt(np.asarray(median_frequency(np.maximum(whole, 0).astype(np.int64))))
     return tuple(float(np.clip(w, 0.5, 3.0)) if w > 0 else 1.0 for w in weights)
-
-
-def _rate(wishes: Wishes, batch: int, kinds: dict[str, Any]) -> Decision:
-    value, why = 1e-3, "AdamW's usual rate for a head that is new"
-    if wishes.weights and not kinds["backbone"]:
-        value, why = 3e-4, "the weights are trained already"
-    value = float(f"{value * (batch / 8) ** 0.5:.2g}")
-    return Decision(f"OneCycle({value}, warmup=0.1)", f"{why}, by the square root of the batch over 8")
-
-
-def _multipliers(wishes: Wishes, kinds: dict[str, Any]) -> Decision | None:
-    if wishes.layer_decay is not None:
-        if not kinds["backbone"]:
-            raise BadInput(f"{wishes.model!r} has no backbone whose layers --layer-decay could tell apart")
-        why = "asked for: layers near the image learn more slowly"
-        return Decision(f"layer_decay(model, {wishes.layer_decay})", why)
-    if not (wishes.weights and kinds["backbone"]):
-        return None
-    factor, why = (0.3, "a convolutional backbone") if kinds["batch"] else (0.1, "a transformer, which forgets easily")
-    return Decision(f'((r"^backbone/", {factor}),)', f"the backbone is trained already ({why}), the head is new")
-
-
-def _init(wishes: Wishes) -> Decision:
-    if not wishes.weights:
-        return Decision("None", "random weights: --weights takes a run, a file, hf:, timm:, smp: or torchvision:")
-    named = f', "{wishes.model}"' if wishes.weights.startswith(("torchvision:", "detectron2:")) else ""
-    quoted = repr(wishes.weights) if set(wishes.weights) & set('"\\') else f'"{wishes.weights}"'
-    return Decision(f"WeightsFrom({quoted}{named})", "what does not fit starts afresh, and is printed")
-
-
-def _freeze(wishes: Wishes, batch: int, kinds: dict[str, Any]) -> Decision | None:
-    patterns, why = list(wishes.freeze), "asked for" if wishes.freeze else ""
-    if wishes.weights and kinds["batch"] and batch < 4:
-        patterns.append(STATISTICS)
-        small = f"statistics of {batch} images are noise: the backbone keeps those it came with"
-        why = f"{why}; {small}" if why else small
-    if not patterns:
-        return None
-    inside = ", ".join(f'r"{pattern}"' if '"' not in pattern else repr(pattern) for pattern in patterns)
-    return Decision(f"({inside},)", why)

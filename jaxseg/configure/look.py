@@ -21,6 +21,24 @@ TRAIN, VAL = ("train", "trainval", "training"), ("val", "valid", "validation", "
 
 
 @dataclass(frozen=True)
+class Objects:
+    """Facts about the objects of a data set.
+
+    Attributes:
+      most: of an image.
+      sides: roots of the areas of boxes, pixels: of the smallest twentieth, the median, the largest twentieth.
+      masks: whether they have masks.
+
+    >>> Objects(9, (8.0, 20.0, 60.0), False).most
+    9
+    """
+
+    most: int
+    sides: tuple[float, float, float]
+    masks: bool
+
+
+@dataclass(frozen=True)
 class Look:
     """Facts about a data set that decide how to train on it.
 
@@ -41,6 +59,7 @@ class Look:
       upright: True if up is up: classes lie higher or lower in most images.
       mirrored: True if left and right may change places.
       looked_at: number of images that were opened.
+      objects: in them; None where they were not looked at.
 
     >>> Look("a", (), Facts("a", "", ("x", "y"), (), {}), "train", "val", 9, ((4, 6),), ((4, 6),)).lopsided
     False
@@ -62,6 +81,7 @@ class Look:
     upright: bool = True
     mirrored: bool = True
     looked_at: int = 0
+    objects: Objects | None = None
 
     @property
     def bands(self) -> int:
@@ -86,7 +106,9 @@ class Look:
         return tuple(k for k, (share, extent) in enumerate(pairs) if 0 < share < 0.02 and 0 < extent < 0.005)
 
 
-def look(dataset: str, *, options: tuple[tuple[str, Any], ...] = (), data_dir: Any = None) -> Look:
+def look(
+    dataset: str, *, options: tuple[tuple[str, Any], ...] = (), data_dir: Any = None, objects: bool = False
+) -> Look:
     """Open some images of a data set and return what decides how to train on it.
 
     >>> import tempfile
@@ -100,19 +122,27 @@ def look(dataset: str, *, options: tuple[tuple[str, Any], ...] = (), data_dir: A
       dataset: as in :class:`jaxseg.data.pipeline.Source`.
       options: likewise.
       data_dir: where prepared data lie.
+      objects: whether to look at the objects too.
 
     Raises:
-      BadInput: the data set is not prepared, or has no training or validation split.
+      BadInput: the data set is not prepared, has no training or validation split, or no objects that were asked for.
     """
     given = {"data_dir": data_dir, "options": options}
     there = sets.prepared_splits(dataset, **given) or sets.facts(dataset, **given).splits
     train, val = (_split(dataset, there, names) for names in (TRAIN, VAL))
     facts = sets.facts(dataset, **given)
-    records = sets.open_split(dataset, train, keys=tuple(k for k in ("image", "label") if k in facts.keys), **given)
+    if objects and "boxes" not in facts.keys:
+        raise BadInput(
+            f"data set {dataset!r} has label maps and no objects: detectors need boxes (COCO JSON, YOLO, CVAT, a mask "
+            "for each object); choose a semantic model, such as unet_resnet34"
+        )
+    wanted = ("image", "label", *(("boxes", "instance_ids") if objects else ()))
+    records = sets.open_split(dataset, train, keys=tuple(k for k in wanted if k in facts.keys), **given)
     held_out = sets.open_split(dataset, val, keys=("image",), **given)
     chosen = np.unique(np.linspace(0, len(records) - 1, LOOKED_AT).round().astype(int))
     opened = (records[int(i)] for i in chosen)
-    shapes, seen = zip(*((record["image"].shape[:2], _thinned(record)) for record in opened), strict=True)
+    rows = ((record["image"].shape[:2], _thinned(record), record.get("boxes")) for record in opened)
+    shapes, seen, boxes = zip(*rows, strict=True)
     bands = measure_bands(seen)
     labels = [record["label"] for record in seen if "label" in record]
     return Look(
@@ -129,6 +159,7 @@ def look(dataset: str, *, options: tuple[tuple[str, Any], ...] = (), data_dir: A
         std=tuple(float(f"{max(value, 1e-3):.4g}") for value in bands.std),
         **_of_labels(labels, facts.num_classes),
         looked_at=len(chosen),
+        objects=_of_objects(dataset, boxes, "instance_ids" in facts.keys) if objects else None,
     )
 
 
@@ -164,6 +195,15 @@ def _of_labels(labels: Sequence[np.ndarray], num_classes: int) -> dict[str, Any]
         "upright": len(labels) < 3 or _differs(labels, num_classes, axis=0),
         "mirrored": len(labels) < 3 or not _differs(labels, num_classes, axis=1),
     }
+
+
+def _of_objects(dataset: str, boxes: Sequence[Any], masks: bool) -> Objects:
+    whole = np.concatenate([np.asarray(some, np.float64).reshape(-1, 4) for some in boxes])
+    if not len(whole):
+        raise BadInput(f"none of the {len(boxes)} training images of {dataset!r} that were opened has an object")
+    sides = np.sqrt(np.prod(whole[:, 2:] - whole[:, :2], axis=1))
+    low, middle, high = (float(f"{side:.3g}") for side in np.quantile(sides, (0.05, 0.5, 0.95)))
+    return Objects(max(len(some) for some in boxes), (low, middle, high), masks)
 
 
 def _extent(labels: Sequence[np.ndarray], k: int) -> float:

@@ -5,8 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jaxseg.configure.choose import Wishes, choose
+from jaxseg import registry
+from jaxseg.configure.choose import choose
+from jaxseg.configure.decide import Wishes
 from jaxseg.configure.look import look
+from jaxseg.configure.objects import TASKS, choose_objects
 from jaxseg.configure.write import write
 from jaxseg.data import sets
 from jaxseg.errors import BadInput, suggest
@@ -74,7 +77,9 @@ def recipe_text(
       FailedRun: the weights could not be downloaded.
     """
     stated = stated_statistics(wishes.weights, wishes.model) if wishes.weights else None
-    plan = choose(look(dataset, options=options, data_dir=data_dir), wishes, stated=stated)
+    objects = registry.find(wishes.model).task in TASKS
+    seen = look(dataset, options=options, data_dir=data_dir, objects=objects)
+    plan = (choose_objects if objects else choose)(seen, wishes, stated=stated)
     return write(plan, name=name_of(dataset, wishes.model), command=command)
 
 

@@ -5,7 +5,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from jaxseg.configure.choose import Decision, Plan
+from jaxseg.configure.choose import Plan
+from jaxseg.configure.decide import Decision
 from jaxseg.configure.look import Look
 
 MODULES = {
@@ -15,22 +16,28 @@ MODULES = {
     **dict.fromkeys(
         (
             "BalancedCrop",
+            "Canvas",
             "CentreCrop",
+            "LargeScaleJitter",
             "PadTo",
             "Photometric",
             "RandomCrop",
             "RandomFlip",
             "RandomRotate90",
             "RandomScale",
+            "ResizeWithin",
         ),
         "jaxseg.data.transforms",
     ),
+    "Proposing": "jaxseg.layers.rpn",
     "Standardize": "jaxseg.layers.standardize",
     "CrossEntropy": "jaxseg.losses",
     "Dice": "jaxseg.losses",
     "Recipe": "jaxseg.recipe",
     "Stage": "jaxseg.recipe",
     "create_model": "jaxseg.registry",
+    "Detection": "jaxseg.tasks.detection",
+    "Instance": "jaxseg.tasks.instance",
     "Semantic": "jaxseg.tasks.semantic",
     "layer_decay": "jaxseg.train.layer_decay",
     "AdamW": "jaxseg.train.optim",
@@ -44,7 +51,8 @@ WIDTH = 120
 def write(plan: Plan, *, name: str, command: str) -> str:
     """Return the recipe of a plan as the text of a Python file.
 
-    >>> from jaxseg.configure.choose import Wishes, choose
+    >>> from jaxseg.configure.choose import choose
+    >>> from jaxseg.configure.decide import Wishes
     >>> from jaxseg.data import Facts
     >>> facts = Facts("cells", "", ("background", "cell"), ((0, 0, 0), (255, 0, 0)), {})
     >>> sizes, share = ((64, 64),), (0.9, 0.1)
@@ -67,8 +75,9 @@ def _docstring(plan: Plan, command: str) -> str:
     look, model = plan.look, plan.wishes.model
     head = f"{model} on {look.dataset.rpartition('/')[2] or look.dataset}: a start, of which every line may be changed."
     bands = f"{look.bands} band{'s' * (look.bands != 1)} of {look.dtype}"
+    count = look.facts.num_classes if plan.objects is None else len(look.facts.things)
     facts = (
-        f"Data: {look.images} training images ({_sizes(look)}, {bands}), {look.facts.num_classes} classes; "
+        f"Data: {look.images} training images ({_sizes(look)}, {bands}), {count} classes; "
         f"{look.looked_at} of them were looked at"
     )
     wrap = textwrap.TextWrapper(WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
@@ -84,53 +93,32 @@ def _sizes(look: Look) -> str:
 def _imports(body: str) -> str:
     by_module: dict[str, list[str]] = {}
     for name, module in MODULES.items():
-        if re.search(rf"\b{name}\(", body):
+        if re.search(rf"\b{name}(\(|\.for_model)", body):
             by_module.setdefault(module, []).append(name)
     lines = [f"from {module} import {', '.join(names)}" for module, names in sorted(by_module.items())]
     if "jnp." in body:
         lines = ["import jax.numpy as jnp", "", *lines]
+    if re.search(r"\breplace\(", body):
+        lines = ["from dataclasses import replace", "", *lines]
     return "\n".join(lines) + "\n"
 
 
 def _body(plan: Plan, name: str) -> str:
-    look, facts = plan.look, plan.look.facts
-    options = f", {literal(look.options)}" if look.options else ""
-    losses = "\n".join(_line(loss, 12) for loss in plan.losses)
+    facts = plan.look.facts
+    count = facts.num_classes if plan.objects is None else len(facts.things)
     optional = (
         *((_field("freeze", plan.freeze),) if plan.freeze is not None else ()),
         *((_field("patience", Decision(str(plan.wishes.patience), "asked for")),) if plan.wishes.patience else ()),
     )
+    best = () if plan.objects is None else (f'        keep_best="{plan.objects.best}",',)
     parts = (
-        *("", "def recipe() -> Recipe:", f'    """Train {plan.wishes.model} on {facts.num_classes} classes."""'),
+        *("", "def recipe() -> Recipe:", f'    """Train {plan.wishes.model} on {count} classes."""'),
         *_transforms("augment", plan.train),
         *(_transforms("judged", plan.val) if plan.val else ()),
-        f"    dataset = {literal(look.dataset)}",
-        "    data = Data(",
-        f'        train=Source(dataset, "{look.train}", augment{options}),',
-        f'        val=Source(dataset, "{look.val}"{_val(plan)}{options}),',
-        "    )",
-        "    model = create_model(",
-        f'        "{plan.wishes.model}",',
-        *(_line(Decision(f"{field}={value.text}", value.why), 8) for field, value in plan.fields.items()),
-        "    )",
-        "    task = Semantic(",
-        f"        num_classes={facts.num_classes},",
-        "        losses=(",
-        losses,
-        "        ),",
-        *_classes(facts.classes),
-        "    )",
-        "    optimizer = AdamW(",
-        _line(plan.rate, 8),
-        _line(Decision("weight_decay=0.01", "shrinks kernels, and nothing else"), 8),
-        '        no_decay=(r"(bias|scale)$",),',
-        *(
-            (_line(Decision(f"lr_multipliers={plan.multipliers.text}", plan.multipliers.why), 8),)
-            if plan.multipliers is not None
-            else ()
-        ),
-        _line(Decision("clip=1.0", "a single odd batch moves the weights no further than others"), 8),
-        "    )",
+        *_data(plan),
+        *_model(plan),
+        *(_semantic(plan) if plan.objects is None else _objects(plan)),
+        *_optimizer(plan),
         "    stage = Stage(",
         *("        model=model,", "        task=task,", "        data=data,", "        optimizer=optimizer,"),
         _field("steps", plan.steps),
@@ -140,12 +128,86 @@ def _body(plan: Plan, name: str) -> str:
         "        log_every=20,",
         _field("eval_every", plan.every),
         f"        save_every={plan.every.text},",
+        *best,
         _field("init", plan.init),
         *optional,
         "    )",
         f'    return Recipe(stages=(stage,), name="{name}")',
     )
     return "\n".join(parts) + "\n"
+
+
+def _data(plan: Plan) -> list[str]:
+    look = plan.look
+    options = f", {literal(look.options)}" if look.options else ""
+    objects: list[str] = []
+    if plan.objects is not None:
+        objects = [f"        keys={literal(plan.objects.keys)},", _field("slots", plan.objects.slots)]
+    return [
+        f"    dataset = {literal(look.dataset)}",
+        "    data = Data(",
+        f'        train=Source(dataset, "{look.train}", augment{options}),',
+        f'        val=Source(dataset, "{look.val}"{_val(plan)}{options}),',
+        *objects,
+        "    )",
+    ]
+
+
+def _model(plan: Plan) -> list[str]:
+    """Return the lines of the model, with what is changed in it once it is built."""
+    found = ["    model = create_model(", f'        "{plan.wishes.model}",']
+    found += [_line(Decision(f"{field}={value.text}", value.why), 8) for field, value in plan.fields.items()]
+    found += ["    )"]
+    if plan.objects is None:
+        return found
+    changes = plan.objects.changes
+    if changes:
+        fields = [_line(Decision(f"{field}={value.text}", value.why), 8) for field, value in changes.items()]
+        found += ["    model = model.clone(", *fields, "    )"]
+    backbone = plan.objects.backbone
+    if backbone is not None:
+        found += [f"    # {backbone.why}", f"    model = model.clone(backbone=model.backbone.clone({backbone.text}))"]
+    return found
+
+
+def _semantic(plan: Plan) -> list[str]:
+    facts = plan.look.facts
+    return [
+        "    task = Semantic(",
+        f"        num_classes={facts.num_classes},",
+        "        losses=(",
+        *(_line(loss, 12) for loss in plan.losses),
+        "        ),",
+        *_classes(facts.classes),
+        "    )",
+    ]
+
+
+def _objects(plan: Plan) -> list[str]:
+    """Return the lines of a detector's task; the network says which losses it is trained by."""
+    assert plan.objects is not None
+    names = _classes(plan.look.facts.things)
+    found = [f"    task = {plan.objects.task}.for_model(", "        model,", *names, "    )"]
+    most = plan.objects.max_detections
+    if most is not None:
+        found += [f"    # {most.why}", f"    task = replace(task, max_detections={most.text})"]
+    return found
+
+
+def _optimizer(plan: Plan) -> list[str]:
+    multipliers = plan.multipliers
+    clip, why = ("clip=1.0", "a single odd batch moves the weights no further than others")
+    if plan.objects is not None:
+        clip = "clip=5.0"
+    return [
+        "    optimizer = AdamW(",
+        _line(plan.rate, 8),
+        _line(Decision("weight_decay=0.01", "shrinks kernels, and nothing else"), 8),
+        '        no_decay=(r"(bias|scale)$",),',
+        *([] if multipliers is None else [_line(Decision(f"lr_multipliers={multipliers.text}", multipliers.why), 8)]),
+        _line(Decision(clip, why), 8),
+        "    )",
+    ]
 
 
 def _val(plan: Plan) -> str:

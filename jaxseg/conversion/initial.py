@@ -14,6 +14,7 @@ from typing import Any
 from flax import traverse_util
 
 from jaxseg.errors import BadInput
+from jaxseg.weights.hub import is_name
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class WeightsFrom:
 
     Attributes:
       source: a path, absolute or relative to where the training is started, or a name, see :mod:`jaxseg.weights.hub`.
-      architecture: the registered model, or backbone, whose weights a name such as ``torchvision:IMAGENET1K_V1`` means.
+      architecture: the registered model, or backbone, whose weights a name such as ``torchvision:IMAGENET1K_V1`` means;
+        "" for what the model itself tells.
     """
 
     source: str
@@ -68,7 +70,7 @@ class WeightsFrom:
 
         if model is None:
             raise BadInput(f"weights from {self.source} need the model that they are for: load(variables, model=...)")
-        located = locate(self.source, self.architecture)
+        located = locate(self.source, self.architecture or _architecture(self.source, model))
         made = _own(located, model) if located.kind in ("training", "model") else _third_party(located, model)
         afresh = set(made.reinitialized)
         if log is not None:
@@ -77,6 +79,13 @@ class WeightsFrom:
         wanted = {key for key in traverse_util.flatten_dict(dict(variables)) if "/".join(key[1:]) not in afresh}
         flat = traverse_util.flatten_dict(made.variables)
         return traverse_util.unflatten_dict({key: flat[key] for key in flat if key in wanted})
+
+
+def _architecture(source: str, model: Any) -> str:
+    """Return the model whose weights a source by name means, where only the model tells; "" for other sources."""
+    from jaxseg.conversion.architecture import architecture_of
+
+    return architecture_of(model, source) if source.startswith("torchvision:") and is_name(source) else ""
 
 
 def _own(located: Any, model: Any) -> Any:

@@ -10,6 +10,7 @@ from jaxseg.export import folder, onnx, stablehlo, torch
 from jaxseg.export.differences import probe_picture
 from jaxseg.export.folder import Card
 from jaxseg.types import Rules
+from jaxseg.weights.names import kept_elsewhere
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,13 @@ def _verify_stablehlo(job: Export) -> float:
 
 
 def _write_torch(job: Export) -> str:
-    torch.write(job.path, job.variables, job.rules()[job.chosen])
-    return f"names of {job.chosen}"
+    rules = job.rules()[job.chosen]
+    torch.write(job.path, job.variables, rules)
+    kept = kept_elsewhere(rules)
+    if not kept:
+        return f"names of {job.chosen}"
+    parts = " and ".join(kept)
+    return f"names of {job.chosen}, but for {parts}, never used there: load_state_dict(state, strict=False)"
 
 
 def _verify_torch(job: Export) -> float:

@@ -1,7 +1,7 @@
 """PyTorch state dicts, written without PyTorch; read them with ``torch.load(path, weights_only=True)``.
 
 Names and layouts are those of the implementation that the rules are for; its ``load_state_dict`` accepts them with
-``strict=True``.
+``strict=True``, or where it keeps parts that it never uses (:func:`jaxseg.weights.names.kept_elsewhere`) with False.
 """
 
 import struct

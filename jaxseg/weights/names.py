@@ -2,7 +2,8 @@
 
 Rules stand beside each architecture as pairs ``(regex, path)``. A regex must match a whole source name; the path may
 use its groups (``\\1``) and leads to a leaf of the target without the collection: ``layer1_0/norm1/mean``. None leaves
-the entry out on purpose. The first rule that matches decides. Behind a bar the path may say how the source's numbers
+the entry out on purpose; of names in a group ``(?P<kept>conv_head|bn2)`` the source's network has arrays that it never
+uses. The first rule that matches decides. Behind a bar the path may say how the source's numbers
 lie, ``"up/kernel|iohw"``, see :data:`jaxseg.weights.layouts.LAYOUTS`; without it they lie as in torch's convolutions
 and dense layers. With names in braces, ``attention/{key,value}/kernel``, the source is cut along its first axis into as
 many equal parts, which fill the leaves in that order; a part without a name, as in ``{query,,value}``, is zeros there
@@ -24,6 +25,20 @@ from jaxseg.weights.layouts import lay_back, lay_out, lay_out_rgb
 
 MAX_SUGGESTIONS = 24
 """Maximum number of mismatches listed with suggestions."""
+
+
+def kept_elsewhere(rules: Rules) -> tuple[str, ...]:
+    r"""Return the parts that the other implementation keeps and never uses, so that its files have more than ours.
+
+    >>> kept_elsewhere(((r"encoder\._(?P<kept>head|norm)\..*", None), (r"fc\..*", None)))
+    ('encoder._head', 'encoder._norm')
+    """
+    found = []
+    for pattern, path in rules:
+        before, group, rest = pattern.partition("(?P<kept>")
+        if path is None and group:
+            found += [before.replace("\\", "") + part for part in rest.partition(")")[0].split("|")]
+    return tuple(found)
 
 
 def convert(source: Mapping[str, np.ndarray], target: Mapping[str, Any], rules: Rules) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from flax import traverse_util
 
 from jaxseg.errors import BadInput
 from jaxseg.files import default_weights_dir
 from jaxseg.types import Rules
 from jaxseg.weights import hub
 from jaxseg.weights.names import convert
+from jaxseg.weights.prefixes import fitting_prefix
 from jaxseg.weights.readers import read
 
 
@@ -26,13 +28,11 @@ class Pretrained:
     >>> str(Pretrained("torchvision:IMAGENET1K_V1", (), part="backbone", architecture="resnet50"))
     'torchvision:IMAGENET1K_V1 of resnet50'
 
-    >>> str(Pretrained("torchvision:IMAGENET1K_V1", (), part="backbone", architecture="resnet50"))
-    'torchvision:IMAGENET1K_V1 of resnet50'
-
     Attributes:
       file: in any format of :mod:`jaxseg.weights.readers`; relative to :func:`jaxseg.files.default_weights_dir`. Or the
         name of published weights, see :mod:`jaxseg.weights.hub`.
-      rules: from names in the file to paths of the part, see :mod:`jaxseg.weights.names`.
+      rules: from names in the file to paths of the part, see :mod:`jaxseg.weights.names`; what wrappers of training
+        programs put before the names (:mod:`jaxseg.weights.prefixes`) is taken off first.
       part: path of the module to fill, ``"backbone"``; "" is the whole model.
       source: where to get the file, for the error message.
       architecture: of published weights such as ``torchvision:IMAGENET1K_V1``, see
@@ -57,13 +57,13 @@ class Pretrained:
         Args:
           variables: of the model, arrays or shapes.
           model: not needed; the rules are given.
-          log: not called.
+          log: called with the prefix of the file's names that was taken off, and with what is not under it.
 
         Raises:
           BadInput: the file is missing or of an unknown format, the model has no such part, or names and shapes differ.
           FailedRun: the download failed.
         """
-        del model, log
+        del model
         steps = self.part.split("/") if self.part else []
         target = {}
         for collection, tree in variables.items():
@@ -73,7 +73,12 @@ class Pretrained:
                 target[collection] = tree
         if not target:
             raise BadInput(f"init of {self.file}: the model has no part {self.part!r} with variables")
-        found = convert(self._read(), target, self.rules)
+        leaves = ["/".join(path[1:]) for path in traverse_util.flatten_dict(target)]
+        under = fitting_prefix(self._read(), leaves, [self.rules])
+        if log is not None:
+            for line in under.notes:
+                log(f"{self}: {line}")
+        found = convert(under.source, target, self.rules)
         for step in reversed(steps):
             found = {collection: {step: tree} for collection, tree in found.items()}
         return found

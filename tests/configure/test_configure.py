@@ -7,20 +7,24 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxseg import registry
 from jaxseg.cli.main import main
 from jaxseg.configure import look as looking
 from jaxseg.configure import memory
-from jaxseg.configure.choose import STATISTICS, Wishes, choose, class_weights
-from jaxseg.configure.look import Look
+from jaxseg.configure.choose import choose, class_weights
+from jaxseg.configure.decide import STATISTICS, Wishes
+from jaxseg.configure.look import Look, Objects
 from jaxseg.configure.make import dataset_of, name_of
+from jaxseg.configure.objects import choose_objects
 from jaxseg.configure.write import write
 from jaxseg.data import Facts
 from jaxseg.errors import BadInput
 from jaxseg.layers.standardize import Standardize
 from jaxseg.recipe import dump, load, load_file
 from jaxseg.train import checkpoint
+from tests.data.folder_trees import pair
 
 RNG = np.random.default_rng(0)
 TINY = ("--option", "size=32", "--option", "train=4", "--option", "val=2")
@@ -159,8 +163,8 @@ def test_batches_of_two_keep_the_backbones_statistics_and_wishes_are_kept():
 
 
 def test_what_cannot_be_written_is_refused():
-    with pytest.raises(BadInput, match=r"semantic models; 'faster_rcnn_resnet50_fpn' is for detection"):
-        choose(STREET, Wishes("faster_rcnn_resnet50_fpn"))
+    with pytest.raises(BadInput, match=r"label maps and of objects .*; 'keypoint_rcnn_resnet50_fpn' is for keypoints"):
+        choose(STREET, Wishes("keypoint_rcnn_resnet50_fpn"))
     with pytest.raises(BadInput, match="outputs smaller than its images"):
         choose(STREET, Wishes("unet_original"))
     with pytest.raises(BadInput, match="no backbone whose layers"):
@@ -208,6 +212,108 @@ def test_a_written_recipe_is_tidy_python_that_loads_to_a_value(look, wishes, tmp
     pytest.importorskip("ruff")
     tidy = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "120", str(path)]
     assert subprocess.run(tidy, capture_output=True).returncode == 0
+
+
+BOXES = dataclasses.replace(
+    STREET,
+    facts=Facts("made", "", (), (), {}, keys=("image", "boxes", "classes", "crowd"), things=("cat", "dog")),
+    sizes=((480, 640), (640, 480)),
+    val_sizes=((480, 640), (640, 480)),
+    objects=Objects(9, (18.0, 60.0, 200.0), False),
+)
+NUCLEI = dataclasses.replace(
+    BOXES,
+    facts=Facts("made", "", ("background", "cell"), (), {}, keys=("image", "instance_ids"), things=("cell",)),
+    sizes=((1024, 1024),),
+    val_sizes=((1024, 1024), (900, 800)),
+    upright=False,
+    objects=Objects(190, (9.0, 14.0, 30.0), True),
+)
+
+
+def test_a_detector_sees_whole_images_where_objects_stay_large_enough_and_learns_its_statistics_from_nothing():
+    plan = choose_objects(BOXES, Wishes("faster_rcnn_mobilenet_v2_fpn", batch_size=4), device="cpu")
+    kinds = [text.partition("(")[0] for text in texts(plan.train)]
+    assert kinds == ["RandomFlip", "LargeScaleJitter", "Photometric"]
+    assert texts(plan.val) == ["ResizeWithin(320, 320)", "Canvas(((320, 320),))"]
+    assert plan.objects.changes["anchor_sizes"].text == repr(((8,), (16,), (32,), (64,), (128,))), "18 pixels at half"
+    assert plan.objects.changes["detections"].text == "20"
+    assert plan.objects.backbone.text == 'norm="batch"'
+    assert (plan.objects.slots.text, plan.objects.best, plan.objects.max_detections) == ("20", "box_ap50", None)
+    assert "crowd" in plan.objects.keys
+    assert "instance_ids" not in plan.objects.keys
+    trained = choose_objects(BOXES, Wishes("faster_rcnn_mobilenet_v2_fpn", "torchvision:A", batch_size=4), device="cpu")
+    assert trained.objects.backbone is None, "statistics that are trained stay frozen"
+    assert "anchor_sizes" not in trained.objects.changes, "the anchors that the weights were trained with"
+    assert trained.multipliers.text.startswith('((r"^backbone/", 0.')
+
+
+def test_small_objects_are_cropped_at_their_own_scale_and_many_of_them_count():
+    plan = choose_objects(NUCLEI, Wishes("mask_rcnn_resnet50_fpn", "hf:a/b", batch_size=2), device="accelerator")
+    kinds = [text.partition("(")[0] for text in texts(plan.train)]
+    assert kinds == ["RandomFlip", "RandomScale", "RandomCrop", "RandomRotate90", "Photometric"]
+    assert "RandomCrop(800, 800)" in texts(plan.train)
+    assert texts(plan.val) == ["Canvas(((1024, 1024),))"]
+    assert plan.eval_batch_size.text == "1"
+    assert plan.objects.max_detections.text == plan.objects.changes["detections"].text == "240"
+    assert "samples" not in plan.objects.changes
+    assert (plan.objects.task, plan.objects.best, plan.objects.keys[-1]) == ("Instance", "mask_ap50", "instance_ids")
+
+
+def test_detectors_without_what_they_learn_from_are_refused(narrow, capsys):
+    with pytest.raises(BadInput, match=r"boxes without masks, which 'mask_rcnn_resnet50_fpn' learns"):
+        choose_objects(BOXES, Wishes("mask_rcnn_resnet50_fpn"))
+    for seed in range(4):
+        pair(narrow / "plain", f"images/{seed}.png", f"masks/{seed}.png", seed)
+    assert main(["new", "plain", "--model", "faster_rcnn_resnet50_fpn"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert "has label maps and no objects: detectors need boxes" in line
+
+
+@pytest.mark.parametrize(
+    ("look", "model"),
+    [(BOXES, "retinanet_resnet50_fpn"), (NUCLEI, "mask_rcnn_resnet50_fpn")],
+)
+def test_a_written_recipe_for_objects_is_tidy_python_that_loads_to_a_value(look, model, tmp_path):
+    path = tmp_path / "mine.py"
+    plan = choose_objects(look, Wishes(model, patience=3, batch_size=2), device="cpu")
+    path.write_text(write(plan, name="mine", command="jaxseg new"))
+    value = load_file(path)
+    (stage,) = value.stages
+    assert load(dump(value)) == value
+    assert stage.model.num_classes == stage.task.num_classes == len(look.facts.things)
+    assert (stage.task.names, stage.keep_best) == (look.facts.things, plan.objects.best)
+    assert stage.model.backbone.norm == "batch"
+    assert stage.task.max_detections == (240 if model.startswith("mask") else 100)
+    assert stage.data.slots == int(plan.objects.slots.text)
+    pytest.importorskip("ruff")
+    tidy = [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "120", str(path)]
+    assert subprocess.run(tidy, capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mask_rcnn_resnet50_fpn", "retinanet_resnet50_fpn"])
+def test_one_command_trains_a_detector_on_a_folder_of_masks_for_each_object(narrow, capsys, monkeypatch, model):
+    small = registry.create_small(model, num_classes=1)
+
+    def build(num_classes):
+        return small.clone(num_classes=num_classes)
+
+    monkeypatch.setitem(registry._entries, model, dataclasses.replace(registry.find(model), build=build))
+    for seed in range(4):
+        for kind in ("images", f"masks/{seed}"):
+            (narrow / "cells" / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RNG.integers(0, 255, (64, 64, 3), np.uint8)).save(narrow / f"cells/images/{seed}.png")
+        for number in range(1, 4):
+            mask = np.zeros((64, 64), np.uint8)
+            mask[16 * number : 16 * number + 12, 8 * seed : 8 * seed + 14] = 255
+            Image.fromarray(mask).save(narrow / f"cells/masks/{seed}/{number}.png")
+    assert main(["data", "check", "cells"]) == 0, capsys.readouterr()
+    command = ["train", "--data", "cells", "--model", model, "--steps", "2", "--batch-size", "2"]
+    assert main(command) == 0, capsys.readouterr().err
+    folder = narrow / "runs" / f"cells_{model}"
+    assert checkpoint.latest_step(folder / "stages" / "0-main" / "checkpoints") == 2
+    assert (folder / "report.html").is_file()
 
 
 @pytest.fixture

@@ -114,3 +114,44 @@ def test_what_fits_nowhere_is_refused(tmp_path):
         loaded(tmp_path / "nowhere", UNET)
     with pytest.raises(BadInput, match="need the model"):
         WeightsFrom("a.npz").load({})
+
+
+@pytest.mark.parametrize(
+    ("model", "tag", "architecture"),
+    [
+        ("unet_resnet34", "IMAGENET1K_V1", "resnet34"),
+        ("unet_vgg16_bn", "IMAGENET1K_V1", "vgg16_bn"),
+        ("unet_vgg16", "IMAGENET1K_V1", "vgg16"),
+        ("lraspp_mobilenet_v3_large", "IMAGENET1K_V1", "mobilenet_v3_large"),
+        ("lraspp_mobilenet_v3_large", "COCO_WITH_VOC_LABELS_V1", "lraspp_mobilenet_v3_large"),
+        ("deeplabv3_resnet101", "IMAGENET1K_V2", "resnet101"),
+        ("faster_rcnn_mobilenet_v2_fpn", "IMAGENET1K_V1", "mobilenet_v2"),
+        ("faster_rcnn_resnet50_fpn_v2", "COCO_V1", "faster_rcnn_resnet50_fpn_v2"),
+        ("mask_rcnn_resnet50_fpn", "COCO_V1", "mask_rcnn_resnet50_fpn"),
+    ],
+)
+def test_a_model_tells_whose_published_weights_are_meant(monkeypatch, model, tag, architecture):
+    asked = []
+
+    def located(source, name):
+        asked.append((source, name))
+        raise BadInput("not here")
+
+    monkeypatch.setattr("jaxseg.conversion.sources.locate", located)
+    made = registry.create_model(model, num_classes=7)
+    with pytest.raises(BadInput, match="not here"):
+        WeightsFrom(f"torchvision:{tag}").load({}, model=made)
+    assert asked == [(f"torchvision:{tag}", architecture)]
+
+
+@pytest.mark.parametrize(
+    ("model", "tag", "words"),
+    [
+        ("unet", "IMAGENET1K_V1", "is of other networks .*, not of this UNet nor of its backbone"),
+        ("fcn_resnet50", "COCO_V2", "no weights 'torchvision:COCO_V2' are known; there are .*COCO_WITH_VOC_LABELS_V1"),
+        ("faster_rcnn_mobilenet_v3_large_fpn", "COCO_V1", r"init=WeightsFrom\(.torchvision:COCO_V1., .faster_rcnn_mob"),
+    ],
+)
+def test_where_a_model_does_not_tell_one_line_says_what_works(model, tag, words):
+    with pytest.raises(BadInput, match=words):
+        WeightsFrom(f"torchvision:{tag}").load({}, model=registry.create_model(model, num_classes=7))

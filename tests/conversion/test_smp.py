@@ -17,7 +17,7 @@ from jaxseg.errors import BadInput
 from jaxseg.export.torch import write
 from jaxseg.layers.standardize import CENTRED, IMAGENET, UNIT
 from jaxseg.registry import create_model, find
-from jaxseg.weights.names import convert, restore
+from jaxseg.weights.names import convert, kept_elsewhere, restore
 
 DEFAULTS = {"in_channels": 3, "activation": None, "aux_params": None, "encoder_weights": None, "encoder_depth": 5}
 
@@ -290,3 +290,16 @@ def test_a_saved_network_gives_its_logits_and_goes_back(tmp_path, kind, encoder,
         theirs.load_state_dict(torch.load(tmp_path / "back.pth", weights_only=True), strict=True)
         with torch.no_grad():
             assert torch.equal(theirs(to_torch(run.model.backbone.standardize(image))), reference)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "parts"),
+    [
+        ("efficientnet-b0", ("encoder._conv_head", "encoder._bn1")),
+        ("timm-efficientnet-b0", ("encoder.conv_head", "encoder.bn2")),
+        ("resnet18", ()),
+    ],
+)
+def test_what_the_library_keeps_and_never_uses_is_said(encoder, parts):
+    model = saved({"_model_class": "Unet", "encoder_name": encoder, "classes": 3}).model
+    assert kept_elsewhere(rules_of(model)["smp"]) == parts

@@ -1,5 +1,6 @@
 """Folders as data sets: layouts and kinds of masks, each read to the very labels that were written."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from jaxseg.data import Data, Source, sets
 from jaxseg.data.folders.scan import scan
+from jaxseg.data.transforms import RandomCrop, RandomFlip
 from tests.data.folder_trees import COLOURS, LABEL, TABLE, pair, palette_png, picture, write
 
 NONE = (("split", 0),)
@@ -374,3 +376,21 @@ def test_an_option_or_the_table_says_whether_numbered_masks_are_classes(tmp_path
         (record, _) = read(tmp_path, options=(*NONE, *options))
         np.testing.assert_array_equal(record["label"], LABEL)
         assert "boxes" not in record
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_batches_of_none(tmp_path):
+    for seed in range(5):
+        pair(tmp_path, f"images/{seed}.png", f"masks/{seed}.png", seed)
+    source = Source(f"folder:{tmp_path}", "train", (RandomFlip(), RandomCrop(3, 4)), NONE)
+    streams = []
+    for workers in (0, 2):
+        data = Data(train=source, val=source, workers=workers)
+        batches = data.train_batches(batch_size=2, seed=0)
+        streams.append([*itertools.islice(batches, 6), *data.eval_batches(batch_size=2)])
+        batches.close()
+    assert len(streams[0]) == len(streams[1]) == 9
+    for alone, shared in zip(*streams, strict=True):
+        assert alone.keys() == shared.keys()
+        for key in alone:
+            np.testing.assert_array_equal(alone[key], shared[key])

@@ -57,6 +57,21 @@ def test_mistakes_are_named(folder, init, message):
         init.load(variables_of(toys.Net()))
 
 
+def test_prefixes_of_wrappers_are_taken_off_and_told(folder):
+    with np.load(folder / "head.npz") as file:
+        arrays = {f"model.net.{name}": value for name, value in file.items()}
+    np.savez(folder / "wrapped.npz", **arrays, **{"optimizer.step": np.zeros(1)})
+    rules = tuple((name, path and path.removeprefix("last/")) for name, path in RULES)
+    lines = []
+    found = Pretrained("wrapped.npz", rules, part="last").load(variables_of(toys.Net()), log=lines.append)
+    plain = Pretrained("head.npz", rules, part="last").load(variables_of(toys.Net()))
+    jax.tree.map(np.testing.assert_array_equal, found, plain)
+    assert lines == [
+        "wrapped.npz: names without their prefix 'model.net.'",
+        "wrapped.npz: left out, as not under it: optimizer.* (1)",
+    ]
+
+
 def test_several_files_together_and_some_paths_only(folder):
     """Caffe's VGG fills FCN's backbone and its classifier, whose dense layers become kernels."""
     model = fcn32s_vgg16(num_classes=3, width=1, fc_features=2)
