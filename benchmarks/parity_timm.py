@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from jaxseg.backbones import mobilenet, mobilenet_timm, resnet, vgg
+from jaxseg.backbones.encoders import ENCODERS
 from jaxseg.layers.standardize import CENTRED
 from tests.torchvision_cpu import torchvision_or_skip
 
@@ -25,13 +26,15 @@ class Last(nn.Module):
 
 
 def sizes(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """An even and an odd size for every network."""
-    return (64, 96), (67, 45)
+    """An even and an odd size for every network; for Swin whole patches, most maps above the window."""
+    return ((144, 176), (224, 160)) if name.startswith("swin") else ((64, 96), (67, 45))
 
 
 def logits(network: Any, image: Any) -> Any:
     """The last map."""
-    return network.forward_features(image)
+    if hasattr(network, "forward_features"):
+        return network.forward_features(image)
+    return network(image)[-1].permute(0, 3, 1, 2)
 
 
 def _network(name: str) -> Callable[[], Any]:
@@ -39,9 +42,16 @@ def _network(name: str) -> Callable[[], Any]:
         torchvision_or_skip()  # the library imports it
         import timm
 
-        return timm.create_model(name, pretrained=False)
+        if not name.startswith("swin"):
+            return timm.create_model(name, pretrained=False)
+        return timm.create_model(name, pretrained=False, features_only=True, strict_img_size=False)
 
     return build
+
+
+def _swin(name: str) -> Callable[[Any], tuple[Any, Any]]:
+    encoder = ENCODERS[f"tu-{name}"]
+    return _ours(encoder.build(), tuple((old.removeprefix(r"model\."), new) for old, new in encoder.rules))
 
 
 def _ours(backbone: nn.Module, rules: Any) -> Callable[[Any], tuple[Any, Any]]:
@@ -65,6 +75,7 @@ BESIDE: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "resnext50_32x4d": _ours(resnet.resnet(50, groups=32, width_per_group=4), RESNET),
     "resnext101_32x8d": _ours(resnet.resnet(101, groups=32, width_per_group=8), RESNET),
     "resnext101_64x4d": _ours(resnet.resnet(101, groups=64, width_per_group=4), RESNET),
+    **{name: _swin(name) for name in ("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256")},
     "vgg11": _ours(vgg.VGG(vgg.VGG11), vgg.torchvision_names(vgg.VGG11, "none")),
     "vgg16": _ours(vgg.VGG(vgg.VGG16), vgg.torchvision_names(vgg.VGG16, "none")),
     "vgg16_bn": _ours(vgg.VGG(vgg.VGG16, norm="batch"), vgg.torchvision_names(vgg.VGG16, "batch")),

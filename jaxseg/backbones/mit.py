@@ -38,8 +38,9 @@ class MiT(nn.Module):
       reductions: side of the window that becomes one key and value, per stage.
       expansion: of the channels inside the feed-forward part.
       drop_path: rate of stochastic depth at the last block; it grows linearly from zero at the first.
-      epsilon: of the normalisations in and after the blocks; those after patches and reductions have 1e-5, as in the
-        authors' code. transformers has 1e-5 everywhere.
+      epsilon: of the normalisations in and after the blocks; transformers has 1e-5 everywhere, as the authors' code
+        has after patches and reductions, mmsegmentation 1e-6.
+      patch_epsilon: of those after patches and reductions.
       in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
@@ -52,6 +53,7 @@ class MiT(nn.Module):
     expansion: int = 4
     drop_path: float = 0.1
     epsilon: float = 1e-6
+    patch_epsilon: float = 1e-5
     in_channels: int = 3
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
@@ -70,7 +72,7 @@ class MiT(nn.Module):
         for s, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True), 1):
             size, stride = (7, 4) if s == 1 else (3, 2)
             x = _conv(self, f"patches{s}", x, width, size, stride=stride, padding=size // 2)
-            x = LayerNorm(1e-5, dtype=self.dtype, name=f"patches{s}_norm")(x, train=train)
+            x = LayerNorm(self.patch_epsilon, dtype=self.dtype, name=f"patches{s}_norm")(x, train=train)
             for i in range(depth):
                 x = Block(
                     heads=self.heads[s - 1],
@@ -78,6 +80,7 @@ class MiT(nn.Module):
                     expansion=self.expansion,
                     drop_path=self.drop_path * place / last,
                     epsilon=self.epsilon,
+                    patch_epsilon=self.patch_epsilon,
                     dtype=self.dtype,
                     name=f"stage{s}_{i}",
                 )(x, train=train)
@@ -100,6 +103,7 @@ class Block(nn.Module):
     expansion: int = 4
     drop_path: float = 0.0
     epsilon: float = 1e-6
+    patch_epsilon: float = 1e-5
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
@@ -107,7 +111,8 @@ class Block(nn.Module):
         """Return a map of the same shape."""
         c = x.shape[-1]
         y = LayerNorm(self.epsilon, dtype=self.dtype, name="norm1")(x, train=train)
-        y = Attention(self.heads, self.reduction, dtype=self.dtype, name="attention")(y, train=train)
+        attention = Attention(self.heads, self.reduction, self.patch_epsilon, dtype=self.dtype, name="attention")
+        y = attention(y, train=train)
         x = x + DropPath(self.drop_path, name="drop1")(y, train=train)
         y = LayerNorm(self.epsilon, dtype=self.dtype, name="norm2")(x, train=train)
         y = _conv(self, "expand", y, self.expansion * c, 1)
@@ -126,6 +131,7 @@ class Attention(nn.Module):
 
     heads: int
     reduction: int
+    epsilon: float = 1e-5
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
@@ -135,7 +141,7 @@ class Attention(nn.Module):
         source = x
         if self.reduction > 1:
             source = _conv(self, "window", x, c, self.reduction, stride=self.reduction)
-            source = LayerNorm(1e-5, dtype=self.dtype, name="window_norm")(source, train=train)
+            source = LayerNorm(self.epsilon, dtype=self.dtype, name="window_norm")(source, train=train)
         query, key, value = (
             _conv(self, name, y, c, 1).reshape(b, -1, self.heads, c // self.heads)
             for name, y in (("query", x), ("key", source), ("value", source))
@@ -300,3 +306,33 @@ SMP_NAMES: Rules = _names(
     ),
 )
 """Rules from segmentation-models-pytorch's encoder, and the authors' own, where one layer gives keys and values."""
+
+
+def _mmseg_names() -> Rules:
+    rules: list[tuple[str, str | None]] = []
+    for i in range(4):
+        stage, block, path = rf"layers\.{i}\.", rf"layers\.{i}\.1\.(\d+)\.", rf"stage{i + 1}_\1/"
+        parts = (
+            (rf"{stage}0\.projection", f"patches{i + 1}", "kernel"),
+            (rf"{stage}0\.norm", f"patches{i + 1}_norm", "scale"),
+            (rf"{stage}2", f"norm{i + 1}", "scale"),
+            *((rf"{block}norm{k}", f"{path}norm{k}", "scale") for k in (1, 2)),
+            (rf"{block}attn\.attn\.out_proj", f"{path}attention/out", _DENSE),
+            (rf"{block}attn\.sr", f"{path}attention/window", "kernel"),
+            (rf"{block}attn\.norm", f"{path}attention/window_norm", "scale"),
+            (rf"{block}ffn\.layers\.0", f"{path}expand", "kernel"),
+            (rf"{block}ffn\.layers\.1", f"{path}depthwise", "kernel"),
+            (rf"{block}ffn\.layers\.4", f"{path}reduce", "kernel"),
+        )
+        for source, ours, weight in parts:
+            rules += [(rf"{source}\.weight", f"{ours}/{weight}"), (rf"{source}\.bias", f"{ours}/bias")]
+        of_all = f"{path}attention/{{query,key,value}}"
+        rules += [
+            (rf"{block}attn\.attn\.in_proj_weight", f"{of_all}/{_DENSE}"),
+            (rf"{block}attn\.attn\.in_proj_bias", f"{of_all}/bias"),
+        ]
+    return tuple(rules)
+
+
+MMSEG_NAMES: Rules = _mmseg_names()
+"""Rules from mmsegmentation's ``MixVisionTransformer``, where one array gives queries, keys and values."""

@@ -36,7 +36,8 @@ class ResNet(nn.Module):
       depths: blocks per stage.
       bottleneck: 1x1, 3x3, 1x1 blocks with four times the channels (50 layers and more), or two 3x3.
       width: channels of the stem and inside the first stage's blocks; they double with each stage.
-      stem: "7x7", or "3x3x3": three 3x3 convolutions, the last with twice the channels, as PSPNet has it.
+      stem: "7x7", or "3x3x3": three 3x3 convolutions, the last with twice the channels, as PSPNet has it; or
+        "3x3x3 half", with half as many in each, as mmsegmentation and GluonCV have it.
       groups: of the 3x3 convolution of a bottleneck; 1 for ResNet, 32 or 64 for ResNeXt.
       width_per_group: channels of each group where ``features`` is 64, as torchvision counts them.
       output_stride: 32, 16 or 8. A stage that keeps its resolution trades its stride for dilation, from the convolution
@@ -83,7 +84,7 @@ class ResNet(nn.Module):
         x = self.standardize(image, self.in_channels).astype(self.dtype)
         for i, (size, stride, wider) in enumerate(STEMS[self.stem], 1):
             x = Conv(
-                self.width * wider,
+                self.width * wider // 2,
                 size,
                 stride=stride,
                 padding=size // 2,
@@ -122,10 +123,11 @@ class ResNet(nn.Module):
 
 
 STEMS: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "7x7": ((7, 2, 1),),
-    "3x3x3": ((3, 2, 1), (3, 1, 1), (3, 1, 2)),
+    "7x7": ((7, 2, 2),),
+    "3x3x3": ((3, 2, 2), (3, 1, 2), (3, 1, 4)),
+    "3x3x3 half": ((3, 2, 1), (3, 1, 1), (3, 1, 2)),
 }
-"""Convolutions before the pool: (side, stride, channels in units of the width)."""
+"""Convolutions before the pool: (side, stride, channels in halves of the width)."""
 
 
 class Bottleneck(nn.Module):

@@ -64,6 +64,7 @@ DESCENT: dict[str, set[str]] = {
     "deeplabv3plus": {"deeplabv3"},
     "segnet_variants": {"segnet"},
     "upernet": {"pspnet"},
+    "mmseg": {"pspnet"},
 }
 """Papers that build on an earlier one, and may import its file: ``{"mask_rcnn": {"faster_rcnn"}}``."""
 
