@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.data.folders.item import Found, Item
+from jaxseg.data.folders.item import Found, Item, uniquely_named
 from jaxseg.data.folders.layout import Place
 from jaxseg.data.folders.lookup import split_in
 from jaxseg.data.folders.mask_files import read_part, size_of
@@ -171,7 +171,8 @@ def found_objects(
         )
     said = "several masks of an image are one object each; if they are classes: --option objects=False"
     kind = "pairs, one mask for each object"
-    return Found(root, tuple(items), (ground, *things), (), (), kind, (*notes, said), tuple(things))
+    named = uniquely_named(items)
+    return Found(root, named, (ground, *things), (), (), kind, (*notes, said), tuple(things))
 
 
 def _name(image: Place) -> str:
