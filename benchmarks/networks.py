@@ -99,6 +99,7 @@ ROWS = (
 WITHOUT = {
     "bayesian_segnet": "SegNet and SegNet-Basic with dropout",
     "hair": "published as TFLite, which runs in a runtime of its own",
+    "mmseg": "FCN, PSPNet, DeepLab v3 and SegFormer with other stems and heads",
     "retina_unet": "a U-Net",
     "crfrnn": "its permutohedral filter has no counterpart in PyTorch",
     "segnet_variants": "SegNet-Basic and FCN-Basic with other decoders",

@@ -23,7 +23,7 @@ from jaxseg.layers.standardize import Standardize
 from jaxseg.models.semantic.pspnet import PyramidPooling
 from jaxseg.ops.pad import pad_to_multiple
 from jaxseg.ops.resize import resize_bilinear
-from jaxseg.registry import register
+from jaxseg.registry import Overfit, register
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -32,7 +32,8 @@ Map = Float[Array, "b _ _ _"]
 class Segmentor(nn.Module):
     """A backbone, a head, and a classifier of one layer; in training an auxiliary head of one convolution on ``c4``.
 
-    >>> model, image = on_resnet(50, FCNHead(8), num_classes=3, width=4, aux=4), jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    >>> model = on_resnet(50, DeepFCNHead(8), num_classes=3, width=4, aux=4)
+    >>> image = jnp.zeros((1, 64, 64, 3), jnp.uint8)
     >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["logits"].shape
     (1, 64, 64, 3)
 
@@ -78,10 +79,10 @@ class Segmentor(nn.Module):
         return Conv(self.num_classes, 1, dtype=self.dtype, name=name)(x)
 
 
-class FCNHead(nn.Module):
+class DeepFCNHead(nn.Module):
     """Two 3x3 convolutions on ``c5``, and a third that sees what entered the first beside their result.
 
-    >>> head, maps = FCNHead(8), {"c5": jnp.ones((1, 8, 8, 16))}
+    >>> head, maps = DeepFCNHead(8), {"c5": jnp.ones((1, 8, 8, 16))}
     >>> jax.eval_shape(lambda key: head.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
     (1, 8, 8, 8)
     """
@@ -143,10 +144,10 @@ class ASPPHead(nn.Module):
         )
 
 
-class MLPHead(nn.Module):
+class NormedMLPHead(nn.Module):
     """Each map to the same channels, normalised and rectified, enlarged to the finest, and joined.
 
-    >>> head, maps = MLPHead(8), {f"c{k}": jnp.ones((1, 64 >> k, 64 >> k, 16)) for k in (2, 3, 4, 5)}
+    >>> head, maps = NormedMLPHead(8), {f"c{k}": jnp.ones((1, 64 >> k, 64 >> k, 16)) for k in (2, 3, 4, 5)}
     >>> jax.eval_shape(lambda key: head.init_with_output(key, maps, train=False)[0], jax.random.key(0)).shape
     (1, 16, 16, 8)
     """
@@ -202,7 +203,7 @@ def on_resnet(
     """
     options: dict[str, Any] = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
     backbone = resnet.resnet(layers, width=width, stem="3x3x3 half", output_stride=8, **options)
-    head = FCNHead() if head is None else head
+    head = DeepFCNHead() if head is None else head
     return Segmentor(backbone, head.clone(dtype=dtype), num_classes, aux, dtype=dtype)
 
 
@@ -222,7 +223,7 @@ def on_mit(
     """
     options: dict[str, Any] = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
     backbone = mit.mit(variant, **options).clone(patch_epsilon=1e-6)
-    return Segmentor(backbone, MLPHead(features, dtype=dtype), num_classes, 0, dtype=dtype)
+    return Segmentor(backbone, NormedMLPHead(features, dtype=dtype), num_classes, 0, dtype=dtype)
 
 
 def _names(backbone: Rules, steps: tuple[tuple[str, str], ...]) -> Rules:
@@ -288,10 +289,12 @@ MLP_NAMES: Rules = _names(
 
 
 _NETWORKS = {
-    "fcn": ("FCN", "arXiv:1411.4038", FCNHead(), FCN_NAMES),
+    "fcn": ("FCN", "arXiv:1411.4038", DeepFCNHead(), FCN_NAMES),
     "pspnet": ("PSPNet", "arXiv:1612.01105", PSPHead(), PSP_NAMES),
     "deeplabv3": ("DeepLab v3", "arXiv:1706.05587", ASPPHead(), ASPP_NAMES),
 }
+
+_TINY: dict[str, Any] = {"width": 8, "aux": 8, "backbone.depths": (1, 1, 1, 1), "backbone.bottleneck": False}
 
 for _name, (_title, _paper, _head, _rules) in _NETWORKS.items():
     for _layers in (50, 101):
@@ -301,6 +304,7 @@ for _name, (_title, _paper, _head, _rules) in _NETWORKS.items():
             name=f"{_name}_resnet{_layers}_mmseg",
             summary=f"{_title} as mmsegmentation has it, on its ResNet-{_layers} of three stem convolutions.",
             names={"mmseg": _rules},
+            overfit=Overfit(fields={**_TINY, "head.features": 8}) if (_name, _layers) == ("fcn", 50) else None,
         )(partial(on_resnet, _layers, _head))
 
 for _variant in mit.VARIANTS:
