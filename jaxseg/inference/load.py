@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,9 +80,13 @@ class TrainedModel:
 
     @property
     def facts(self) -> Facts:
-        """Class names and palette, and what else is known of the data set."""
+        """Class names and palette, and what else is known of the data set; where it is gone, what the task says."""
         if self.card is None:
-            return self.data.facts()
+            try:
+                return self.data.facts()
+            except BadInput as error:
+                warnings.warn(f"classes and colours are the task's, since {error}", stacklevel=2)
+                return _facts_of(self.data.val.dataset, self.task)
         card = self.card
         return Facts(
             card.name,
@@ -274,8 +279,7 @@ def _without_code(saved: Any, place: Path) -> TrainedModel:
     try:
         facts = sets.facts(source["dataset"], options=load_form(source["options"]))
     except (BadInput, ImportError):  # a data set of one's own
-        names = tuple(getattr(task, "classes", ()))
-        facts = Facts(source["dataset"], "", names, distinct_palette(len(names)), {}, things=names)
+        facts = _facts_of(source["dataset"], task)
     check_variables(model, saved.variables, what=str(place))
     averaged, index = bool(saved.state.get("ema")), saved.notes["stage"]
     card = Card(
@@ -307,6 +311,12 @@ def _without_code(saved: Any, place: Path) -> TrainedModel:
         geometry=tuple(geometry),
         left_out=tuple(left_out),
     )
+
+
+def _facts_of(dataset: str, task: Any) -> Facts:
+    """Return what a task says of a data set that is not here: names of classes, or numbers."""
+    names = tuple(getattr(task, "classes", ())) or tuple(f"class_{i}" for i in range(getattr(task, "num_classes", 0)))
+    return Facts(dataset, "", names, distinct_palette(len(names)), {}, things=names)
 
 
 def _handed_on(path: Path, recipe: Recipe | None) -> TrainedModel:

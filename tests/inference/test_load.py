@@ -3,17 +3,20 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from jaxseg.data import Data, Source
 from jaxseg.errors import BadInput
 from jaxseg.export import folder
 from jaxseg.export.folder import Card
 from jaxseg.inference.load import load, save
 from jaxseg.inference.predict import predict
 from jaxseg.models.semantic.unet import unet
+from jaxseg.tasks.semantic import Semantic
 from tests.inference.test_predict import picture, recipe_of, run_of
 
 
@@ -58,6 +61,19 @@ def test_names_of_objects_joints_and_tasks_travel_with_the_weights(run, tmp_path
     facts = load(tmp_path / "other").facts
     assert (facts.things, facts.joints, facts.tables) == (("cat",), ("top", "foot"), {"a": ("arm",)})
     assert facts.skeleton == (("top", "foot"),)
+
+
+@pytest.mark.parametrize("dataset", ["folder:{}/gone", "no_such_module:Cells"])
+def test_a_data_set_that_is_gone_leaves_the_names_of_the_task(run, tmp_path, dataset):
+    source = Source(dataset.format(tmp_path), "train")
+    stage = replace(run.recipe.stages[0], data=Data(train=source, val=source))
+    moved = replace(run, recipe=replace(run.recipe, stages=(stage,)), task=Semantic(2, classes=("sky", "ground")))
+    with pytest.warns(UserWarning, match=r"classes and colours are the task's, since .*there is no (folder|module)"):
+        assert moved.facts.classes == ("sky", "ground")
+    with pytest.warns(UserWarning, match="classes and colours are the task"):
+        assert replace(moved, task=Semantic(2)).facts.classes == ("class_0", "class_1")
+    with pytest.raises(BadInput, match="there is no"):
+        moved.data.facts()
 
 
 def test_it_loads_without_the_recipe_s_code(run, tmp_path):
