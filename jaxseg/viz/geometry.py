@@ -73,8 +73,8 @@ def with_depth_scale(picture: np.ndarray, near: float, far: float) -> np.ndarray
     160
     """
     width = picture.shape[1]
-    font = ImageFont.load_default(max(10, min(18, width // 32)))
-    line = round(1.4 * font.size)
+    size = max(10, min(18, width // 32))
+    font, line = ImageFont.load_default(size), round(1.4 * size)
     strip = Image.new("RGB", (width, 3 * line), (255, 255, 255))
     draw = ImageDraw.Draw(strip)
     left, right = min(line // 2, width // 4), width - 1 - min(line // 2, width // 4)
@@ -82,7 +82,7 @@ def with_depth_scale(picture: np.ndarray, near: float, far: float) -> np.ndarray
     metres = 1 / (1 / near + position * (1 / far - 1 / near))
     bar = np.repeat(colorize_depth(metres[None], near=near, far=far), line, axis=0)
     strip.paste(Image.fromarray(bar), (left, line // 4))
-    ticks = int(np.clip(width // (5 * font.size), 2, 6))
+    ticks = int(np.clip(width // (5 * size), 2, 6))
     for i in np.linspace(0, len(metres) - 1, ticks).round().astype(int):
         text = f"{metres[i]:.2g} m" if metres[i] < 10 else f"{metres[i]:.0f} m"
         wide = draw.textlength(text, font=font)

@@ -99,16 +99,16 @@ class Nyuv2(LocalBuilder):
 
     def features(self) -> dict[str, Any]:
         """Return image and label as PNG, depth and normals as compressed numbers."""
-        zlib = {"encoding": tfds.features.Encoding.ZLIB}
+        zlib = tfds.features.Encoding.ZLIB
         found = {
             "image": tfds.features.Image(shape=(None, None, 3)),
             "label": tfds.features.Image(shape=(None, None, 1)),
-            "depth": tfds.features.Tensor(shape=(None, None), dtype=np.float32, **zlib),
-            "depth_valid": tfds.features.Tensor(shape=(None, None), dtype=np.bool_, **zlib),
+            "depth": tfds.features.Tensor(shape=(None, None), dtype=np.float32, encoding=zlib),
+            "depth_valid": tfds.features.Tensor(shape=(None, None), dtype=np.bool_, encoding=zlib),
         }
         if self.builder_config.normals:
-            found["normal"] = tfds.features.Tensor(shape=(None, None, 3), dtype=np.float32, **zlib)
-            found["normal_valid"] = tfds.features.Tensor(shape=(None, None), dtype=np.bool_, **zlib)
+            found["normal"] = tfds.features.Tensor(shape=(None, None, 3), dtype=np.float32, encoding=zlib)
+            found["normal_valid"] = tfds.features.Tensor(shape=(None, None), dtype=np.bool_, encoding=zlib)
         return found
 
     def splits(self, source: Path | None) -> dict[str, Examples]:

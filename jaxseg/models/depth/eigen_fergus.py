@@ -97,7 +97,7 @@ class EigenFergus(nn.Module):
             raise BadInput(f"tasks are some of {', '.join(KINDS)}, each once, in this order, not {self.tasks}")
         if self.scales not in (2, 3):
             raise BadInput(f"scales is 2 (without the last) or 3, not {self.scales}")
-        size = image.shape[1:3]
+        size = (image.shape[1], image.shape[2])
         standardize = _standard(PIXELS, self.in_channels)
         seen = _middle(standardize.to_float(image))
         learning = train and (self.crop is None or self.scales == 2)
