@@ -36,12 +36,12 @@ from jaxseg.weights.pretrained import Pretrained
 
 NAME = "eigen_fergus_{variant}_nyu"
 VARIANTS = {
-    "vgg16": ("nyu_depth_v2", ("depth",)),
-    "alexnet": ("nyu_depth_v2", ("depth",)),
-    "vgg16_joint": ("nyuv2", ("depth", "normals")),
-    "vgg16_labels": ("nyuv2", ("labels",)),
+    "vgg16": (eigen_fergus_vgg16, "nyu_depth_v2", ("depth",)),
+    "alexnet": (eigen_fergus_alexnet, "nyu_depth_v2", ("depth",)),
+    "vgg16_joint": (eigen_fergus_vgg16, "nyuv2", ("depth", "normals")),
+    "vgg16_labels": (eigen_fergus_vgg16, "nyuv2", ("labels",)),
 }
-"""The data set, and what is learnt."""
+"""The network, the data set, and what is learnt."""
 
 KEYS = {"depth": ("depth", "depth_valid"), "normals": ("normal", "normal_valid"), "labels": ("label",)}
 BEST = {"depth": "delta1", "normals": "delta1", "labels": "miou"}
@@ -67,7 +67,7 @@ RATES = (
 
 def recipe(variant: str = "vgg16") -> Recipe:
     """Two stages: 2 million examples, then 1.5 million with all but scale 3 at rest."""
-    dataset, kinds = VARIANTS[variant]
+    build, dataset, kinds = VARIANTS[variant]
     options = (("normals", True),) if "normals" in kinds else ()
     augmented = (
         Resize(*WHOLE),
@@ -83,10 +83,9 @@ def recipe(variant: str = "vgg16") -> Recipe:
         val=Source(dataset, held_out, (), options),
         keys=("image", *(key for kind in kinds for key in KEYS[kind])),
     )
-    if variant == "alexnet":
-        model, first, rates = eigen_fergus_alexnet(tasks=kinds), {}, ((r"^backbone/", 1e-2), *RATES)
-    else:
-        model, first, rates = eigen_fergus_vgg16(tasks=kinds), {"init": VGG16}, RATES
+    model, first, rates = build(tasks=kinds), {}, ((r"^backbone/", 1e-2), *RATES)
+    if build is eigen_fergus_vgg16:
+        first, rates = {"init": VGG16}, RATES
         model = model.clone(backbone=model.backbone.clone(standardize=CAFFE))
 
     def stage(name: str, model: Any, step: int, examples: int, batch_size: int, **rest: Any) -> Stage:
