@@ -202,9 +202,9 @@ def _of_folder(path: Path, options: Sequence[tuple[str, Any]]) -> Opened:
             split,
             item.name,
             lambda item=item: read_item(item, folder.channels, folder.dtype),
-            item.files,
+            item.files if item.maps is None else (),  # depth is no mask
             lambda item=item: stored_bands(item.image, item.name),
-            item.label is not None or item.objects is not None,
+            any(part is not None for part in (item.label, item.objects, item.maps)),
         )
         for split, items in folder.splits.items()
         for item in items

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxseg.data import Data, Source, sets
+from jaxseg.data.check import check
 from jaxseg.data.depth_files import read_depth, read_normal
 from jaxseg.errors import BadInput
 from tests.data.folder_trees import picture, write
@@ -92,6 +93,16 @@ def test_batches_have_holes_and_a_prepared_copy_gives_the_same(tmp_path):
     for key, value in direct.items():
         np.testing.assert_array_equal(prepared[key], value)
     np.testing.assert_array_equal(direct["depth_valid"][0], METRES > 0)
+
+
+def test_a_check_looks_at_depth_as_training_does(tmp_path):
+    name = folder(tmp_path, METRES)
+    checked = check(name)
+    assert (checked.problems, checked.values) == ((), {})
+    assert not any("mask" in line or "label" in line for line in checked.warnings)
+    write(tmp_path / "depth/a.npy", 1000 * METRES)
+    (problem,) = check(name).problems
+    assert "unit=mm" in problem
 
 
 @pytest.mark.parametrize(
