@@ -22,7 +22,7 @@ from jaxseg.override import conform_argument
 from jaxseg.recipe import Recipe
 from jaxseg.tasks.table import task_for
 from jaxseg.types import Rules
-from jaxseg.weights.readers import read
+from jaxseg.weights.readers import darknet, read
 
 
 def import_weights(
@@ -324,6 +324,8 @@ def _conformed(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stated(path: Path) -> dict[str, Any]:
     """Fields that the files beside the weights state."""
+    if path.suffix == darknet.SUFFIX and path.is_file():
+        return darknet.stated(path)
     config = smp.config_of(path)
     if config is not None:
         return {"num_classes": smp.classes_of(config), "in_channels": smp.channels_of(config)}

@@ -4,7 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.layers.standardize import Standardize
+from jaxseg.ops.backend import map_images
 from jaxseg.ops.pad import inside
+from jaxseg.ops.resize import resize_bilinear
 
 
 def mean_outside(
@@ -31,3 +33,35 @@ def mean_outside(
     mean = jnp.asarray(standardize.mean or (0.0,), jnp.float32) / standardize.scale
     mean = mean[::-1] if standardize.order == "bgr" else mean
     return jnp.where(inside(size, *image.shape[1:3])[..., None], x, mean)
+
+
+def squash(
+    image: Shaped[Array, "b h w c"], size: Int[Array, "b 2"] | None, target: tuple[int, int]
+) -> Float[Array, "b y x c"]:
+    """Return the images on canvases of one size, their aspect lost, as detectors of a fixed input take them.
+
+    Bilinear between pixel centres without antialiasing, as OpenCV and darknet's later versions resize.
+
+    Args:
+      image: canvases.
+      size: rows and columns of each that are image; None for all.
+      target: rows and columns of the result.
+
+    >>> canvas = jnp.asarray([[[0.0], [1.0], [9.0]]])[None]
+    >>> squash(canvas, jnp.asarray([[1, 2]]), (1, 4)).ravel().tolist()
+    [0.0, 0.25, 0.75, 1.0]
+    """
+    if size is None:
+        return resize_bilinear(image.astype(jnp.float32), target)
+
+    def one(image: Array, size: Array) -> Array:
+        for axis, count in enumerate(target):
+            n = size[axis].astype(jnp.float32)
+            place = jnp.clip((jnp.arange(count) + 0.5) * n / count - 0.5, 0, n - 1)
+            low = jnp.floor(place).astype(jnp.int32)
+            t = (place - low).reshape(-1, 1, 1) if axis == 0 else (place - low).reshape(1, -1, 1)
+            a, b = (jnp.take(image, index, axis=axis) for index in (low, jnp.minimum(low + 1, size[axis] - 1)))
+            image = a + (b - a) * t
+        return image
+
+    return map_images(one)(image.astype(jnp.float32), size)

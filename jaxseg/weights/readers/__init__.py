@@ -1,7 +1,8 @@
 """Read weight files as flat NumPy arrays by name, without executing code from them and without their frameworks.
 
 ``read`` detects the format by the first bytes, not by the name: safetensors, PyTorch (zip, and the format before 1.6),
-npz, Keras' HDF5, Detectron's pickles, Caffe and TFLite models. Nested containers are joined by dots; wrappers of
+npz, Keras' HDF5, Detectron's pickles, Caffe and TFLite models;
+darknet's .weights, which have no such bytes, by their suffix. Nested containers are joined by dots; wrappers of
 training programs (``state_dict``, ``model``) and prefixes of wrapped modules (``module.``) are removed. If the format
 permits, the arrays are read-only views of the memory-mapped file.
 """
@@ -20,6 +21,7 @@ import numpy as np
 from jaxseg.errors import BadInput
 from jaxseg.weights.readers import pickle, torch
 from jaxseg.weights.readers.caffe import read_caffemodel
+from jaxseg.weights.readers.darknet import SUFFIX, read_darknet
 from jaxseg.weights.readers.keras import read_hdf5, read_keras
 from jaxseg.weights.readers.tflite import MAGIC, read_tflite
 from jaxseg.weights.readers.torch import read_stream, read_zip, unwrapped
@@ -103,6 +105,8 @@ def _recognise(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarray]]
         return "TFLite model", read_tflite
     if head[:1] == b"\x80" and b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19" in head[:32]:
         return "file of torch before 1.6", read_stream
+    if path.suffix == SUFFIX:
+        return "darknet file", read_darknet
     if path.name.endswith(".safetensors.index.json"):
         return "index of safetensors files", _read_sharded
     if head[8:9] == b"{" and path.suffix != ".caffemodel":
@@ -115,7 +119,7 @@ def _recognise(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarray]]
         return "Caffe model", read_caffemodel
     raise BadInput(
         f"{path} is of no known kind; there are safetensors, torch (.pth, .pt), npz, Keras (.h5, .keras), "
-        "Caffe (.caffemodel), TFLite (.tflite) and Detectron (.pkl)"
+        "Caffe (.caffemodel), TFLite (.tflite), darknet (.weights) and Detectron (.pkl)"
     )
 
 
