@@ -57,10 +57,10 @@ def squash(
     def one(image: Array, size: Array) -> Array:
         for axis, count in enumerate(target):
             n = size[axis].astype(jnp.float32)
-            place = jnp.clip((jnp.arange(count) + 0.5) * n / count - 0.5, 0, n - 1)
-            low = jnp.floor(place).astype(jnp.int32)
-            t = (place - low).reshape(-1, 1, 1) if axis == 0 else (place - low).reshape(1, -1, 1)
-            a, b = (jnp.take(image, index, axis=axis) for index in (low, jnp.minimum(low + 1, size[axis] - 1)))
+            place = jnp.clip((jnp.arange(count, dtype=jnp.float32) + 0.5) * n / count - 0.5, 0.0, n - 1)
+            low = jnp.floor(place)
+            t = (place - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+            a, b = (jnp.take(image, x.astype(jnp.int32), axis=axis) for x in (low, jnp.minimum(low + 1, n - 1)))
             image = a + (b - a) * t
         return image
 

@@ -10,6 +10,7 @@ from jax import Array
 from jaxseg.errors import BadInput
 from jaxseg.metrics import CocoBoxes, VocAP
 from jaxseg.tasks.anchors import AnchorLoss, CountsClasses, OneStageLoss
+from jaxseg.tasks.grid import YOLOv1Loss, YOLOv3Loss
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
 from jaxseg.tasks.regions import (
     STAGE_LOSSES,
@@ -41,7 +42,7 @@ class Detection:
         numbered without them.
       proposal_loss: of a two-stage network's first stage.
       region_loss: of its second stage.
-      anchor_loss: of a one-stage network.
+      anchor_loss: of a one-stage network; None takes its paper's, by what it returns.
       max_detections: the best so many of each image and class count in COCO's AP; where there are more objects, more.
       evaluation: COCO's AP, or VOC's: ``"voc"`` is the area under the curve, ``"voc2007"`` the mean of 11 points.
 
@@ -57,7 +58,7 @@ class Detection:
     unused: tuple[int, ...] = ()
     proposal_loss: ProposalLoss = ProposalLoss()
     region_loss: RegionLoss = RegionLoss()
-    anchor_loss: OneStageLoss = AnchorLoss()
+    anchor_loss: OneStageLoss | None = None
     max_detections: int = 100
     evaluation: Literal["coco", "voc", "voc2007"] = "coco"
 
@@ -119,11 +120,12 @@ class Detection:
         """Return two terms for each stage, or those of the one stage."""
         if "roi_logits" in outputs:
             return self._staged(outputs, batch, self.regions(outputs, batch))
-        if isinstance(self.anchor_loss, CountsClasses):
-            self._check_outputs(self.anchor_loss.classes_of(outputs))
+        how = natural_loss(outputs) if self.anchor_loss is None else self.anchor_loss
+        if isinstance(how, CountsClasses):
+            self._check_outputs(how.classes_of(outputs))
         real = {"real": batch["real"]} if "real" in batch else {}
         targets = {**targets_of(batch), "classes": self._outputs_of(batch["classes"]), **real}
-        return self.anchor_loss.terms(outputs, targets)
+        return how.terms(outputs, targets)
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
         """Return ``boxes``, ``scores``, ``classes`` and ``valid``, best first."""
@@ -171,3 +173,14 @@ class Detection:
                 f"the network has outputs for {found} classes, but the task for {self.num_classes}: "
                 f"set the model's num_classes to {self.num_classes}"
             )
+
+
+def natural_loss(outputs: Outputs) -> OneStageLoss:
+    """Return the loss that the paper of a one-stage network has, by what the network returns in training.
+
+    >>> natural_loss({"cell_logits": jnp.zeros((1, 7, 7, 20))})
+    YOLOv1Loss(coordinates=5.0, no_object=0.5, least=0.005, weight=1.0)
+    """
+    if "cell_logits" in outputs:
+        return YOLOv1Loss()
+    return YOLOv3Loss() if "cells" in outputs else AnchorLoss()

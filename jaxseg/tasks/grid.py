@@ -40,14 +40,14 @@ class YOLOv1Loss:
     weight: float = 1.0
 
     def terms(self, outputs: Outputs, targets: Mapping[str, Array]) -> dict[str, Term]:
-        """Return the terms ``boxes``, ``confidence``, ``no_object`` and ``classes``, each the sum over an image.
+        """Return the terms ``boxes``, ``classes``, ``confidence`` and ``no_object``, each the sum over an image.
 
         >>> outputs = {"cell_logits": jnp.zeros((1, 1, 1, 2)), "objectness": jnp.zeros((1, 1))}
         >>> outputs |= {"anchor_deltas": jnp.full((1, 1, 4), 0.5), "image_size": jnp.full((1, 2), 8.0)}
         >>> targets = {"boxes": jnp.asarray([[[2.0, 2.0, 6.0, 6.0]]]), "valid": jnp.ones((1, 1), bool)}
         >>> targets |= {"crowd": jnp.zeros((1, 1), bool), "classes": jnp.zeros((1, 1), jnp.int32)}
-        >>> {name: round(term.sum.item(), 3) for name, term in YOLOv1Loss().terms(outputs, targets).items()}
-        {'boxes': 0.429, 'confidence': 0.063, 'no_object': 0.0, 'classes': 1.0}
+        >>> {name: round(term.sum.item(), 4) for name, term in YOLOv1Loss().terms(outputs, targets).items()}
+        {'boxes': 0.4289, 'classes': 1.0, 'confidence': 0.0625, 'no_object': 0.0}
         """
         names = ("cell_logits", "objectness", "anchor_deltas", "image_size")
         sums = jax.vmap(self._of_image)(*(outputs[name] for name in names), objects_in(targets))
@@ -72,18 +72,19 @@ class YOLOv1Loss:
         cells = rows * columns
         deltas = deltas.reshape(cells, -1, 4)
         confidence = confidence.reshape(cells, -1)
-        boxes = box_ops.xyxy_to_cxcywh(truth["boxes"] / jnp.tile(size[::-1], 2))
+        boxes = box_ops.xyxy_to_cxcywh(truth["boxes"] / jnp.tile(size[::-1], 2)[None])
         objects = truth["valid"] & ~truth["crowd"] & (boxes[:, 2:] >= self.least).all(-1)
-        place = boxes[:, :2] * jnp.asarray([columns, rows])
-        corner = jnp.clip(jnp.floor(place), 0, jnp.asarray([columns - 1, rows - 1]))
+        grid = jnp.asarray([[columns, rows]], jnp.float32)
+        place = boxes[:, :2] * grid
+        corner = jnp.clip(jnp.floor(place), 0, grid - 1)
         cell = (corner[:, 1] * columns + corner[:, 0]).astype(jnp.int32)
-        here = objects & (cell[None] == jnp.arange(cells)[:, None])
+        here = objects[None] & (cell[None] == jnp.arange(cells)[:, None])
         first, full = here.argmax(1), here.any(1)
 
         wanted = jnp.concatenate([place - corner, jnp.sqrt(jnp.maximum(boxes[:, 2:], 0))], -1)[first]
-        fit, apart = _fit(deltas, wanted, (rows, columns))
+        fit, apart = _fit(deltas, wanted, grid)
         responsible = jnp.where(fit.max(1) > 0, fit.argmax(1), apart.argmin(1))
-        mine = full[:, None] & (responsible[:, None] == jnp.arange(deltas.shape[1]))
+        mine = full[:, None] & (responsible[:, None] == jnp.arange(deltas.shape[1])[None])
         kinds = jax.nn.one_hot(truth["classes"][first], k)
         off = jnp.square(deltas - wanted[:, None]).sum(-1)
         return {
@@ -94,11 +95,11 @@ class YOLOv1Loss:
         }
 
 
-def _fit(deltas: Array, wanted: Array, grid: tuple[int, int]) -> tuple[Array, Array]:
+def _fit(deltas: Array, wanted: Array, grid: Array) -> tuple[Array, Array]:
     """Return each predictor's IoU with its cell's object, and the squared distance of their centres and sides."""
 
     def box(code: Array) -> Array:
-        return jnp.concatenate([code[..., :2] / jnp.asarray(grid[::-1]), jnp.square(code[..., 2:])], -1)
+        return jnp.concatenate([code[..., :2] / grid.reshape(*[1] * (code.ndim - 1), 2), jnp.square(code[..., 2:])], -1)
 
     found, truth = jax.lax.stop_gradient(box(deltas)), box(wanted)[:, None]
     overlap = box_ops.iou(box_ops.cxcywh_to_xyxy(found), box_ops.cxcywh_to_xyxy(jnp.broadcast_to(truth, found.shape)))
@@ -126,7 +127,7 @@ class YOLOv3Loss:
     weight: float = 1.0
 
     def terms(self, outputs: Outputs, targets: Mapping[str, Array]) -> dict[str, Term]:
-        """Return the terms ``boxes``, ``objectness`` and ``classes``, each the sum over an image.
+        """Return the terms ``boxes``, ``classes`` and ``objectness``, each the sum over an image.
 
         >>> cell = jnp.asarray([[0.0, 0.0, 1.0, 1.0]])
         >>> outputs = {"class_logits": jnp.zeros((1, 1, 2)), "objectness": jnp.zeros((1, 1)), "anchors": cell}
@@ -134,7 +135,7 @@ class YOLOv3Loss:
         >>> targets = {"boxes": jnp.asarray([[[0.0, 0.0, 8.0, 8.0]]]), "valid": jnp.ones((1, 1), bool)}
         >>> targets |= {"crowd": jnp.zeros((1, 1), bool), "classes": jnp.zeros((1, 1), jnp.int32)}
         >>> {name: round(term.sum.item(), 3) for name, term in YOLOv3Loss().terms(outputs, targets).items()}
-        {'boxes': 1.386, 'objectness': 0.693, 'classes': 1.386}
+        {'boxes': 1.386, 'classes': 1.386, 'objectness': 0.693}
         """
         anchors, cells = outputs["anchors"], outputs["cells"]
 
@@ -165,15 +166,15 @@ class YOLOv3Loss:
         cells: Array,
     ) -> dict[str, Array]:
         objects = truth["valid"] & ~truth["crowd"]
-        boxes = truth["boxes"] / jnp.tile(size[::-1], 2)
+        boxes = truth["boxes"] / jnp.tile(size[::-1], 2)[None]
         centre, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
         low, step = cells[:, :2], cells[:, 2:] - cells[:, :2]
         shapes = anchors[:, 2:] - anchors[:, :2]
 
         index = _best_anchor(centre, sides, low, cells[:, 2:], shapes)
-        belongs = objects[:, None] & (index[:, None] == jnp.arange(len(anchors)))
+        belongs = objects[:, None] & (index[:, None] == jnp.arange(len(anchors))[None])
         taken = belongs.any(0)
-        own = (belongs * jnp.arange(1, len(objects) + 1)[:, None]).max(0) - 1
+        own = jnp.where(belongs, jnp.arange(len(objects))[:, None], 0).max(0)
         offset = (centre[own] - low) / step
         log_sides = jnp.log(jnp.maximum(sides[own], 1e-9) / shapes)
         codes = binary_cross_entropy(deltas[:, :2], offset) + 0.5 * jnp.square(deltas[:, 2:] - log_sides)
@@ -195,9 +196,9 @@ class YOLOv3Loss:
 def _best_anchor(centre: Array, sides: Array, low: Array, high: Array, shapes: Array) -> Array:
     """Return, for each object, the anchor of the most similar shape among those of the cells around its centre."""
     last = high >= 1  # the image's edge belongs to the last cell
-    inside = (centre[:, None] >= low) & ((centre[:, None] < high) | last)
-    shared = jnp.minimum(sides[:, None], shapes).prod(-1)
-    overlap = shared / (sides.prod(-1)[:, None] + shapes.prod(-1) - shared)
+    inside = (centre[:, None] >= low[None]) & ((centre[:, None] < high[None]) | last[None])
+    shared = jnp.minimum(sides[:, None], shapes[None]).prod(-1)
+    overlap = shared / (sides.prod(-1)[:, None] + shapes.prod(-1)[None] - shared)
     return jnp.where(inside.all(-1), overlap, -1).argmax(1)
 
 

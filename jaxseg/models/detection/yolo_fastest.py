@@ -7,7 +7,6 @@ training. Spatial pyramid pooling (He et al. 2014, arXiv:1406.4729) follows the 
 from functools import partial
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.backbones.mobilenet_blocks import ACTIVATIONS, ConvBN
@@ -60,7 +60,8 @@ class YOLOv1(nn.Module):
       detections: slots of detections.
       dtype: compute dtype.
 
-    >>> model, image = yolo_v1(3, stages=(((4, 3, 4),), ((8, 3, 1),)), dense=(16,), image_size=64), jnp.zeros((1, 9, 9, 3))
+    >>> model = yolo_v1(3, stages=(((4, 3, 4),), ((8, 3, 1),)), dense=(16,), image_size=64)
+    >>> image = jnp.zeros((1, 9, 9, 3), jnp.uint8)
     >>> jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), image)[0])["scores"].shape
     (1, 100)
     """
@@ -123,7 +124,7 @@ class YOLOv1(nn.Module):
 
     def _detect(self, raw: Mapping[str, Array], size: Array) -> dict[str, Array]:
         def one(logits: Array, confidence: Array, deltas: Array, size: Array) -> dict[str, Array]:
-            scale = jnp.tile(size[::-1], 2).astype(jnp.float32)
+            scale = jnp.tile(size[::-1], 2).astype(jnp.float32)[None]
             boxes = box_ops.clip(decode(deltas, logits.shape[:2]) * scale, size[0], size[1])
             each = jnp.repeat(logits.reshape(-1, self.num_classes), self.predictors, axis=0)
             found = detections(
@@ -150,8 +151,9 @@ def decode(deltas: Float[Array, "a 4"], grid: tuple[int, int]) -> Float[Array, "
       grid: rows and columns of cells.
     """
     rows, columns = grid
-    y, x = jnp.divmod(jnp.arange(len(deltas)) // (len(deltas) // (rows * columns)), columns)
-    centre = (jnp.stack([x, y], -1) + deltas[:, :2]) / jnp.asarray([columns, rows])
+    y, x = np.divmod(np.arange(len(deltas)) // (len(deltas) // (rows * columns)), columns)
+    cells = jnp.asarray(np.stack([x, y], -1), jnp.float32)
+    centre = (cells + deltas[:, :2]) / jnp.asarray([[columns, rows]], jnp.float32)
     half = jnp.square(deltas[:, 2:]) / 2
     return jnp.concatenate([centre - half, centre + half], -1)
 
@@ -244,7 +246,10 @@ def darknet_names(convolutions: int, dense: int) -> Rules:
     """
     rules = []
     for i in range(convolutions):
-        rules += [(rf"conv{i}\.weight", f"backbone/conv{i}/conv/kernel"), (rf"conv{i}\.bias", f"backbone/conv{i}/conv/bias")]
+        rules += [
+            (rf"conv{i}\.weight", f"backbone/conv{i}/conv/kernel"),
+            (rf"conv{i}\.bias", f"backbone/conv{i}/conv/bias"),
+        ]
     for i in range(dense):
         path = f"fc{i}" if i < dense - 1 else "last"
         number = convolutions + i

@@ -4,7 +4,6 @@ On the maps of strides 32 and 16 every cell has three anchors; each gives a box,
 every class by itself, without a softmax. The image is squashed to the network's input, whatever its aspect.
 """
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -33,9 +32,6 @@ Anchors = tuple[tuple[tuple[int, int], ...], ...]
 """Width and height, pixels of the network's input, of the anchors of each map."""
 
 TINY_ANCHORS: Anchors = (((81, 82), (135, 169), (344, 319)), ((10, 14), (23, 27), (37, 58)))
-
-MOST = math.log(1000.0)
-"""Bound on the logarithm of a box's side over its anchor's, so that the exponential stays finite."""
 
 leaky = ACTIVATIONS["leaky_relu"]
 
@@ -74,7 +70,6 @@ class YOLOv3(nn.Module):
         """Channels of the image."""
         return self.backbone.in_channels
 
-    @nn.compact
     def __call__(
         self,
         image: Shaped[Array, "b h w c"],
@@ -93,31 +88,38 @@ class YOLOv3(nn.Module):
             and ``cells`` [a 4] in fractions of the image, and ``image_size`` [b 2].
         """
         del targets
-        x = squash(self.backbone.standardize.to_float(image), size, (self.image_size, self.image_size))
+        raw, anchors, cells = self.raw(image, size, train=train)
         if size is None:
             size = jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
-        levels = self.backbone(x, train=train)
-        rows, cells, priors = [], [], []
-        for i, (x, sizes) in enumerate(zip(levels, self.anchors, strict=True)):
-            width = 5 + self.num_classes
+        if train:
+            return {**raw, "anchors": anchors, "cells": cells, "image_size": size.astype(jnp.float32)}
+        return self._detect(raw, anchors, cells, size)
+
+    @nn.compact
+    def raw(
+        self, image: Shaped[Array, "b h w c"], size: Int[Array, "b 2"] | None = None, *, train: bool
+    ) -> tuple[dict[str, Array], Float[Array, "a 4"], Float[Array, "a 4"]]:
+        """Return ``class_logits``, ``objectness`` and ``anchor_deltas``, the anchors, and their cells.
+
+        Args:
+          image: canvases.
+          size: rows and columns of each canvas that are image; None for all.
+          train: move the statistics of normalisation.
+        """
+        x = squash(self.backbone.standardize.to_float(image), size, (self.image_size, self.image_size))
+        rows, cells, shapes, width = [], [], [], 5 + self.num_classes
+        for i, (x, sizes) in enumerate(zip(self.backbone(x, train=train), self.anchors, strict=True)):
             y = Conv(len(sizes) * width, 1, dtype=self.dtype, name=f"head{i}")(x)
             rows.append(y.astype(jnp.float32).reshape(len(y), -1, width))
             cells.append(np.repeat(grid(*x.shape[1:3]), len(sizes), 0))
-            priors.append(np.tile(np.asarray(sizes, np.float32) / self.image_size, (x.shape[1] * x.shape[2], 1)))
+            shapes.append(np.tile(np.asarray(sizes, np.float32) / self.image_size, (x.shape[1] * x.shape[2], 1)))
         found, cell = jnp.concatenate(rows, 1), jnp.asarray(np.concatenate(cells))
-        anchors = around(cell, jnp.asarray(np.concatenate(priors)))
-        raw = {
-            "class_logits": found[..., 5:],
-            "objectness": found[..., 4],
-            "anchor_deltas": found[..., :4],
-        }
-        if train:
-            return {**raw, "anchors": anchors, "cells": cell, "image_size": size.astype(jnp.float32)}
-        return self._detect(raw, anchors, cell, size)
+        raw = {"class_logits": found[..., 5:], "objectness": found[..., 4], "anchor_deltas": found[..., :4]}
+        return raw, around(cell, jnp.asarray(np.concatenate(shapes))), cell
 
     def _detect(self, raw: Mapping[str, Array], anchors: Array, cells: Array, size: Array) -> dict[str, Array]:
         def one(deltas: Array, objectness: Array, logits: Array, size: Array) -> dict[str, Array]:
-            scale = jnp.tile(size[::-1], 2).astype(jnp.float32)
+            scale = jnp.tile(size[::-1], 2).astype(jnp.float32)[None]
             boxes = box_ops.clip(decode(deltas, anchors, cells) * scale, size[0], size[1])
             found = detections(
                 boxes[:, None],
@@ -154,8 +156,8 @@ def around(cells: Float[Array, "a 4"], sides: Float[Array, "a 2"]) -> Float[Arra
 
 
 def decode(
-    deltas: Float[Array, "*b a 4"], anchors: Float[Array, "a 4"], cells: Float[Array, "a 4"]
-) -> Float[Array, "*b a 4"]:
+    deltas: Float[Array, "a 4"], anchors: Float[Array, "a 4"], cells: Float[Array, "a 4"]
+) -> Float[Array, "a 4"]:
     """Return the boxes of raw outputs: the centre anywhere in its cell, the sides times their anchor's (section 2.1).
 
     >>> cell = jnp.asarray([[0.0, 0.0, 0.5, 0.5]])
@@ -163,8 +165,8 @@ def decode(
     [[0.0, 0.125, 0.5, 0.375]]
     """
     low, side = cells[:, :2], cells[:, 2:] - cells[:, :2]
-    centre = low + jax.nn.sigmoid(deltas[..., :2]) * side
-    half = jnp.exp(jnp.minimum(deltas[..., 2:], MOST)) * (anchors[:, 2:] - anchors[:, :2]) / 2
+    centre = low + jax.nn.sigmoid(deltas[:, :2]) * side
+    half = jnp.exp(jnp.minimum(deltas[:, 2:], box_ops.MAX_LOG_RATIO)) * (anchors[:, 2:] - anchors[:, :2]) / 2
     return jnp.concatenate([centre - half, centre + half], -1)
 
 
@@ -252,7 +254,9 @@ def in_steps(image_size: int) -> int:
       BadInput: it is no multiple of 32.
     """
     if image_size < 32 or image_size % 32:
-        raise BadInput(f"image_size is {image_size}, but must be a multiple of 32: {max(32, round(image_size / 32) * 32)}")
+        raise BadInput(
+            f"image_size is {image_size}, but must be a multiple of 32: {max(32, round(image_size / 32) * 32)}"
+        )
     return image_size
 
 
@@ -260,7 +264,7 @@ def darknet_names(paths: tuple[str, ...], heads: tuple[str, ...] = ()) -> Rules:
     r"""Return rules from darknet's layers, counted in the order of the file, to convolutions with normalisation.
 
     >>> darknet_names(("backbone/conv0",))[0]
-    ('conv0\.weight', 'backbone/conv0/conv/kernel')
+    ('conv0\\.weight', 'backbone/conv0/conv/kernel')
 
     Args:
       paths: of the layers, one each.

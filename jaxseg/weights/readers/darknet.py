@@ -1,7 +1,7 @@
 """Darknet's .weights: bare numbers in the order of the layers of a .cfg, which must lie beside the file.
 
-Layers with weights are counted from 0: ``conv0.weight`` (OIHW) with ``conv0.bias`` or with ``bn0.weight``, ``bn0.bias``,
-``bn0.running_mean``, ``bn0.running_var``; dense layers are ``fc24.weight`` (OI) and ``fc24.bias``.
+Layers with weights are counted from 0: ``conv0.weight`` (OIHW) with ``conv0.bias``, or with ``bn0.weight``,
+``bn0.bias``, ``bn0.running_mean`` and ``bn0.running_var``; dense layers are ``fc24.weight`` (OI) and ``fc24.bias``.
 """
 
 import math
@@ -291,5 +291,3 @@ def _anchors(section: Section) -> tuple[tuple[int, int], ...]:
     if len(flat) % 2 or not all(0 <= i < len(pairs) for i in mask) or not all(min(pair) > 0 for pair in pairs):
         raise BadInput(f"{section.place}: mask and anchors of [yolo] do not fit each other")
     return tuple(pairs[i] for i in mask)
-
-
