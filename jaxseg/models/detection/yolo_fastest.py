@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Shaped
 from jaxseg.backbones.mobilenet_blocks import ConvBN
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.standardize import UNIT_RANGE, Standardize
-from jaxseg.models.detection.yolo_v3 import HEADS, Anchors, YOLOv3, darknet_names, in_steps, leaky
+from jaxseg.models.detection.yolo_v3 import HEADS, SMALL, Anchors, YOLOv3, darknet_names, in_steps, leaky
 from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_nearest
 from jaxseg.registry import register
@@ -209,14 +209,12 @@ DARKNET_NAMES: Rules = darknet_names(
 _SMALL = {
     "blocks": ((4, 8, 1), (4, 8, 1), (8, 16, 2), (8, 16, 2), (8, 16, 2), (8, 16, 1), (16, 32, 2), (16, 32, 1)),
     "backbone.neck": 32,
-    "image_size": 64,
-    "candidates": 64,
-    "detections": 20,
+    **SMALL,
 }
 _register = partial(
     register,
     task="detection",
-    paper="dog-qiuqiu/Yolo-Fastest",
+    paper="github.com/dog-qiuqiu/Yolo-Fastest",
     names={"darknet": DARKNET_NAMES},
     small=_SMALL,
 )

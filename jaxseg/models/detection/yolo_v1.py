@@ -260,7 +260,7 @@ def darknet_names(convolutions: int, dense: int) -> Rules:
 _SMALL = {
     "stages": (((8, 3, 2),), ((8, 3, 1),), ((8, 1, 1), (16, 3, 1)), ((16, 3, 1),)),
     "dense": (64,),
-    "image_size": 64,
+    "image_size": 128,
     "candidates": 64,
     "detections": 20,
 }

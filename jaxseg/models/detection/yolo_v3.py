@@ -108,11 +108,11 @@ class YOLOv3(nn.Module):
         """
         x = squash(self.backbone.standardize.to_float(image), size, (self.image_size, self.image_size))
         rows, cells, shapes, width = [], [], [], 5 + self.num_classes
-        for i, (x, sizes) in enumerate(zip(self.backbone(x, train=train), self.anchors, strict=True)):
-            y = Conv(len(sizes) * width, 1, dtype=self.dtype, name=f"head{i}")(x)
+        for i, (level, sizes) in enumerate(zip(self.backbone(x, train=train), self.anchors, strict=True)):
+            y = Conv(len(sizes) * width, 1, dtype=self.dtype, name=f"head{i}")(level)
             rows.append(y.astype(jnp.float32).reshape(len(y), -1, width))
-            cells.append(np.repeat(grid(*x.shape[1:3]), len(sizes), 0))
-            shapes.append(np.tile(np.asarray(sizes, np.float32) / self.image_size, (x.shape[1] * x.shape[2], 1)))
+            cells.append(np.repeat(grid(*y.shape[1:3]), len(sizes), 0))
+            shapes.append(np.tile(np.asarray(sizes, np.float32) / self.image_size, (y.shape[1] * y.shape[2], 1)))
         found, cell = jnp.concatenate(rows, 1), jnp.asarray(np.concatenate(cells))
         raw = {"class_logits": found[..., 5:], "objectness": found[..., 4], "anchor_deltas": found[..., :4]}
         return raw, around(cell, jnp.asarray(np.concatenate(shapes))), cell
@@ -288,9 +288,17 @@ DARKNET_NAMES = darknet_names(
 )
 """Rules from darknet's ``yolov3-tiny.weights``."""
 
+SMALL = {
+    "image_size": 128,
+    "anchors": (((48, 48), (64, 96), (112, 80)), ((12, 12), (20, 32), (40, 24))),
+    "candidates": 64,
+    "detections": 20,
+}
+"""What a small variant has in common with those of the networks under the same heads."""
+
 register(
     task="detection",
     paper="arXiv:1804.02767",
     names={"darknet": DARKNET_NAMES},
-    small={"width": 4, "image_size": 64, "candidates": 64, "detections": 20},
+    small={"width": 4, **SMALL},
 )(yolo_v3_tiny)
