@@ -61,6 +61,7 @@ DESCENT: dict[str, set[str]] = {
     "keypoint_rcnn": {"faster_rcnn"},
     "mask_rcnn": {"faster_rcnn", "faster_rcnn_c4"},
     "panoptic_fpn": {"faster_rcnn", "mask_rcnn"},
+    "yolo_fastest": {"yolo_v3"},
     "deeplabv3plus": {"deeplabv3"},
     "segnet_variants": {"segnet"},
     "upernet": {"pspnet"},

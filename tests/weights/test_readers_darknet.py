@@ -122,6 +122,15 @@ def test_own_classes_anchors_and_size_are_taken_from_the_cfg(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "count"), [("yolo_v3_tiny", 8_858_734), ("yolo_fastest", 346_062), ("yolo_fastest_xl", 923_486)]
+)
+def test_a_network_has_as_many_numbers_as_its_published_file(name, count):
+    model = registry.create_model(name)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 3), "uint8")))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
+
+
+@pytest.mark.parametrize(
     ("name", "file"), [("yolo_fastest", "1.1"), pytest.param("yolo_fastest_xl", "1.1-xl", marks=pytest.mark.slow)]
 )
 def test_real_weights_find_what_the_reference_finds(name, file):

@@ -93,7 +93,7 @@ class FastestBody(nn.Module):
         x = fine = leaky(layer(self.stem, 3, stride=2, name="stem")(x, train=train))
         for i, (features, expanded, stride) in enumerate(self.blocks):
             fine = x if stride == 2 else fine
-            x = Bottleneck(features, expanded, stride, self.dropout, self.norm, self.dtype, name=f"block{i}")(
+            x = FastestBlock(features, expanded, stride, self.dropout, self.norm, self.dtype, name=f"block{i}")(
                 x, train=train
             )
         pooled = [max_pool(x, window, stride=1, padding=window // 2) for window in WINDOWS]
@@ -101,15 +101,15 @@ class FastestBody(nn.Module):
         up = resize_nearest(lateral, (2 * lateral.shape[1], 2 * lateral.shape[2]))
         coarse, fine = lateral, jnp.concatenate([up, fine], -1)
         for i in range(2):
-            coarse = Separable(self.norm, self.dtype, name=f"coarse{i}")(coarse, train=train)
-            fine = Separable(self.norm, self.dtype, name=f"fine{i}")(fine, train=train)
+            coarse = FastestSeparable(self.norm, self.dtype, name=f"coarse{i}")(coarse, train=train)
+            fine = FastestSeparable(self.norm, self.dtype, name=f"fine{i}")(fine, train=train)
         return coarse, fine
 
 
-class Bottleneck(nn.Module):
+class FastestBlock(nn.Module):
     """Expansion, depthwise 3x3, and a linear projection; the sum with the input where both are alike.
 
-    >>> block, x = Bottleneck(4, 8, 2), jnp.zeros((1, 8, 8, 4))
+    >>> block, x = FastestBlock(4, 8, 2), jnp.zeros((1, 8, 8, 4))
     >>> jax.eval_shape(lambda: block.init_with_output(jax.random.key(0), x, train=False)[0]).shape
     (1, 4, 4, 4)
     """
@@ -134,10 +134,10 @@ class Bottleneck(nn.Module):
         return x + Dropout(self.dropout)(y, train=train)
 
 
-class Separable(nn.Module):
+class FastestSeparable(nn.Module):
     """Depthwise 5x5 with an activation and a linear 1x1, both normalised; as many channels as there are.
 
-    >>> layer, x = Separable(), jnp.zeros((1, 8, 8, 4))
+    >>> layer, x = FastestSeparable(), jnp.zeros((1, 8, 8, 4))
     >>> jax.eval_shape(lambda: layer.init_with_output(jax.random.key(0), x, train=False)[0]).shape
     (1, 8, 8, 4)
     """
@@ -219,7 +219,7 @@ _register = partial(
     small=_SMALL,
 )
 
-_register()(yolo_fastest)
+_register(summary="Yolo-Fastest 1.1: YOLOv3's heads on inverted residuals.")(yolo_fastest)
 
 yolo_fastest_xl = _register(
     name="yolo_fastest_xl",

@@ -266,7 +266,11 @@ _SMALL = {
 }
 _register = partial(register, task="detection", paper="arXiv:1506.02640", small=_SMALL)
 
-_register(params=271_703_550, names={"darknet": darknet_names(24, 2)})(yolo_v1)
+_register(
+    summary="The paper's YOLO: 24 convolutions and two dense layers.",
+    params=271_703_550,
+    names={"darknet": darknet_names(24, 2)},
+)(yolo_v1)
 
 yolo_v1_tiny = _register(
     name="yolo_v1_tiny",

@@ -299,6 +299,7 @@ SMALL = {
 register(
     task="detection",
     paper="arXiv:1804.02767",
+    summary="YOLOv3-tiny: seven convolutions, and heads on two maps.",
     names={"darknet": DARKNET_NAMES},
     small={"width": 4, **SMALL},
 )(yolo_v3_tiny)
