@@ -180,7 +180,7 @@ class Convolutions(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> Float[Array, "b y x c"]:
+    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> Float[Array, "b y x d"]:
         """Return the map of the last stage."""
         x = self.standardize(image, self.in_channels).astype(self.dtype)
         number = 0
