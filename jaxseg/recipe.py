@@ -26,7 +26,6 @@ from jaxseg.recipe_files import find_file, shipped, split, with_variant
 __all__ = [
     "FORMAT",
     "Recipe",
-    "Rooted",
     "Stage",
     "UnknownCode",
     "WeightSource",
@@ -38,7 +37,6 @@ __all__ = [
     "load_task",
     "override",
     "override_text",
-    "rooted",
     "shipped",
 ]
 
@@ -57,15 +55,6 @@ class WeightSource(Protocol):
           model: the linen module, for sources that choose rename rules by it.
           log: called with each line that the user should read.
         """
-        ...
-
-
-@runtime_checkable
-class Rooted(Protocol):
-    """Data that names files by paths, which may start at the current directory."""
-
-    def rooted(self) -> Any:
-        """Return the same with whole paths."""
         ...
 
 
@@ -163,21 +152,6 @@ class Recipe:
             raise BadInput("a recipe needs at least one stage")
         if self.stages[0].init == "previous":
             raise BadInput("init is 'previous' in the first stage: there is none before it")
-
-
-def rooted(recipe: Recipe) -> Recipe:
-    """Return the recipe with whole paths of its data, as a work directory keeps it.
-
-    >>> from jaxseg.recipe_files import find_file
-    >>> value = load_file(find_file("unet_scenes"))
-    >>> rooted(value) == value
-    True
-    """
-    stages = (
-        dataclasses.replace(stage, data=stage.data.rooted()) if isinstance(stage.data, Rooted) else stage
-        for stage in recipe.stages
-    )
-    return dataclasses.replace(recipe, stages=tuple(stages))
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 
 from jaxseg.errors import BadInput
-from jaxseg.recipe import check_format, dump, load, rooted
+from jaxseg.recipe import check_format, dump, load
 from jaxseg.train import checkpoint
 from jaxseg.train.changes import brief, differences
 from jaxseg.train.checkpoint import Checkpoints, Saved
 from jaxseg.train.log import Console, replace_text
 from jaxseg.train.optim import path_of
-from jaxseg.train.workdir import steps_done
+from jaxseg.train.workdir import rooted, steps_done
 
 NOTE = "forked_from.json"
 """File in the new work directory that names the old one, the step, and what was changed."""

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from jaxseg.recipe import rooted
 from jaxseg.train.evaluate import evaluate
 from jaxseg.train.log import Console
 from jaxseg.train.placement import Placement, single
 from jaxseg.train.stage import StageTrainer, open_stage
-from jaxseg.train.workdir import claim, guarded
+from jaxseg.train.workdir import claim, guarded, rooted
 
 __all__ = ["evaluate", "fit"]
 

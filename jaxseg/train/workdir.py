@@ -3,8 +3,9 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -14,6 +15,29 @@ from jaxseg.recipe import check_format, dump, load
 from jaxseg.train.changes import NEXT, refusals
 from jaxseg.train.checkpoint import latest_step
 from jaxseg.train.log import Console, replace_text
+
+
+@runtime_checkable
+class Rooted(Protocol):
+    """Data that names files by paths, which may start at the current directory."""
+
+    def rooted(self) -> Any:
+        """Return the same with whole paths."""
+        ...
+
+
+def rooted(recipe: Any) -> Any:
+    """Return the recipe with whole paths of its data, as a work directory keeps it.
+
+    >>> from jaxseg.recipe import find_file, load_file
+    >>> value = load_file(find_file("unet_scenes"))
+    >>> rooted(value) == value
+    True
+    """
+    stages = (
+        replace(stage, data=stage.data.rooted()) if isinstance(stage.data, Rooted) else stage for stage in recipe.stages
+    )
+    return replace(recipe, stages=tuple(stages))
 
 
 def claim(workdir: Path, recipe: Any) -> None:
