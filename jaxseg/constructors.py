@@ -22,6 +22,7 @@ PACKAGES = (
     "jaxseg.train.optim",
     "jaxseg.weights",
     "jaxseg.conversion.initial",
+    "jaxseg.conversion.region_svms",
     "jaxseg.ops.crf",
     "jaxseg.layers",
     "jaxseg.backbones",

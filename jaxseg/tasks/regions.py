@@ -228,7 +228,7 @@ class Regions:
 
 
 def region_terms(outputs: Outputs, batch: Batch, regions: Regions, classes: Array, how: RegionLoss) -> dict[str, Term]:
-    """Return the terms ``region_classes`` and ``region_boxes``.
+    """Return the terms ``region_classes`` and, where the network has codes, ``region_boxes``.
 
     Args:
       outputs: of the network; ``roi_deltas`` hold a code for each class, with or without background, or one for all.
@@ -246,6 +246,10 @@ def region_terms(outputs: Outputs, batch: Batch, regions: Regions, classes: Arra
     """
     label = jnp.where(regions.positive, _of_object(classes, regions) + 1, 0)
     values = softmax_cross_entropy(outputs["roi_logits"], label)
+    count = count_true(regions.valid)
+    named = Term(jnp.where(regions.valid, values, 0).sum(), count, how.weight)
+    if "roi_deltas" not in outputs:  # R-CNN, whose boxes are regressed afterwards
+        return {"region_classes": named}
     rois, deltas = outputs["rois"], outputs["roi_deltas"]
     boxes = jnp.where(regions.positive[..., None], _of_object(batch["boxes"], regions), rois)
     outputs_of_codes, with_background = deltas.shape[2], outputs["roi_logits"].shape[-1]
@@ -256,9 +260,8 @@ def region_terms(outputs: Outputs, batch: Batch, regions: Regions, classes: Arra
     boxes = jnp.where(regions.positive[..., None], boxes, anchors)
     wanted = codings.encode(boxes, anchors, box_ops.REGION_WEIGHTS, coding=how.coding)
     codes = smooth_l1(own, wanted, beta=how.beta).sum(-1)
-    count = count_true(regions.valid)
     return {
-        "region_classes": Term(jnp.where(regions.valid, values, 0).sum(), count, how.weight),
+        "region_classes": named,
         "region_boxes": Term(jnp.where(regions.positive, codes, 0).sum(), count, how.weight),
     }
 

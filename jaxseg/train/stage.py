@@ -14,6 +14,7 @@ from jaxseg.train import checkpoint, environment, visuals
 from jaxseg.train import state as states
 from jaxseg.train.checkpoint import Checkpoints
 from jaxseg.train.evaluate import evaluate_placed
+from jaxseg.train.fitting import Fitting
 from jaxseg.train.freeze import check_freeze, restored
 from jaxseg.train.log import Console, MetricsFile, PendingMetrics, Stopwatch, clock, evaluation, read_rows
 from jaxseg.train.optim import check_multipliers
@@ -385,7 +386,7 @@ def _compile_and_fill(site: Site, saved: Any, first: Any) -> tuple[Any, Any]:
     check_freeze(stage.freeze, {"params": state.params, **state.model_state})
     if stage.init is None:
         return train_step, state
-    if stage.init == "previous":
+    if stage.init == "previous" or isinstance(stage.init, Fitting):
         origin = site.labels[site.index - 1]
         found = checkpoint.read(site.workdir / "stages" / origin / "checkpoints").variables
     else:
@@ -393,6 +394,11 @@ def _compile_and_fill(site: Site, saved: Any, first: Any) -> tuple[Any, Any]:
         origin, found = stage.init, stage.init.load(variables, model=stage.model, log=site.console.line)
     state, carried, known = states.carry_over(state, found)
     site.console.line(f"{site.label}: {carried} of {known} arrays from {origin}")
+    if isinstance(stage.init, Fitting):
+        variables, folder = states.variables(state), site.folder / "fitted"
+        found = stage.init.fit(variables, stage=stage, data_dir=site.data_dir, folder=folder, log=site.console.line)
+        state, carried, known = states.carry_over(state, found)
+        site.console.line(f"{site.label}: {carried} of {known} arrays from {stage.init}")
     return train_step, state
 
 

@@ -59,6 +59,7 @@ DESCENT: dict[str, set[str]] = {
     "faster_rcnn_vgg": {"fast_rcnn", "faster_rcnn"},
     "faster_rcnn_mobilenet": {"faster_rcnn"},
     "keypoint_rcnn": {"faster_rcnn"},
+    "rcnn": {"fast_rcnn"},
     "mask_rcnn": {"faster_rcnn", "faster_rcnn_c4"},
     "panoptic_fpn": {"faster_rcnn", "mask_rcnn"},
     "yolo_fastest": {"yolo_v3"},

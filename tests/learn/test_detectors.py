@@ -60,7 +60,7 @@ def small(entry):
     if "stuff" in entry.fields:
         fields["stuff"] = len(FACTS.classes) - THINGS
     model = registry.create_small(entry.name, **fields)
-    return override(model, "backbone.norm", "batch")
+    return override(model, "backbone.norm", "batch") if hasattr(model.backbone, "norm") else model
 
 
 def with_losses_of(model, task):

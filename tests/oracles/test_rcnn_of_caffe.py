@@ -14,7 +14,9 @@ from skimage import data
 
 from jaxseg import registry
 from jaxseg.errors import BadInput
+from jaxseg.layers.standardize import CAFFE
 from jaxseg.models.detection.fast_rcnn import truncated
+from jaxseg.ops.warp_regions import warp_regions
 from jaxseg.override import override
 from jaxseg.weights.names import convert
 
@@ -229,3 +231,35 @@ def test_a_truncated_head_is_the_product_of_its_factors():
     np.testing.assert_allclose(again, plain, rtol=1e-3, atol=1e-3 * float(jnp.abs(plain).max()))
     with pytest.raises(BadInput, match="3 ranks for 2 dense layers"):
         truncated(model, variables, (1, 1, 1))
+
+
+def test_rcnn_equals_its_layers_written_out():
+    """AlexNet of Caffe on every warped proposal: groups, pools that round up, response normalisation."""
+    model = registry.create_small("rcnn_alexnet", num_classes=CLASSES, crop=131, at_once=5)
+    given = jnp.asarray(some_regions()[:7] + LAST)[None]
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.asarray(image()), None, None, given))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes["params"])
+    params["backbone"]["conv1"]["kernel"] *= 0.02
+    still = override(model, "box_head.dropout", 0.0)
+    run = jax.jit(
+        lambda params, given: still.apply({"params": params}, jnp.asarray(image()), None, None, given, train=True)
+    )
+    found = run(jax.tree.map(jnp.asarray, params), given)["roi_logits"][0]
+    pixels = jnp.asarray(image()[0, :, :, ::-1].astype(np.float32) - np.asarray(CAFFE.mean, np.float32))
+    x = torch.tensor(np.asarray(warp_regions(pixels, given[0], size=131, context=4))).permute(0, 3, 1, 2)
+    for i, groups in enumerate((1, 2, 1, 2, 2), 1):
+        layer = params["backbone"][f"conv{i}"]
+        kernel = torch.tensor(layer["kernel"]).permute(3, 2, 0, 1)
+        stride, padding = (4, 0) if i == 1 else (1, 2 if i == 2 else 1)
+        x = F.relu(F.conv2d(x, kernel, torch.tensor(layer["bias"]), stride, padding, groups=groups))
+        if i in (1, 2, 5):
+            x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+        if i in (1, 2):
+            x = F.local_response_norm(x, 5, 1e-4, 0.75, 1.0)
+    x = x.permute(0, 2, 3, 1).reshape(len(x), -1)
+    for name in ("fc6", "fc7"):
+        layer = params["box_head"][name]
+        x = F.relu(x @ torch.tensor(layer["kernel"]).reshape(x.shape[1], -1) + torch.tensor(layer["bias"]))
+    logits = x @ torch.tensor(params["logits"]["kernel"])[0, 0] + torch.tensor(params["logits"]["bias"])
+    np.testing.assert_allclose(found, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max()))

@@ -1,0 +1,37 @@
+"""What the line's benchmark counts is what the papers say: regions that share nothing cost a network each."""
+
+import argparse
+import importlib
+import sys
+
+import pytest
+
+from tests.laws.tree import ROOT
+
+
+@pytest.fixture
+def line(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield importlib.import_module("detection_line")
+    for name in ("measure", "detection_line"):
+        sys.modules.pop(name, None)
+
+
+def counted(line, proposals):
+    options = argparse.Namespace(size=(160, 224), width=4, proposals=proposals, count=True)
+    return {row.name: row.extra["GFLOP an image"] for row in line.shared(options)}
+
+
+def test_what_is_shared_is_counted_once(line):
+    few, many = counted(line, 64), counted(line, 128)
+    assert many["R-CNN"] == pytest.approx(2 * few["R-CNN"], rel=1e-3)
+    assert many["Fast R-CNN"] < 1.9 * few["Fast R-CNN"]
+    assert many["Faster R-CNN"] == few["Faster R-CNN"]
+    assert many["R-CNN"] > 20 * many["Fast R-CNN"]
+
+
+def test_every_recipe_of_the_line_that_is_there_is_of_the_scenes(line):
+    from jaxseg.recipe_files import shipped
+
+    known = [name for name in line.LINE if name in shipped()]
+    assert {"rcnn_scenes", "fast_rcnn_scenes", "faster_rcnn_end_to_end_scenes"} <= set(known)
