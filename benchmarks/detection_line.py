@@ -78,8 +78,6 @@ def shared(options: argparse.Namespace) -> list[measure.Result]:
     boxes = jax.numpy.asarray(boxes_in(size, options.proposals))
     for name, (model, given, note) in networks(options.width, options.proposals).items():
         call = partial(_apply, model, given)
-        shapes = jax.eval_shape(call, jax.eval_shape(model.init, jax.random.key(0), image), image, boxes)
-        del shapes
         structure = jax.eval_shape(model.init, jax.random.key(0), image)
         billions = analysis.operations(call, structure, image, boxes) / 1e9
         if options.count:

@@ -6,6 +6,7 @@ liblinear's, through scikit-learn, with hard negative mining (section 2.3); boxe
 whitened codes (appendix C). Everything linear, scaling and whitening too, ends in two matrices of the network.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,7 +252,6 @@ def _layer(kernel: np.ndarray, bias: np.ndarray) -> dict[str, Any]:
 
 def _classifier() -> Any:
     try:
-        from sklearn.svm import LinearSVC
+        return importlib.import_module("sklearn.svm").LinearSVC
     except ImportError:
         raise BadInput("R-CNN's support vector machines need scikit-learn: pip install 'jaxseg[rcnn]'") from None
-    return LinearSVC

@@ -76,7 +76,7 @@ class _Regions:
         self.area = float(labels.size)
         self.size = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
         places = ndimage.find_objects(labels + 1)
-        self.boxes = [(x.start, y.start, x.stop, y.stop) for y, x in places]
+        self.boxes: list[tuple[int, ...]] = [(x.start, y.start, x.stop, y.stop) for y, x in places]
         self.colour = _histograms(labels, np.moveaxis(pixels, -1, 0), COLOUR_BINS, count)
         self.texture = _histograms(labels, _gradients(pixels), TEXTURE_BINS, count)
         pairs = [(labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])]
@@ -135,7 +135,7 @@ def _gradients(pixels: np.ndarray) -> np.ndarray:
     """Return [c*8 h w], how much each channel rises in eight directions, 0 to 1."""
     found = []
     for channel in np.moveaxis(pixels, -1, 0):
-        dx, dy = (ndimage.gaussian_filter(channel, 1.0, order=order) for order in ((0, 1), (1, 0)))
+        dx, dy = (ndimage.gaussian_filter1d(channel, 1.0, axis=axis, order=1) for axis in (1, 0))
         for i in range(DIRECTIONS):
             angle = 2 * np.pi * i / DIRECTIONS
             found.append(np.clip(2 * (dx * np.cos(angle) + dy * np.sin(angle)), 0, 1))

@@ -17,17 +17,12 @@ def line(monkeypatch):
         sys.modules.pop(name, None)
 
 
-def counted(line, proposals):
-    options = argparse.Namespace(size=(160, 224), width=4, proposals=proposals, count=True)
-    return {row.name: row.extra["GFLOP an image"] for row in line.shared(options)}
-
-
 def test_what_is_shared_is_counted_once(line):
-    few, many = counted(line, 64), counted(line, 128)
-    assert many["R-CNN"] == pytest.approx(2 * few["R-CNN"], rel=1e-3)
-    assert many["Fast R-CNN"] < 1.9 * few["Fast R-CNN"]
-    assert many["Faster R-CNN"] == few["Faster R-CNN"]
-    assert many["R-CNN"] > 20 * many["Fast R-CNN"]
+    options = argparse.Namespace(size=(160, 224), width=4, proposals=64, count=True)
+    found = {row.name: row.extra["GFLOP an image"] for row in line.shared(options)}
+    one_crop = 30.9 / 256  # VGG16's convolutions at 224x224, of a sixteenth of the channels
+    assert found["R-CNN"] == pytest.approx(64 * one_crop, rel=0.15)
+    assert found["R-CNN"] > 20 * found["Fast R-CNN"]
 
 
 def test_every_recipe_of_the_line_that_is_there_is_of_the_scenes(line):

@@ -115,7 +115,8 @@ class RCNN(FastRCNN):
 
             def some(boxes: Array) -> Array:
                 options = {"size": self.crop, "context": self.context, "height": size[0], "width": size[1]}
-                return seen.apply(variables, warp_regions(pixels, boxes, **options), train=train)["c5"]
+                maps: Any = seen.apply(variables, warp_regions(pixels, boxes, **options), train=train)
+                return maps["c5"]
 
             found = jax.lax.map(some, rois.reshape(parts, -1, 4))
             return found.reshape(-1, *found.shape[2:])[:p]
