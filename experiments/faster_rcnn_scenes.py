@@ -81,10 +81,10 @@ def small(count: int, *, shared: bool) -> FasterRCNN:
     model = faster_rcnn_vgg16(
         num_classes=count, shared=shared, anchor_sizes=(16, 32, 64), width=16, dense=256, standardize=IMAGENET
     )
-    backbone = model.backbone.clone(norm="batch")
+    own = model.proposal_backbone
     return model.clone(
-        backbone=backbone,
-        proposal_backbone=None if shared else backbone,
+        backbone=model.backbone.clone(norm="batch"),
+        proposal_backbone=None if own is None else own.clone(norm="batch"),
         samples=64,
         train_proposing=Proposing(512, 128, min_size=4.0),
         test_proposing=Proposing(512, 64, min_size=4.0),

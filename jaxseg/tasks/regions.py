@@ -162,7 +162,8 @@ def _sizes(batch: Batch) -> Array:
 
 def _inside(anchors: Array, size: Array) -> Array:
     """Return which anchors lie in the image, [a]."""
-    return (anchors[:, :2] >= 0).all(-1) & (anchors[:, 2:] <= size[::-1].astype(anchors.dtype)).all(-1)
+    height, width = size[0].astype(anchors.dtype), size[1].astype(anchors.dtype)
+    return (anchors[:, :2] >= 0).all(-1) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
 
 
 def match_anchors(

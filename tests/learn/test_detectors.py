@@ -46,7 +46,7 @@ WANTED = {
 }
 NAMES = [name for kind in TASKS for name in registry.list_models(task=kind) if name != "rcnn_alexnet"]
 """All but R-CNN, whose machines and regressors learn in tests/conversion/test_region_svms.py."""
-SEARCH = SelectiveSearch(scales=(10, 30), min_width=6, most=200, cached=False)
+SEARCH = SelectiveSearch(scales=(10, 30), min_width=4, most=500, cached=False)
 
 
 def four_scenes(times=1, *, proposals=False):
@@ -55,7 +55,7 @@ def four_scenes(times=1, *, proposals=False):
     keys = (*KEYS, "proposals") if proposals else KEYS
     if proposals:
         scenes = [SEARCH(record, np.random.default_rng(0)) for record in scenes]
-    rows = [to_batch_row(record, keys=keys, slots=8, proposal_slots=200) for record in scenes]
+    rows = [to_batch_row(record, keys=keys, slots=8, proposal_slots=500) for record in scenes]
     return {key: jnp.asarray(np.stack([row[key] for row in rows])) for key in rows[0]}
 
 

@@ -194,7 +194,7 @@ def test_background_of_fast_rcnn_overlaps_an_object_a_little():
     truth = {"boxes": jnp.asarray([[[10.0, 10, 50, 50]]]), "valid": jnp.ones((1, 1), bool)}
     near, far, on = [10.0, 10, 30, 40], [60.0, 10, 90, 40], [10.0, 10, 50, 48]
     given = jnp.asarray([[near, far, on]])
-    found = model.clone(samples=8).apply(
+    found = model.clone(samples=8, least_overlap=0.1).apply(
         variables,
         jnp.asarray(image()),
         None,
@@ -263,3 +263,14 @@ def test_rcnn_equals_its_layers_written_out():
         x = F.relu(x @ torch.tensor(layer["kernel"]).reshape(x.shape[1], -1) + torch.tensor(layer["bias"]))
     logits = x @ torch.tensor(params["logits"]["kernel"])[0, 0] + torch.tensor(params["logits"]["bias"])
     np.testing.assert_allclose(found, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max()))
+
+
+def test_a_proposal_network_that_shares_nothing_has_a_backbone_of_its_own():
+    """In the first two steps of alternating training."""
+    shapes = {}
+    for shared in (True, False):
+        model = registry.create_small("faster_rcnn_vgg16", shared=shared)
+        shapes[shared] = jax.eval_shape(lambda model=model: model.init(jax.random.key(0), jnp.asarray(image())))
+    both = shapes[False]["params"]
+    assert set(both) - set(shapes[True]["params"]) == {"proposal_backbone"}
+    assert jax.tree.map(jnp.shape, both["proposal_backbone"]) == jax.tree.map(jnp.shape, both["backbone"])

@@ -226,3 +226,23 @@ def test_a_models_own_count_of_things_makes_its_panoptic_task():
     task = Panoptic.for_model(SimpleNamespace(num_things=2), ("cat", "dog", "sky", "grass"))
     assert task.classes == ("cat", "dog")
     assert task.stuff == (2, 3)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_only_anchors_in_the_image_learn_where_the_paper_says_so(inside):
+    """Of three anchors that are background one reaches over the canvas, one over what is image of it."""
+    anchors = jnp.asarray([[0.0, 0, 8, 8], [-1, 0, 8, 8], [0, 4, 8, 17]], jnp.float32)
+    outputs = {
+        "anchors": anchors,
+        "objectness": jnp.zeros((1, 3)),
+        "anchor_deltas": jnp.zeros((1, 3, 4)),
+        "anchor_luck": jnp.zeros((1, 3)),
+    }
+    batch = {
+        "image": jnp.zeros((1, 32, 32, 3), jnp.uint8),
+        "size": jnp.asarray([[16, 32]], jnp.int32),
+        "boxes": jnp.asarray([[[20.0, 0, 30, 10]]]),
+        "valid": jnp.zeros((1, 1), bool),
+    }
+    terms = proposal_terms(outputs, batch, ProposalLoss(inside=inside))
+    assert terms["objectness"].count == (1 if inside else 3)

@@ -396,8 +396,15 @@ CAFFE_NAMES: Rules = (
 )
 """Rules from the authors' ``vgg16_fast_rcnn_iter_40000.caffemodel``."""
 
-SMALL_VGG: Mapping[str, Any] = {"width": 8, "dense": 64, "samples": 64, "detections": 20, "windows": (16, 32, 64)}
-"""The small variants: few channels, windows for images of 64 to 128 pixels."""
+SMALL_VGG: Mapping[str, Any] = {
+    "width": 8,
+    "dense": 64,
+    "samples": 64,
+    "least_overlap": 0.0,
+    "detections": 20,
+    "windows": (16, 32, 64),
+}
+"""The small variants: few channels, windows for images of 64 to 128 pixels, all background."""
 
 fast_rcnn_vgg16 = register(
     task="detection",

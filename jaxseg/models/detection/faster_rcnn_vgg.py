@@ -56,12 +56,14 @@ def on_vgg16(
     >>> on_vgg16().rpn.anchors, on_vgg16(80, anchor_sizes=(64, *SIZES)).rpn.anchors
     (9, 12)
     """
-    backbone = vgg16_map(width=width, in_channels=in_channels, standardize=standardize, dtype=dtype)
+    # One module in two places would have one set of weights: each is built on its own.
+    options: dict[str, Any] = {"in_channels": in_channels, "standardize": standardize, "dtype": dtype}
+    backbone, other = vgg16_map(width=width, **options), vgg16_map(width=width, **options)
     return FasterRCNN(
         backbone=backbone,
         rpn=RPNHead(8 * width, len(RATIOS) * len(anchor_sizes), outputs=2, dtype=dtype),
         box_head=BoxHead((), (dense, dense), dropout=0.5, dtype=dtype),
-        proposal_backbone=None if shared else backbone,
+        proposal_backbone=None if shared else other,
         num_classes=num_classes,
         anchors="py_faster_rcnn",
         anchor_sizes=(anchor_sizes,),
