@@ -173,7 +173,7 @@ def caffe_rpn_names(path: str) -> Rules:
     r"""Return rules from the layers of py-faster-rcnn.
 
     >>> caffe_rpn_names("rpn")[0]
-    ('rpn_conv/3x3\.weight', 'rpn/conv0/kernel')
+    ('rpn_conv/3x3\\.weight', 'rpn/conv0/kernel')
     """
     parts = (("rpn_conv/3x3", "conv0"), ("rpn_cls_score", "objectness"), ("rpn_bbox_pred", "deltas"))
     leaves = (("weight", "kernel"), ("bias", "bias"))
