@@ -44,7 +44,8 @@ class VGG(nn.Module):
       first_padding: of conv1_1; FCN has 100 there. Several numbers are those of the first block's convolutions.
       ceil_mode: whether pools keep the ragged last row and column, as Caffe does and torchvision does not.
       out_maps: which map of a stride is taken: the "first", which the pool makes; or the "last", which the next block's
-        convolutions make of it, as in segmentation-models-pytorch and timm. ``c5`` is the last pool's in both.
+        convolutions make of it, as in segmentation-models-pytorch and timm. ``c5`` is the last pool's in both. Or
+        "before" the pool, so that ``c1`` has the image's own resolution and the last pool is left out (HED).
       in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
@@ -68,10 +69,10 @@ class VGG(nn.Module):
         """Return ``{"c1".."c5"}`` for raw pixels: each block's map after its pool, at stride ``2**k`` up to
         ``output_stride``.
         """
-        if self.out_maps not in ("first", "last"):
-            raise BadInput(f"out_maps {self.out_maps!r} of VGG; there are 'first' and 'last'")
-        if self.out_maps == "last" and self.output_stride != 32:
-            raise BadInput(f"out_maps 'last' of VGG at output stride {self.output_stride}; there it is 32")
+        if self.out_maps not in ("first", "last", "before"):
+            raise BadInput(f"out_maps {self.out_maps!r} of VGG; there are 'first', 'last' and 'before'")
+        if self.out_maps != "first" and self.output_stride != 32:
+            raise BadInput(f"out_maps {self.out_maps!r} of VGG at output stride {self.output_stride}; there it is 32")
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of VGG; there are 8, 16 and 32")
         if self.pool_size not in (2, 3):
@@ -102,6 +103,10 @@ class VGG(nn.Module):
                 x = jax.nn.relu(norm(dtype=self.dtype, name=f"norm{k}_{i}")(x, train=train))
             if self.out_maps == "last" and k > 1:
                 maps[f"c{k - 1}"] = x
+            if self.out_maps == "before":
+                maps[f"c{k}"] = x
+                if k == len(self.blocks):
+                    break
             if pooled:
                 x = max_pool(x, self.pool_size, stride=2, padding=overlap, ceil_mode=self.ceil_mode)
                 margin = margin.after(convs - (k == 1), spare)
@@ -109,7 +114,8 @@ class VGG(nn.Module):
                 x = max_pool(x, self.pool_size, stride=1, padding=overlap)
             else:
                 margin = Margin()
-            maps[f"c{k}"] = margin.restore(x, margin.removed)
+            if self.out_maps != "before":
+                maps[f"c{k}"] = margin.restore(x, margin.removed)
         return maps
 
 

@@ -21,7 +21,7 @@ TRANSFORMERS, CONFIG, ALBUMENTATIONS = "preprocessor_config.json", "config.json"
 OF_PROGRAMS = {"milesial": UNIT_RANGE}
 """Statistics of programs that feed their networks otherwise than ours are fed by default, by implementation."""
 
-GEOMETRY = {"xuebinqin": (Resize(320, 320),), "richzhang": (Resize(256, 256),)}
+GEOMETRY = {name: (Resize(320, 320),) for name in ("xuebinqin", "xuebinqin-onnx")}
 """What the programs of networks that see images of one size do to an image first, by implementation."""
 
 

@@ -1,7 +1,7 @@
 """Read weight files as flat NumPy arrays by name, without executing code from them and without their frameworks.
 
 ``read`` detects the format by the first bytes, not by the name: safetensors, PyTorch (zip, and the format before 1.6),
-npz, Keras' HDF5, Detectron's pickles, Caffe and TFLite models;
+npz, Keras' HDF5, Detectron's pickles, Caffe, TFLite and ONNX models;
 darknet's .weights, which have no such bytes, by their suffix. Nested containers are joined by dots; wrappers of
 training programs (``state_dict``, ``model``) and prefixes of wrapped modules (``module.``) are removed. If the format
 permits, the arrays are read-only views of the memory-mapped file.
@@ -23,6 +23,7 @@ from jaxseg.weights.readers import pickle, torch
 from jaxseg.weights.readers.caffe import read_caffemodel
 from jaxseg.weights.readers.darknet import SUFFIX, read_darknet
 from jaxseg.weights.readers.keras import read_hdf5, read_keras
+from jaxseg.weights.readers.onnx import is_onnx, read_onnx
 from jaxseg.weights.readers.tflite import MAGIC, read_tflite
 from jaxseg.weights.readers.torch import read_stream, read_zip, unwrapped
 from jaxseg.weights.readers.zip import checked_members
@@ -115,11 +116,13 @@ def _recognise(path: Path) -> tuple[str, Callable[[Path], dict[str, np.ndarray]]
         raise BadInput(f"{path} is a tar archive; unpack it, or save the state_dict with torch 0.4 or newer")
     if head[:1] == b"\x80" or path.suffix in (".pkl", ".pickle"):
         return "pickle", _read_pickle
+    if path.suffix == ".onnx" or is_onnx(head):
+        return "ONNX model", read_onnx
     if path.suffix == ".caffemodel":
         return "Caffe model", read_caffemodel
     raise BadInput(
         f"{path} is of no known kind; there are safetensors, torch (.pth, .pt), npz, Keras (.h5, .keras), "
-        "Caffe (.caffemodel), TFLite (.tflite), darknet (.weights) and Detectron (.pkl)"
+        "Caffe (.caffemodel), TFLite (.tflite), ONNX (.onnx), darknet (.weights) and Detectron (.pkl)"
     )
 
 

@@ -1,0 +1,1 @@
+"""Networks that colour grey images."""
