@@ -8,9 +8,9 @@ Ours (mobilenet_v2): not trained here
 Hardware and time (vgg16): not run; 10,000 updates of 10 images need a GPU
 Hardware and time (mobilenet_v2): not run to its end
 Command: jaxseg train experiments/hed_bsds.py:VARIANT, after jaxseg data prepare bsds500 --source DIR
-Departures: training takes BSDS500's train images alone, 25 of val choose the checkpoint, at 10 thresholds. vgg16: images
-  are turned by any angle and scaled by any factor of the published range, and cropped to 400 pixels. mobilenet_v2:
-  MobileNetV2, a 3x3 convolution of 16 channels before each side output, AdamW under a one-cycle schedule.
+Departures: training takes BSDS500's train images alone, 25 of val choose the checkpoint, at 10 thresholds.
+  vgg16: images are turned by any angle, scaled by any factor of the published range and cropped to 400 pixels.
+  mobilenet_v2: MobileNetV2, a 3x3 convolution of 16 channels before each side output, AdamW, a one-cycle schedule.
 """
 
 from jaxseg.backbones import mobilenet, vgg

@@ -246,6 +246,8 @@ BATCH: Mapping[str, Key] = {
     "boundary": Key("bool", "b h w", "object boundary", fill=False),
     "boundary_marks": Key("uint16", "b h w", "bit i: annotator i drew a boundary here, where several did", fill=0),
     "saliency": Key("bool", "b h w", "salient foreground", fill=False),
+    "hints": Key("float32", "b h w 2", "colours that a user gives, a and b of CIE Lab", fill=0.0, mask="hint_valid"),
+    "hint_valid": Key("bool", "b h w", "true where a colour is given", fill=False, needs=("hints",)),
     "proposals": Key("float32", "b p 4", "region proposals, x0 y0 x1 y1", mask="proposal_valid", bound="box"),
     "proposal_valid": Key("bool", "b p", "true where the slot holds a proposal", needs=("proposals",)),
 }

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     help="Least score of an object that is drawn; the JSON file has all of them.",
 )
 @click.option("--range", "span", type=float, nargs=2, metavar="LOW HIGH", help="Values that are black and white.")
+@click.option("--cutout", is_flag=True, help="Also what is salient, on a transparent background.")
 @click.option("--last", is_flag=True, help="The latest checkpoint, not the best.")
 @click.option("--samples", type=click.IntRange(2), help="Passes with dropout, of a Bayesian network; 6 or more.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
@@ -47,6 +48,7 @@ def command(
     shapes: int | None,
     threshold: float,
     span: tuple[float, float] | None,
+    cutout: bool,
     last: bool,
     samples: int | None,
     seed: int,
@@ -57,6 +59,8 @@ def command(
     Label maps are written as NAME_label.png, whose pixels are classes, and NAME_overlay.png; objects as NAME_boxes.png,
     and where there are masks NAME_instances.png and NAME_instance_ids.png, whose pixels are 1 + the object's slot.
     NAME_coco.json holds objects as a COCO data set.
+
+    With --cutout, a network that finds salient objects also writes NAME_cutout.png, RGB and opacity.
 
     With --samples, labels are the mean of that many passes with dropout, and NAME_variance.png shows the variance:
     darker is less certain.
@@ -106,6 +110,10 @@ def command(
     keys, unpainted = predicted_keys(run)
     if unpainted:
         click.echo(f"no painter draws {', '.join(unpainted)}: left out (jaxseg.viz.painter)", err=True)
+    if cutout and "saliency" not in keys:
+        raise BadInput(
+            f"--cutout needs a network that predicts saliency, u2netp say; this one predicts {', '.join(keys)}"
+        )
     padded = choose_shapes([part.size for parts in plans.values() for part in parts], shapes)
     bar = Console()
     bar.begin("predict", len(names))
@@ -122,7 +130,7 @@ def command(
                 found = predict_samples(run, image, samples=samples, seed=seed, keys=wanted, **options)
             bar.end()
             sampling = {} if samples is None else {"samples": samples, "seed": seed}
-            click.echo(write(run, path, image, found, out / name, sampling, threshold=threshold))
+            click.echo(write(run, path, image, found, out / name, sampling, threshold=threshold, cutout=cutout))
             bar.move(done)
     finally:
         bar.close()
@@ -179,6 +187,7 @@ def write(
     sampling: Mapping[str, int],
     *,
     threshold: float,
+    cutout: bool = False,
 ) -> str:
     """Write the results of an image, each in one go, the JSON last; return a line about it.
 
@@ -190,16 +199,22 @@ def write(
       target: the results' path without suffix.
       sampling: how a Bayesian network's samples were drawn, for the report of their variance.
       threshold: least score of an object that is drawn and counted.
+      cutout: whether to write the salient foreground on a transparent background.
     """
     from jaxseg import viz
     from jaxseg.cli.saved import paste_rule
     from jaxseg.data.coco_results import labelled_image
+    from jaxseg.viz.cutout import cut_out
+    from jaxseg.viz.png import encode
 
     report = {**header(run, path, image), **viz.describe(found, run.facts)}
     if sampling:
         report["variance"] = {**sampling, **report["variance"]}
     target.parent.mkdir(parents=True, exist_ok=True)
-    written = viz.write(viz.draw(image, found, run.facts, threshold=threshold), target.parent, target.name)
+    pictures = viz.draw(image, found, run.facts, threshold=threshold)
+    if cutout:
+        pictures["cutout"] = encode(cut_out(image, found["saliency"]))
+    written = viz.write(pictures, target.parent, target.name)
     report[PICTURES] = [picture.name for picture in written]
     if "boxes" in found:
         tables = labelled_image(found, image.shape[:2], file_name=path.name, facts=run.facts, rule=paste_rule(run.task))

@@ -3,6 +3,7 @@
 from jaxseg.metrics.boundary import BoundaryF1, boundary_counts
 from jaxseg.metrics.calibration import Calibration
 from jaxseg.metrics.coco import CocoBoxes, CocoKeypoints, CocoMasks
+from jaxseg.metrics.color import ColorAuC
 from jaxseg.metrics.confusion import Confusion, confusion_matrix
 from jaxseg.metrics.depth import DepthErrors
 from jaxseg.metrics.normals import NormalErrors
@@ -20,6 +21,7 @@ __all__ = [
     "CocoBoxes",
     "CocoKeypoints",
     "CocoMasks",
+    "ColorAuC",
     "Confusion",
     "DepthErrors",
     "MaskAPr",

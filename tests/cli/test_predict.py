@@ -14,7 +14,9 @@ from jaxseg.inference import predictor
 from jaxseg.inference.load import load, save
 from jaxseg.inference.predict import predict
 from jaxseg.models.detection import retinanet
+from jaxseg.registry import create_small
 from jaxseg.tasks.detection import Detection
+from jaxseg.tasks.saliency import Saliency
 from tests.export.test_export import random_numbers
 
 
@@ -161,3 +163,26 @@ def test_a_detector_draws_the_sure_objects_and_writes_down_all(jaxseg, tmp_path)
     said = jaxseg("predict", tmp_path / "model", tmp_path / "in", "--out", tmp_path / "b", "--tta", "flip")
     assert said.status == 2
     assert "RetinaNet predicts objects" in said.err[0]
+
+
+def test_a_cutout_is_the_image_with_its_saliency_as_opacity(jaxseg, tmp_path):
+    model = create_small("u2netp")
+    card = Card(model, Saliency(stretch=True), "tiny", (), ())
+    run = tmp_path / "tiny.safetensors"
+    folder.write(run, card, random_numbers(model))
+    source = pictures(tmp_path / "in", [(40, 56)])
+    said = jaxseg("predict", run, source, "--out", tmp_path / "out", "--cutout")
+    assert (said.status, said.err) == (0, [])
+    whole = np.asarray(Image.open(source / "0.png"))
+    cut, shade = (np.asarray(Image.open(tmp_path / "out" / f"0_{kind}.png")) for kind in ("cutout", "saliency"))
+    assert cut.shape == (40, 56, 4)
+    np.testing.assert_array_equal(cut[..., :3], whole)
+    np.testing.assert_array_equal(cut[..., 3], shade if shade.ndim == 2 else shade[..., 0])
+    assert len(np.unique(cut[..., 3])) > 10
+
+
+def test_a_cutout_of_what_is_not_salient_is_refused(jaxseg, trained, tmp_path):
+    source = pictures(tmp_path / "in", [(20, 24)])
+    said = jaxseg("predict", trained / "run", source, "--out", tmp_path / "out", "--cutout")
+    assert said.status == 2
+    assert "--cutout needs a network that predicts saliency" in said.err[0]

@@ -187,12 +187,11 @@ def test_no_snapshot_is_orphaned():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_object_is_the_configuration(name):
-    """Two builds are equal, hash alike and print; another number of classes, or of bands, makes another model."""
+    """Two builds are equal, hash alike and print; another number of classes, or another dtype, makes another model."""
     model = registry.create_model(name)
     again = registry.create_model(name)
     assert model == again
     assert hash(model) == hash(again)
-    field = "in_channels" if name in MAPPERS else "num_classes"
-    assert field in repr(model)
-    other = getattr(model, field) + 1
-    assert registry.create_model(name, **{field: other}) != model
+    other = {"dtype": jnp.bfloat16} if name in MAPPERS else {"num_classes": model.num_classes + 1}
+    assert next(iter(other)) in repr(model)
+    assert registry.create_model(name, **other) != model

@@ -11,6 +11,11 @@ from flax import traverse_util
 from jaxseg import registry
 from tests.contracts.zoo import MAPPERS, ODD, SMALL, image_of, main_output, output_size, sizes
 
+DEEP = {"u2netp"}
+"""Of more than a hundred convolutions one behind the other: they take long to compile."""
+
+SMALL = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in SMALL]
+
 
 def size_of(model):
     return sizes(model)[0] if hasattr(model, "valid_size") else ODD

@@ -32,7 +32,8 @@ OPTIONS: Options = {
   film or scene and stay in one split.
 * ``split``: the share of images set apart as ``val`` where the folder has no splits, or the shares of ``val`` and
   ``test``: ``(0.2, 0.1)``; 0 for none.
-* ``masks``: the folder of the masks, or the file of the annotations, where it is not found by name.
+* ``masks``: the folder of the masks, or the file of the annotations, where it is not found by name; ``"none"`` takes
+  images alone.
 * ``objects``: whether several masks of an image are one object each (True) or one class each (False); None tells by
   their names (:mod:`jaxseg.data.folders.instances`).
 * ``channels``: of the images; None is what they have. 3 is RGB, of grey images too.

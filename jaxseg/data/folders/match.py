@@ -56,7 +56,7 @@ def divide(root: Path, places: Sequence[Place], notes: list[str]) -> tuple[list[
     if not masks:
         raise BadInput(
             f"{root} holds {len(images)} images but no masks; put these into masks/ beside images/, named as the "
-            "images are, or name their folder: --option masks=DIR"
+            "images are, or name their folder: --option masks=DIR (none takes the images alone)"
         )
     return images, masks
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxseg.data import origin, problems
 from jaxseg.data.facts import Facts
-from jaxseg.data.folders import coco, cvat, depth, label_studio, labelme, pairs, parquet, yolo
+from jaxseg.data.folders import coco, cvat, depth, label_studio, labelme, pairs, parquet, plain, yolo
 from jaxseg.data.folders.bands import stored_bands
 from jaxseg.data.folders.item import OPTIONS, Found, Item, Options
 from jaxseg.data.folders.splits import divided, grouped
@@ -94,6 +94,8 @@ def _scan(root: Path, options: tuple[tuple[str, Any], ...], state: origin.Origin
     given = {**OPTIONS, **dict(options)}
     masks = given["masks"] is not None and (root / given["masks"]).is_dir()
     read = pairs.read if masks else next((read for recognises, read in READERS if recognises(root)), pairs.read)
+    if given["masks"] == plain.NONE and not masks:
+        read = plain.read
     found = read(root, given)
     splits, notes = divided(grouped(found.items, given["group"]), given["split"])
     channels, dtype = _bands(found.items, given["channels"])

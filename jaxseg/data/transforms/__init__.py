@@ -17,6 +17,7 @@ import numpy as np
 from jaxseg.data.records import Record
 from jaxseg.data.transforms.balanced import BalancedCrop
 from jaxseg.data.transforms.canvas import Canvas
+from jaxseg.data.transforms.color import ColorHints, RequireColor
 from jaxseg.data.transforms.frame import Frame, Geometric, frame_of
 from jaxseg.data.transforms.geometry import (
     CentreCrop,
@@ -53,6 +54,7 @@ __all__ = [
     "BalancedCrop",
     "Canvas",
     "CentreCrop",
+    "ColorHints",
     "CropObject",
     "CropProposal",
     "Elastic",
@@ -70,6 +72,7 @@ __all__ = [
     "RandomRotate90",
     "RandomScale",
     "RandomZoom",
+    "RequireColor",
     "Resize",
     "ResizeShort",
     "ResizeWithin",

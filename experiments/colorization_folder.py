@@ -1,0 +1,47 @@
+"""Colours for photographs of a folder (folder) or of BSDS500 (bsds500), by a quarter of the network's width, on a CPU.
+
+Paper: Zhang et al. 2016, arXiv:1603.08511
+Published: none on these photographs
+Ours: not trained here
+Hardware and time: not run to its end
+Command: jaxseg train experiments/colorization_folder.py:VARIANT, in a directory that holds the folder photographs
+Departures: a quarter of the width, crops of 128 pixels, AdamW under a one-cycle schedule, half of the rebalancing.
+"""
+
+from jaxseg.data import Data, Source
+from jaxseg.data.transforms import RandomCrop, RandomFlip, RequireColor, Resize
+from jaxseg.models.colorization.colorization import colorization_eccv16
+from jaxseg.ops.color_priors import PHOTOGRAPHS
+from jaxseg.recipe import Recipe, Stage
+from jaxseg.tasks.colorization import Colorization
+from jaxseg.train.optim import AdamW, OneCycle
+
+NAME = "colorization_{variant}"
+VARIANTS = {"folder": ("folder:photographs", (("masks", "none"), ("channels", 3))), "bsds500": ("bsds500", ())}
+"""The data set and its options."""
+
+
+def recipe(variant: str = "folder") -> Recipe:
+    """One stage. Every image must have colours, from which alone it can be learnt and judged."""
+    name, options = VARIANTS[variant]
+    data = Data(
+        train=Source(name, "train", (RequireColor(), Resize(160, 160), RandomCrop(128, 128), RandomFlip()), options),
+        val=Source(name, "val", (RequireColor(), Resize(128, 128)), options),
+        keys=("image", "index"),
+    )
+    stage = Stage(
+        model=colorization_eccv16(temperature=0.38, width=16),
+        task=Colorization(PHOTOGRAPHS),
+        data=data,
+        optimizer=AdamW(OneCycle(2e-3, warmup=0.1), weight_decay=1e-3, clip=5.0),
+        steps=400,
+        batch_size=16,
+        ema=0.99,
+        log_every=20,
+        eval_every=200,
+        keep_best="auc",
+        save_every=50,
+        eval_batch_size=10,
+        freeze=(r"decode/",),
+    )
+    return Recipe(stages=(stage,), name=NAME.format(variant=variant))
