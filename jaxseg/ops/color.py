@@ -60,12 +60,16 @@ def all_bins() -> np.ndarray:
 
 
 def nearest_bin(ab: Float[Array, "*s 2"], bins: np.ndarray) -> Int[Array, "*s"]:
-    """Return the number of the nearest bin of each colour.
+    """Return the number of the nearest bin of each colour that sRGB reaches; of others that of their cell of the grid.
 
     >>> int(nearest_bin(jnp.asarray([3.0, -4.0]), all_bins()))
     264
     """
-    return jnp.argmin(_distances(ab, bins), axis=-1).astype(jnp.int32)
+    grid = all_bins()
+    table = ((grid[:, None] - bins[None]) ** 2).sum(-1).argmin(1).astype(np.int32)
+    side = 2 * REACH // STEP + 1
+    cell = jnp.clip(jnp.round(ab / STEP).astype(jnp.int32) + REACH // STEP, 0, side - 1)
+    return jnp.asarray(table)[cell[..., 0] * side + cell[..., 1]]
 
 
 def soft_bins(
@@ -89,7 +93,7 @@ def soft_bins(
     chosen = -jax.lax.top_k(-squares, neighbours)[0][..., -1:]
     weights = jnp.where(squares <= chosen, jnp.exp(-squares / (2 * sigma**2)), 0.0)
     total = weights.sum(-1, keepdims=True)
-    hard = jax.nn.one_hot(jnp.argmin(squares, axis=-1), bins.shape[0], dtype=jnp.float32)
+    hard = jax.nn.one_hot(nearest_bin(ab, bins), bins.shape[0], dtype=jnp.float32)
     return jnp.where(total > 1e-30, weights / jnp.maximum(total, 1e-30), hard)
 
 
@@ -154,5 +158,6 @@ def annealed_mean(logits: Float[Array, "*s q"], bins: np.ndarray, temperature: f
 
 def _distances(ab: Array, bins: np.ndarray) -> Array:
     """Return the squared distance of each colour to each bin."""
-    difference = ab[..., None, :].astype(jnp.float32) - jnp.asarray(bins, jnp.float32)
+    centres = jnp.asarray(bins, jnp.float32).reshape((1,) * (ab.ndim - 1) + bins.shape)
+    difference = ab[..., None, :].astype(jnp.float32) - centres
     return jnp.square(difference).sum(-1)
