@@ -49,12 +49,12 @@ class Colorization:
     """
 
     prior: tuple[float, ...] = ()
-    mix: float | int = 0.5
+    mix: float = 0.5
     neighbours: int = 5
-    sigma: float | int = 5.0
-    class_weight: float | int = 1.0
-    color_weight: float | int = 0.0
-    least: float | int = 5.0
+    sigma: float = 5.0
+    class_weight: float = 1.0
+    color_weight: float = 0.0
+    least: float = 5.0
 
     def __post_init__(self):
         if self.prior and len(self.prior) != len(ab_bins()):

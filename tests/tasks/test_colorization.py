@@ -35,7 +35,7 @@ def test_every_fourth_pixel_has_the_rebalanced_cross_entropy_of_its_soft_colour(
 
 def test_the_whole_grid_is_learnt_by_the_nearest_bin_and_colours_by_hubers_loss():
     logits, ab = RNG.normal(size=(2, 2, 3, 529)).astype(np.float32), AB + RNG.normal(size=AB.shape) * 2
-    terms = Colorization(color_weight=10).loss(
+    terms = Colorization(color_weight=10.0).loss(
         {"ab": jnp.asarray(ab, jnp.float32), "ab_logits": jnp.asarray(logits)}, BATCH
     )
     number = ((AB[:, ::4, ::4, None] - all_bins()) ** 2).sum(-1).argmin(-1)
@@ -50,7 +50,7 @@ def test_an_image_without_colour_and_a_row_that_is_not_real_teach_nothing():
     grey = np.repeat(IMAGE[:1, ..., :1], 3, -1)
     outputs = {"ab": jnp.ones((3, 8, 12, 2)), "ab_logits": jnp.zeros((3, 2, 3, 313))}
     batch = {"image": jnp.asarray(np.concatenate([IMAGE, grey])), "real": jnp.asarray([True, False, True])}
-    terms = Colorization(color_weight=1).loss(outputs, batch)
+    terms = Colorization(color_weight=1.0).loss(outputs, batch)
     assert (float(terms["classes"].count), float(terms["colors"].count)) == (6, 96)
 
 
