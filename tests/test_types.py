@@ -22,7 +22,10 @@ def test_maps_and_what_fills_them_outside_the_image():
         "normal": 0.0,
         "normal_valid": False,
         "boundary": False,
+        "boundary_marks": 0,
         "saliency": False,
+        "hints": 0.0,
+        "hint_valid": False,
     }
 
 
@@ -42,6 +45,7 @@ def test_masks_are_keys_of_their_table_and_bool():
         **dict.fromkeys(("boxes", "classes", "crowd", "keypoints"), "valid"),
         "depth": "depth_valid",
         "normal": "normal_valid",
+        "hints": "hint_valid",
         "proposals": "proposal_valid",
         "difficult": "valid",
         "area": "valid",
@@ -82,5 +86,5 @@ def test_dtypes_are_numpys_and_bounds_are_known():
 def test_predictions_name_every_kind():
     assert list(PREDICTIONS) == [
         *("label", "probability", "variance", "boxes", "scores", "classes", "valid", "masks", "keypoints"),
-        *("instance_ids", "panoptic", "depth", "normal", "boundary", "saliency", "image"),
+        *("instance_ids", "panoptic", "depth", "normal", "boundary", "saliency", "ab", "image"),
     ]
