@@ -29,7 +29,7 @@ def _bins() -> np.ndarray:
     axis = np.arange(-REACH, REACH + 1, STEP)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
     inside = Delaunay(ab).find_simplex(grid) >= 0
-    return grid[ndimage.binary_dilation(inside, np.ones((3, 3)))]
+    return grid[np.asarray(ndimage.binary_dilation(inside, np.ones((3, 3))), bool)]
 
 
 def ab_bins() -> np.ndarray:

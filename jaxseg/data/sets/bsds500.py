@@ -106,7 +106,7 @@ def _examples(root: Path, split: str, paths: list[Path]) -> Iterator[dict[str, A
         marks = np.zeros(drawn.shape[1:], np.uint16)
         for bit, mask in enumerate(drawn):
             marks |= mask.astype(np.uint16) << bit
-        image, _ = label_files.encoded_image(path, (marks.shape[0], marks.shape[1]))
+        image, _ = label_files.encoded_image(path, (drawn.shape[1], drawn.shape[2]))
         yield {"image": io.BytesIO(image), "boundary_marks": io.BytesIO(encode_png(marks)), "id": path.stem}
 
 

@@ -143,10 +143,17 @@ class _Blocks:
     ) -> Map:
         """Convolve ``count`` times, the last with the stride, and normalise."""
         for i in range(1, count + 1):
-            options = {"stride": stride if i == count else 1, "padding": dilation, "dilation": dilation}
-            name = f"conv{number}_{i}"
-            x = Conv(features * self.width, 3, **options, dtype=self.dtype, name=name, parent=net)(x)
-            x = jax.nn.relu(x)
+            conv = Conv(
+                features * self.width,
+                3,
+                stride=stride if i == count else 1,
+                padding=dilation,
+                dilation=dilation,
+                dtype=self.dtype,
+                name=f"conv{number}_{i}",
+                parent=net,
+            )
+            x = jax.nn.relu(conv(x))
         return BatchNorm(dtype=self.dtype, name=f"norm{number}", parent=net)(x, train=self.train)
 
     def joined(

@@ -45,7 +45,7 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
     Raises:
       BadInput: there is no graph, or an initialiser is not an array of real numbers in the file itself.
     """
-    data = memoryview(np.memmap(path, np.uint8, "r"))
+    data = np.memmap(path, np.uint8, "r").data
     graphs = [value for number, value in _fields(data) if number == GRAPH and isinstance(value, memoryview)]
     if len(graphs) != 1:
         raise BadInput(f"it holds {len(graphs)} graphs; the weights of one network are read")
