@@ -17,6 +17,7 @@ from jaxseg.conversion.pixels import statistics_of
 from jaxseg.errors import BadInput
 from jaxseg.layers.rpn import Proposing
 from jaxseg.layers.standardize import Standardize
+from jaxseg.weights.published import PUBLISHED
 
 TASKS = {"detection": "Detection", "instance": "Instance"}
 """Tasks of the registry for which recipes with objects are written, and their classes."""
@@ -35,9 +36,6 @@ ANCHORS = (8, 64)
 
 SAMPLES = 128
 """Regions of an image that the heads see in training on a CPU."""
-
-PUBLISHED = ("torchvision:", "detectron2:")
-"""Sources whose weights are of the whole detector."""
 
 
 def choose_objects(look: Look, wishes: Wishes, *, stated: Standardize | None = None, device: str | None = None) -> Plan:
@@ -171,7 +169,7 @@ def _changes(model: Any, wishes: Wishes, seen: Objects, scale: float, device: st
     low, middle, high = (max(1.0, side * scale) for side in seen.sides)
     first = int(min(ANCHORS[1], max(ANCHORS[0], 2 ** round(math.log2(low)))))
     why = f"objects have sides of {low:.3g} to {high:.3g} pixels, {middle:.3g} in the middle"
-    if not wishes.weights.startswith(PUBLISHED):
+    if wishes.weights not in PUBLISHED.get(wishes.model, {}):  # those of the whole detector know its anchors
         if "anchor_sizes" in known:
             levels, each = len(model.anchor_sizes), len(model.anchor_sizes[0])
             if each == 1:

@@ -242,9 +242,12 @@ def test_a_detector_sees_whole_images_where_objects_stay_large_enough_and_learns
     assert (plan.objects.slots.text, plan.objects.best, plan.objects.max_detections) == ("20", "box_ap50", None)
     assert "crowd" in plan.objects.keys
     assert "instance_ids" not in plan.objects.keys
-    trained = choose_objects(BOXES, Wishes("faster_rcnn_mobilenet_v2_fpn", "torchvision:A", batch_size=4), device="cpu")
+    name = "faster_rcnn_resnet50_fpn"
+    trained = choose_objects(BOXES, Wishes(name, "torchvision:COCO_V1", batch_size=4), device="cpu")
     assert trained.objects.backbone is None, "statistics that are trained stay frozen"
     assert "anchor_sizes" not in trained.objects.changes, "the anchors that the weights were trained with"
+    backbone = choose_objects(BOXES, Wishes(name, "torchvision:IMAGENET1K_V1", batch_size=4), device="cpu")
+    assert backbone.objects.changes["anchor_sizes"] == plan.objects.changes["anchor_sizes"]
     assert trained.multipliers.text.startswith('((r"^backbone/", 0.')
 
 
