@@ -80,9 +80,7 @@ PAIRS = (
     *((kind, "mit_b0") for kind in ("FPN", "MAnet", "PSPNet", "UPerNet")),
     *((kind, "tu-mobilenetv3_large_100") for kind in ("FPN", "Linknet", "UPerNet", "UnetPlusPlus")),
     *((kind, "tu-resnet50") for kind in ("DeepLabV3", "DeepLabV3Plus", "PAN")),
-    *(("Unet", name) for name in ("efficientnet-b0", "timm-efficientnet-b0", "densenet121", "se_resnext50_32x4d")),
-    *(("Unet", f"tu-{name}") for name in ("efficientnet_b0", "tf_efficientnet_b0", "regnetx_002", "regnety_002")),
-    *(("Unet", f"tu-{name}") for name in ("convnext_tiny", "hrnet_w18")),
+    *(("Unet", name) for name in ("efficientnet-b0", "tu-regnety_002")),
 )
 """Architectures and encoders that no registered network has."""
 
