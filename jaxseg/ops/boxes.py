@@ -17,6 +17,9 @@ Weights = tuple[int | float, int | float, int | float, int | float]
 REGION_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """Those of the second stage of Faster R-CNN, in the network and in its loss."""
 
+AGNOSTIC_WEIGHTS = (5.0, 5.0, 2.0, 2.0)
+"""Those of the second stage of FCIS, whose codes are of no class in particular."""
+
 MAX_LOG_RATIO = math.log(1000 / 16)
 """By which factor a decoded box may at most exceed its anchor, as a logarithm (Detectron's, torchvision's)."""
 

@@ -4,7 +4,7 @@ A two-stage network returns the regions that it sampled and the numbers by which
 lies in fixed slots, one image at a time under ``vmap``, and comes back as sums and counts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -245,14 +245,14 @@ def region_terms(outputs: Outputs, batch: Batch, regions: Regions, classes: Arra
     >>> round(terms["region_classes"].sum.item(), 4), terms["region_boxes"].sum.item()
     (0.6931, 0.0)
     """
-    label = jnp.where(regions.positive, _of_object(classes, regions) + 1, 0)
+    label = jnp.where(regions.positive, of_object(classes, regions) + 1, 0)
     values = softmax_cross_entropy(outputs["roi_logits"], label)
     count = count_true(regions.valid)
     named = Term(jnp.where(regions.valid, values, 0).sum(), count, how.weight)
     if "roi_deltas" not in outputs:  # R-CNN, whose boxes are regressed afterwards
         return {"region_classes": named}
     rois, deltas = outputs["rois"], outputs["roi_deltas"]
-    boxes = jnp.where(regions.positive[..., None], _of_object(batch["boxes"], regions), rois)
+    boxes = jnp.where(regions.positive[..., None], of_object(batch["boxes"], regions), rois)
     outputs_of_codes, with_background = deltas.shape[2], outputs["roi_logits"].shape[-1]
     column = jnp.clip(label - int(outputs_of_codes != with_background), 0, outputs_of_codes - 1)
     own = jnp.take_along_axis(deltas, column[..., None, None], axis=2)[:, :, 0]
@@ -293,21 +293,36 @@ def mask_term(
     count, side, kinds = logits.shape[1], logits.shape[2], logits.shape[-1]
     regions = regions.first(count)
     background = kinds == outputs["roi_logits"].shape[-1]
-    column = jnp.clip(_of_object(classes, regions) + int(background), 0, kinds - 1)
+    column = jnp.clip(of_object(classes, regions) + int(background), 0, kinds - 1)
     own = jnp.take_along_axis(logits, column[:, :, None, None, None], axis=-1)[..., 0]
-    crop = _cropping(side, aligned=targets == "binary")
-    maps = [batch["instance_ids"], *([batch["hidden_ids"]] if "hidden_ids" in batch else [])]
-    cells = jax.vmap(crop)(outputs["rois"][:, :count], regions.index, *maps)
+    cells = mask_targets(outputs["rois"][:, :count], regions, batch, side=side, aligned=targets == "binary")
     cells = cells if targets == "soft" else (cells >= 0.5).astype(jnp.float32)
     values = binary_cross_entropy(own, cells).sum((-1, -2))
     return Term(jnp.where(regions.positive, values, 0).sum(), count_true(regions.positive) * side * side)
 
 
-def _cropping(side: int, *, aligned: bool) -> Callable[..., Array]:
+def mask_targets(rois: Array, regions: Regions, batch: Batch, *, side: int, aligned: bool) -> Array:
+    """Return what of each region's object lies in each of its cells, f32[b f m m] from 0 to 1.
+
+    >>> roi, one = jnp.asarray([[[0.0, 0.0, 4.0, 4.0]]]), jnp.ones((1, 1), bool)
+    >>> regions = Regions(jnp.zeros((1, 1), jnp.int32), one, one)
+    >>> batch = {"instance_ids": jnp.ones((1, 4, 2), jnp.uint16)}
+    >>> mask_targets(roi, regions, batch, side=2, aligned=True)[0, 0].tolist()
+    [[1.0, 0.0], [1.0, 0.0]]
+
+    Args:
+      rois: f32[b f 4], as many as there are ``regions``.
+      regions: matched.
+      batch: ``instance_ids``, and ``hidden_ids`` where objects overlap.
+      side: m.
+      aligned: as of :func:`jaxseg.ops.roi.roi_align`.
+    """
+
     def crop(rois: Array, index: Array, ids: Array, hidden: Array | None = None) -> Array:
         return crop_instances(ids, rois, index, size=side, aligned=aligned, hidden_ids=hidden)
 
-    return crop
+    maps = [batch["instance_ids"], *([batch["hidden_ids"]] if "hidden_ids" in batch else [])]
+    return jax.vmap(crop)(rois, regions.index, *maps)
 
 
 def keypoint_term(outputs: Outputs, batch: Batch, regions: Regions) -> Term:
@@ -326,7 +341,7 @@ def keypoint_term(outputs: Outputs, batch: Batch, regions: Regions) -> Term:
     logits = outputs["keypoint_logits"]
     b, count, side, _, joints = logits.shape
     regions = regions.first(count)
-    points = _of_object(batch["keypoints"], regions)
+    points = of_object(batch["keypoints"], regions)
     boxes = jnp.where(regions.positive[..., None], outputs["rois"][:, :count], jnp.asarray([0.0, 0.0, 1.0, 1.0]))
     cell, there = jax.vmap(lambda p, r: keypoint_targets(p, r, size=side))(points, boxes)
     there = there & regions.positive[..., None]
@@ -335,8 +350,13 @@ def keypoint_term(outputs: Outputs, batch: Batch, regions: Regions) -> Term:
     return Term(jnp.where(there, values, 0).sum(), count_true(there))
 
 
-def _of_object(values: Array, regions: Regions) -> Array:
-    """Return what belongs to each region's object, [b s ...]."""
+def of_object(values: Array, regions: Regions) -> Array:
+    """Return what belongs to each region's object, [b s ...].
+
+    >>> one = jnp.ones((1, 1), bool)
+    >>> of_object(jnp.asarray([[5, 7]]), Regions(jnp.ones((1, 1), jnp.int32), one, one)).tolist()
+    [[7]]
+    """
     return jax.vmap(lambda x, i: x[i])(values, regions.index)
 
 

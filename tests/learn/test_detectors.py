@@ -17,7 +17,7 @@ from jaxseg.data.transforms import SelectiveSearch
 from jaxseg.forward import forward
 from jaxseg.override import override
 from jaxseg.tasks.detection import Detection
-from jaxseg.tasks.instance import Instance
+from jaxseg.tasks.instance import Instance, NamesLoss
 from jaxseg.tasks.keypoints import Keypoints
 from jaxseg.tasks.panoptic import Panoptic
 from jaxseg.tasks.regions import STAGE_LOSSES, ProposalLoss
@@ -72,6 +72,9 @@ def small(entry):
 
 def with_losses_of(model, task):
     """The task with the losses that go with how the network codes boxes."""
+    if isinstance(model, NamesLoss):
+        own = Instance.for_model(model, FACTS.things)
+        return replace(own, proposal_loss=replace(own.proposal_loss, samples=FEW.samples))
     if not hasattr(model, "coding"):
         return task
     losses = dict(STAGE_LOSSES[model.coding])
