@@ -285,6 +285,10 @@ OUTPUTS: Mapping[str, Key] = {
     "roi_positive": Key("bool", "b s", "true where the region was drawn for an object that it covers"),
     "roi_logits": Key("float32", "b s k", "class scores of the regions, background included"),
     "roi_deltas": Key("float32", "b s k 4", "box codes of the regions, of each class"),
+    "roi_repeated": Key(
+        "bool", "b s", "true where the region is an earlier one, corrected, or an object's own box (MNC)"
+    ),
+    "mask_class_logits": Key("float32", "b s k", "class scores of the regions with their masks, background included"),
     "mask_logits": Key("float32", "b f m m k", "masks of the first regions, of each class"),
     "keypoint_logits": Key("float32", "b f m m j", "heatmaps of the first regions"),
 }

@@ -89,7 +89,7 @@ class Proposing:
 
 
 class Proposals(NamedTuple):
-    """Slots of proposals, best first; free slots are zero.
+    """Slots of proposals, best first; free slots are zero; and the anchors that a proposal network made them of.
 
     >>> Proposals(jnp.zeros((1, 2, 4)), jnp.zeros((1, 2)), jnp.zeros((1, 2), bool)).valid.tolist()
     [[False, False]]
@@ -98,6 +98,7 @@ class Proposals(NamedTuple):
     boxes: Float[Array, "b p 4"]
     scores: Float[Array, "b p"]
     valid: Bool[Array, "b p"]
+    anchors: Int[Array, "b p"] | None = None
 
 
 def propose(
@@ -112,7 +113,7 @@ def propose(
 ) -> Proposals:
     """Return the best boxes of every image: best anchors of each level, decoded, clipped, suppressed, then of all.
 
-    No gradient flows through proposals.
+    No gradient flows through proposals; :func:`differentiable` makes them anew of the codes.
 
     Args:
       logits: objectness of every anchor.
@@ -135,7 +136,7 @@ def propose(
     starts = [sum(counts[:i]) for i in range(len(counts))]
 
     def one(logits: Array, deltas: Array, size: Array) -> Proposals:
-        boxes, scores, valid = [], [], []
+        boxes, scores, valid, places = [], [], [], []
         for start, count in zip(starts, counts, strict=True):
             level = slice(start, start + count)
             best = top_k(logits[level], min(how.before, count))
@@ -147,11 +148,45 @@ def propose(
             boxes.append(found[kept.index])
             scores.append(score[kept.index])
             valid.append(kept.valid)
+            places.append(start + best.index[kept.index])
         merged = top_k(jnp.concatenate(scores), how.after, valid=jnp.concatenate(valid))
         chosen = jnp.where(merged.valid[:, None], jnp.concatenate(boxes)[merged.index], 0)
-        return Proposals(chosen, jnp.where(merged.valid, merged.value, 0), merged.valid)
+        place = jnp.where(merged.valid, jnp.concatenate(places)[merged.index], 0)
+        return Proposals(chosen, jnp.where(merged.valid, merged.value, 0), merged.valid, place)
 
     return map_images(one)(logits, deltas, size)
+
+
+def differentiable(
+    proposals: Proposals,
+    deltas: Float[Array, "b a 4"],
+    anchors: Float[Array, "a 4"],
+    size: Int[Array, "b 2"],
+    *,
+    coding: str = codings.HALF_OPEN,
+) -> Float[Array, "b p 4"]:
+    """Return the boxes of proposals as functions of the codes that they were decoded from.
+
+    >>> anchors, size = jnp.array([[0.0, 0.0, 8.0, 8.0]]), jnp.array([[32, 32]])
+    >>> deltas = jnp.zeros((1, 1, 4))
+    >>> found = propose(jnp.zeros((1, 1)), deltas, anchors, (1,), size, how=Proposing(1, 1))
+    >>> jax.grad(lambda deltas: differentiable(found, deltas, anchors, size)[0, 0, 2])(deltas).tolist()
+    [[[8.0, 0.0, 4.0, 0.0]]]
+
+    Args:
+      proposals: of ``propose``, with the same arguments.
+      deltas: box codes of every anchor.
+      anchors: level by level.
+      size: rows and columns of each canvas that are image.
+      coding: of boxes.
+    """
+
+    def one(valid: Array, place: Array, deltas: Array, size: Array) -> Array:
+        boxes = codings.decode(deltas[place], anchors[place], coding=coding)
+        return jnp.where(valid[:, None], box_ops.clip(boxes, size[0], size[1]), 0)
+
+    assert proposals.anchors is not None
+    return map_images(one)(proposals.valid, proposals.anchors, deltas, size)
 
 
 def torchvision_rpn_names(source: str, path: str) -> Rules:

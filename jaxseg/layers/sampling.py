@@ -30,7 +30,8 @@ def with_objects(
     """Return boxes and the objects' own after them, which there are, and which stand for an object.
 
     >>> box = jnp.asarray([[[0.0, 0.0, 8.0, 8.0]]])
-    >>> rois, valid, positive = with_objects(box, jnp.ones((1, 1), bool), {"boxes": box, "valid": jnp.ones((1, 1), bool)})
+    >>> here = jnp.ones((1, 1), bool)
+    >>> rois, valid, positive = with_objects(box, here, {"boxes": box, "valid": here})
     >>> rois.shape, positive.tolist()
     ((1, 2, 4), [[True, True]])
 
@@ -82,29 +83,25 @@ def sample_regions(
     boxes = jnp.concatenate([proposals.boxes, targets["boxes"]], axis=1)
     there = jnp.concatenate([proposals.valid, objects], axis=1)
 
-    def one(key: Array, boxes: Array, there: Array, truth: Array, objects: Array) -> tuple[Array, Array, Array]:
-        found = match(truth, objects, boxes, high=0.5, low=0.5, anchor_valid=there)
+    def one(key: Array, boxes: Array, there: Array, truth: Array, real: Array) -> tuple[Array, Array, Array]:
+        found = match(truth, real, boxes, high=0.5, low=0.5, anchor_valid=there)
         luck = jax.random.uniform(key, there.shape)
-        kinds = [there & (found.index >= 0)]
-        kinds += [there & ~kinds[0] & (found.iou >= low) & (found.iou < high) for low, high, _ in backgrounds]
-        left, order = jnp.int32(count), jnp.full(there.shape, -1.0)
-        for i, kind in enumerate(kinds):
-            most = left
-            if i == 0:
-                most = jnp.int32(int(count * positive_fraction))
-            elif i < len(backgrounds):
-                most = jnp.round(rest * backgrounds[i - 1][2]).astype(jnp.int32)
+        objects = there & (found.index >= 0)
+        chosen = objects & (_rank(luck, objects) < int(count * positive_fraction))
+        order = jnp.where(chosen, 2.0 * len(backgrounds) + luck, -1.0)
+        free = left = count - jnp.sum(chosen, dtype=jnp.int32)
+        for i, (low, high, share) in enumerate(backgrounds, 1):
+            kind = there & ~objects & (found.iou >= low) & (found.iou < high)
+            most = left if i == len(backgrounds) else jnp.round(free.astype(jnp.float32) * share).astype(jnp.int32)
             drawn = kind & (_rank(luck, kind) < most)
+            order = jnp.where(drawn, 2.0 * (len(backgrounds) - i) + luck, order)
             left = left - jnp.sum(drawn, dtype=jnp.int32)
-            rest = left.astype(jnp.float32) if i == 0 else rest
-            order = jnp.where(drawn, 2.0 * (len(kinds) - i) + luck, order)
         values, index = jax.lax.top_k(jnp.pad(order, (0, max(count - len(order), 0)), constant_values=-1), count)
         valid = values >= 0
         index = jnp.where(valid, index, 0)
-        return jnp.where(valid[:, None], boxes[index], 0), valid, valid & kinds[0][index]
+        return jnp.where(valid[:, None], boxes[index], 0), valid, valid & objects[index]
 
-    rois, valid, positive = jax.vmap(one)(image_keys(key, targets), boxes, there, targets["boxes"], objects)
-    return jax.lax.stop_gradient(rois), valid, positive
+    return jax.vmap(one)(image_keys(key, targets), boxes, there, targets["boxes"], objects)
 
 
 def _objects(targets: Mapping[str, Array]) -> Array:

@@ -11,6 +11,7 @@ from jaxseg.errors import BadInput
 from jaxseg.metrics import CocoMasks, MaskAPr
 from jaxseg.tasks.detection import Detection
 from jaxseg.tasks.fcis import FCISLoss
+from jaxseg.tasks.mnc import MNCLoss
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
 from jaxseg.tasks.regions import FASTER_RCNN_PROPOSAL_LOSS, Regions, mask_term, proposal_terms
 from jaxseg.tasks.table import for_models
@@ -32,7 +33,7 @@ class JointLoss(Protocol):
         ...
 
 
-JOINT: Mapping[str, JointLoss] = {"fcis": FCISLoss()}
+JOINT: Mapping[str, JointLoss] = {"fcis": FCISLoss(), "mnc": MNCLoss()}
 """By the name that a network has for it."""
 
 
@@ -58,7 +59,7 @@ class Instance(Detection):
         (detectron2).
       paste: how masks are put on the image, in either one's way, where they are evaluated.
       mask_weight: factor of the mask loss.
-      joint_loss: in place of ``region_loss`` and the mask loss, for networks that have it (FCIS).
+      joint_loss: in place of ``region_loss`` and the mask loss, for networks that have it (FCIS, MNC).
 
     >>> list(Instance(2).metrics())
     ['boxes', 'masks']
