@@ -27,7 +27,7 @@ def image_keys(key: Array, targets: Mapping[str, Array]) -> Array:
 def with_objects(
     boxes: Float[Array, "b p 4"], valid: Bool[Array, "b p"], targets: Mapping[str, Array]
 ) -> tuple[Float[Array, "b s 4"], Bool[Array, "b s"], Bool[Array, "b s"]]:
-    """Return boxes and the objects' own after them, which there are, and which stand for an object.
+    """Return boxes and the objects' own, those that cover an object first; which there are; and which cover an object.
 
     >>> box = jnp.asarray([[[0.0, 0.0, 8.0, 8.0]]])
     >>> here = jnp.ones((1, 1), bool)
@@ -47,7 +47,28 @@ def with_objects(
     def one(truth: Array, objects: Array, boxes: Array, there: Array) -> Array:
         return match(truth, objects, boxes, high=0.5, low=0.5, anchor_valid=there).index >= 0
 
-    return boxes, there, jax.vmap(one)(targets["boxes"], objects, boxes, there)
+    positive = jax.vmap(one)(targets["boxes"], objects, boxes, there)
+    ordered = in_order({"boxes": boxes, "valid": there, "positive": positive}, there, positive)
+    return ordered["boxes"], ordered["valid"], ordered["positive"]
+
+
+def in_order(
+    regions: Mapping[str, Array], valid: Bool[Array, "b s"], positive: Bool[Array, "b s"]
+) -> dict[str, Array]:
+    """Return what belongs to regions in another order: those that cover an object, the other ones, free slots.
+
+    >>> valid, positive = jnp.asarray([[False, True, True]]), jnp.asarray([[False, False, True]])
+    >>> in_order({"number": jnp.asarray([[7, 8, 9]])}, valid, positive)["number"].tolist()
+    [[9, 8, 7]]
+
+    Args:
+      regions: arrays [b s ...].
+      valid: which slots hold a region.
+      positive: which cover an object.
+    """
+    kind = jnp.where(valid, jnp.where(positive, 0, 1), 2)
+    order = jnp.argsort(kind, axis=1, stable=True)
+    return {key: jax.vmap(lambda x, at: x[at])(value, order) for key, value in regions.items()}
 
 
 def sample_regions(

@@ -62,6 +62,7 @@ DESCENT: dict[str, set[str]] = {
     "keypoint_rcnn": {"faster_rcnn"},
     "rcnn": {"fast_rcnn"},
     "mask_rcnn": {"faster_rcnn", "faster_rcnn_c4"},
+    "mnc": {"fast_rcnn", "faster_rcnn", "faster_rcnn_c4"},
     "panoptic_fpn": {"faster_rcnn", "mask_rcnn"},
     "yolo_fastest": {"yolo_v3"},
     "deeplabv3plus": {"deeplabv3"},

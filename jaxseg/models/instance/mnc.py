@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from jaxseg.backbones import vgg
 from jaxseg.errors import BadInput
 from jaxseg.layers.canvas import mean_outside
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.roi_heads import BoxHead, BoxPredictor, uniform_fan_in
-from jaxseg.layers.rpn import Proposing, RPNHead, differentiable, propose
-from jaxseg.layers.sampling import Background, image_keys, sample_regions
+from jaxseg.layers.rpn import Proposing, RPNHead, caffe_rpn_names, differentiable, propose
+from jaxseg.layers.sampling import Background, image_keys, in_order, sample_regions
 from jaxseg.layers.standardize import Standardize
 from jaxseg.models.detection.fast_rcnn import vgg16_map
 from jaxseg.models.detection.faster_rcnn import detectron2_resnet
@@ -35,6 +36,7 @@ from jaxseg.ops.pool import max_pool
 from jaxseg.ops.resize import resize_bilinear
 from jaxseg.ops.roi_warp import roi_warp
 from jaxseg.registry import register
+from jaxseg.types import Rules
 
 RATIOS = (0.5, 1.0, 2.0)
 """Heights over widths of the anchors."""
@@ -212,10 +214,10 @@ class MNC(nn.Module):
                 there, covers = (jnp.concatenate([a, objects], axis=1) for a in (valid, positive))
             there = there & box_ops.large_enough(again, 1.0)
             rounds.append(self._round(x, again, there, covers, train=True))
+        rounds = [{**part, "roi_repeated": jnp.full(part["roi_valid"].shape, i > 0)} for i, part in enumerate(rounds)]
         joined = {key: jnp.concatenate([part[key] for part in rounds], axis=1) for key in rounds[0]}
-        first = jnp.arange(joined["rois"].shape[1]) < rois.shape[1]
-        repeated = jnp.broadcast_to(~first, joined["roi_valid"].shape)
-        return {**joined, "rois": jax.lax.stop_gradient(joined["rois"]), "roi_repeated": repeated}
+        joined["rois"] = jax.lax.stop_gradient(joined["rois"])
+        return in_order(joined, joined["roi_valid"], joined["roi_positive"])
 
     def _round(
         self, x: Array, rois: Float[Array, "b p 4"], valid: Array, positive: Array, *, train: bool
@@ -229,7 +231,7 @@ class MNC(nn.Module):
         shown = jnp.where(positive[:, :, None, None], masks, jax.lax.stop_gradient(masks)) if train else masks
         shown = resize_bilinear(jax.nn.sigmoid(shown).reshape(b * p, self.side, self.side, 1), (14, 14))
         masked = warped * shown.reshape(b, p, 14, 14, 1).astype(warped.dtype)
-        heads = self.box_head(warped, valid, train=train), self.mask_box_head(masked, valid, train=train)
+        heads = self.mask_box_head(masked, valid, train=train), self.box_head(warped, valid, train=train)
         vectors = jnp.concatenate(heads, axis=-1)
         logits, deltas = self.box_predictor(vectors)
         by_mask = self.mask_classes(vectors.reshape(b * p, 1, 1, -1)).astype(jnp.float32)
@@ -290,7 +292,7 @@ def _limit_backward(limit: float, _: None, dy: Array) -> tuple[Array]:
 limit_gradient.defvjp(_limit_forward, _limit_backward)
 
 
-def _pooled(regions: Regions) -> Regions:
+def _pooled(regions: Regions) -> Float[Array, "b p _ _ c"]:
     """Return regions of half the rows and columns, by the maximum."""
     b, p = regions.shape[:2]
     half = max_pool(regions.reshape(b * p, *regions.shape[2:]), 2, stride=2)
@@ -371,13 +373,33 @@ SMALL: Mapping[str, Any] = {
 }
 """The small variants: few channels, cells and anchors for images of 64 to 128 pixels."""
 
+_DENSE = (
+    (r"fc6_maskest", "mask_hidden", "dense", ""),
+    (r"mask_pred", "mask_logits", "dense", ""),
+    (r"(fc[67])", r"box_head/dense/\1", "dense", ""),
+    (r"(fc[67])_mask", r"mask_box_head/dense/\1", "dense", ""),
+    (r"cls_score", "box_predictor/logits", "dense", ""),
+    (r"seg_cls_score", "mask_classes", "dense", ""),
+    (r"bbox_pred", "box_predictor/deltas", "region codes", "|region codes"),
+)
+
+CAFFE_NAMES: Rules = (
+    *((theirs, f"backbone/{ours}") for theirs, ours in vgg.CAFFE_NAMES if ours),
+    *caffe_rpn_names("rpn"),
+    *((rf"{theirs}\.weight", f"{ours}/kernel|{layout}") for theirs, ours, layout, _ in _DENSE),
+    *((rf"{theirs}\.bias", f"{ours}/bias{layout}") for theirs, ours, _, layout in _DENSE),
+    (r".*_ext\..*", None),  # the layers of stages 4 and 5, which share all weights
+)
+"""Rules from the authors' ``mnc_model.caffemodel``."""
+
 _register = partial(register, task="instance", paper="arXiv:1512.04412")
 
 mnc_vgg16 = _register(
     name="mnc_vgg16",
     summary="Multi-task network cascade of five stages on VGG16: boxes, masks, classes, and both again.",
     params=283_029_933,
-    small={**SMALL, "dense": 64},
+    names={"caffe": CAFFE_NAMES},
+    small={**SMALL, "dense": 64, "box_head.dropout": 0.0, "mask_box_head.dropout": 0.0},
 )(on_vgg16)
 
 mnc_resnet101_c4 = _register(
