@@ -52,9 +52,7 @@ def with_objects(
     return ordered["boxes"], ordered["valid"], ordered["positive"]
 
 
-def in_order(
-    regions: Mapping[str, Array], valid: Bool[Array, "b s"], positive: Bool[Array, "b s"]
-) -> dict[str, Array]:
+def in_order(regions: Mapping[str, Array], valid: Bool[Array, "b s"], positive: Bool[Array, "b s"]) -> dict[str, Array]:
     """Return what belongs to regions in another order: those that cover an object, the other ones, free slots.
 
     >>> valid, positive = jnp.asarray([[False, True, True]]), jnp.asarray([[False, False, True]])

@@ -139,7 +139,8 @@ def test_what_losses_of_detectors_are_made_of(name):
     )
     heads = {{"masks": "mask_logits", "keypoints": "keypoint_logits"}.get(key, key) for key in ROWS[task]}
     kind = one_stage if "class_logits" in outputs else two_stages
-    assert set(outputs) == {"anchors", "anchor_deltas", *kind, *heads}
+    own = {"mask_class_logits", "roi_repeated"} if name.startswith("mnc_") else set()
+    assert set(outputs) == {"anchors", "anchor_deltas", *kind, *heads, *own}
     axes = lengths(outputs)
     assert len(axes["a"]) == 1
     assert len(axes.get("s", {0})) == 1

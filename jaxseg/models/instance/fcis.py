@@ -87,6 +87,11 @@ class FCIS(nn.Module):
         return self.backbone.in_channels
 
     @property
+    def detections(self) -> int:
+        """Slots of detections."""
+        return self.voting.count
+
+    @property
     def loss(self) -> str:
         """Which loss it is trained with."""
         return "fcis"

@@ -144,6 +144,11 @@ class MNC(nn.Module):
         return self.backbone.in_channels
 
     @property
+    def detections(self) -> int:
+        """Slots of detections."""
+        return self.voting.count
+
+    @property
     def loss(self) -> str:
         """Which loss it is trained with."""
         return "mnc"
@@ -189,7 +194,7 @@ class MNC(nn.Module):
         if not train:
             return self._detect(x, proposals.boxes, proposals.valid, size)
         found = {"objectness": logits, "anchor_deltas": deltas, "anchors": anchors}
-        limited = limit_gradient(deltas, self.gradient_limit)
+        limited: Array = limit_gradient(deltas, self.gradient_limit)
         proposals = proposals._replace(boxes=differentiable(proposals, limited, anchors, size))
         rois, valid, positive = proposals.boxes, proposals.valid, proposals.valid
         if targets is not None:
@@ -249,9 +254,9 @@ class MNC(nn.Module):
         """Return the regions corrected for the class that their masks speak for most (section 3.4)."""
         own = jnp.argmax(found["mask_class_logits"][..., 1:], axis=-1)[..., None, None] + 1
         deltas = jnp.take_along_axis(found["roi_deltas"], own, axis=2)[:, :, 0]
-        deltas = limit_gradient(deltas, self.gradient_limit)
+        limited: Array = limit_gradient(deltas, self.gradient_limit)
         anchors = jnp.where(valid[..., None], rois, jnp.asarray([0.0, 0.0, 1.0, 1.0]))
-        boxes = box_ops.decode(deltas, anchors, box_ops.REGION_WEIGHTS)
+        boxes = box_ops.decode(limited, anchors, box_ops.REGION_WEIGHTS)
         boxes = map_images(lambda boxes, size: box_ops.clip(boxes, size[0], size[1]))(boxes, size)
         return jnp.where(valid[..., None], boxes, 0)
 
