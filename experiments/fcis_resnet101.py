@@ -24,8 +24,8 @@ from jaxseg.train.optim import SGD, Milestones, Warmup
 from jaxseg.weights.pretrained import Pretrained
 
 NAME = "fcis_resnet101_{variant}"
-VARIANTS = {"coco": (118_288, 78_859), "sds": (15_466, 9842)}
-"""Updates, and that from which the rate is a tenth: 8 epochs and 5.33 of COCO, 22 and 14 of SDS, eight images each."""
+VARIANTS = {"coco": (fcis_resnet101, 118_288, 78_859), "sds": (fcis_resnet101, 15_466, 9842)}
+"""The network, updates, and that from which the rate is a tenth: 8 and 5.33 epochs of COCO, 22 and 14 of SDS."""
 
 WARMUP = 250
 GEOMETRY = (ResizeShort(600, 1000), Canvas(((600, 1000), (1000, 600))))
@@ -34,12 +34,12 @@ KEYS = ("image", "index", "size", "original_size", "boxes", "classes", "valid", 
 
 def recipe(variant: str = "coco") -> Recipe:
     """Eight images an update; on COCO from all proposals the hardest, on SDS 128 samples."""
-    (steps, fall), coco = VARIANTS[variant], variant == "coco"
+    (network, steps, fall), coco = VARIANTS[variant], variant == "coco"
     data = data_of(coco=coco)
     things = data.facts().things
     fields = {} if coco else {"ohem": False, "anchor_sizes": (128, 256, 512)}
     stage = Stage(
-        model=fcis_resnet101(num_classes=len(things), **fields),
+        model=network(num_classes=len(things), **fields),
         task=Instance(
             len(things),
             things,

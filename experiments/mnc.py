@@ -26,8 +26,11 @@ from jaxseg.weights.combine import Combined
 from jaxseg.weights.pretrained import Pretrained
 
 NAME = "mnc_{variant}"
-VARIANTS = {"vgg16_sds": (30_000, (20_000, 25_000)), "resnet101_c4_coco": (160_000, (120_000, 150_000))}
-"""Updates, and those at which the rate falls tenfold."""
+VARIANTS = {
+    "vgg16_sds": (mnc_vgg16, 30_000, (20_000, 25_000)),
+    "resnet101_c4_coco": (mnc_resnet101_c4, 160_000, (120_000, 150_000)),
+}
+"""The network, updates, and those at which the rate falls tenfold."""
 
 GEOMETRY = (ResizeShort(600, 1000), Canvas(((600, 1000), (1000, 600))))
 KEYS = ("image", "index", "size", "original_size", "boxes", "classes", "valid", "instance_ids")
@@ -55,7 +58,7 @@ RESNET = Combined(
 
 def recipe(variant: str = "vgg16_sds") -> Recipe:
     """Eight images an update, one a pass; biases learn twice as fast and do not decay."""
-    (steps, falls), coco = VARIANTS[variant], variant == "resnet101_c4_coco"
+    (network, steps, falls), coco = VARIANTS[variant], variant == "resnet101_c4_coco"
     name, train, test = ("coco", "train", "val") if coco else ("voc", "sds_train", "sds_val")
     data = Data(
         train=Source(name, train, (*GEOMETRY, RandomFlip())),
@@ -65,7 +68,6 @@ def recipe(variant: str = "vgg16_sds") -> Recipe:
         workers=8,
     )
     things = data.facts().things
-    network = mnc_resnet101_c4 if coco else mnc_vgg16
     stage = Stage(
         model=network(num_classes=len(things)),
         task=Instance(

@@ -13,7 +13,7 @@ Departures: VGG-16 of a quarter of the width with batch normalisation, maps of s
 from jaxseg.data import Data, Source
 from jaxseg.data.transforms import RandomFlip
 from jaxseg.layers.rpn import Proposing
-from jaxseg.models.instance import mnc
+from jaxseg.models.instance.mnc import mnc_vgg16
 from jaxseg.ops.mask_voting import Voting
 from jaxseg.override import override
 from jaxseg.recipe import Recipe, Stage
@@ -33,7 +33,7 @@ def recipe() -> Recipe:
         keys=("image", "index", "boxes", "classes", "valid", "instance_ids"),
     )
     things = data.facts().things
-    model = mnc.on_vgg16(len(things), width=16, dense=128, mask_features=64)
+    model = mnc_vgg16(len(things), width=16, dense=128, mask_features=64)
     model = model.clone(
         stride=8,
         anchor_sizes=SIZES,
