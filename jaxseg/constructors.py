@@ -24,6 +24,7 @@ PACKAGES = (
     "jaxseg.conversion.initial",
     "jaxseg.conversion.region_svms",
     "jaxseg.ops.crf",
+    "jaxseg.ops.mask_voting",
     "jaxseg.layers",
     "jaxseg.backbones",
     "jaxseg.models",
