@@ -8,7 +8,7 @@ h w  image rows and columns    a    anchors
 y x  feature map               d    detections
 c    channels                  m    side of a box-relative mask
 k    classes                   j    joints
-n    ground-truth slots
+n    ground-truth slots        t    tasks
 ==== ========================  ==== =========================
 
 Boxes are ``x0 y0 x1 y1`` in absolute pixels, half-open. Classes count from 0; void is 255 in label maps. Images are
@@ -265,6 +265,7 @@ OUTPUTS: Mapping[str, Key] = {
     "masks": Key("float32", "b d m m", "box-relative mask probabilities", mask="valid"),
     "keypoints": Key("float32", "b d j 3", "x, y, score", mask="valid"),
     "depth": Key("float32", "b h w", "metres", bound="not negative"),
+    "inverse_depth": Key("float32", "b h w", "nearness up to scale and shift: larger is nearer", bound="not negative"),
     "normal": Key("float32", "b h w 3", "unit vectors", bound="unit"),
     "computed": Key("bool", "b h w", "true where maps are computed; elsewhere no loss; training only"),
     "boundary_logits": Key("float32", "b h w", "scores of an object boundary, before the sigmoid"),
@@ -291,6 +292,9 @@ OUTPUTS: Mapping[str, Key] = {
     "mask_class_logits": Key("float32", "b s k", "class scores of the regions with their masks, background included"),
     "mask_logits": Key("float32", "b f m m k", "masks of the first regions, of each class"),
     "keypoint_logits": Key("float32", "b f m m j", "heatmaps of the first regions"),
+    "log_variance": Key("float32", "t", "log of the variance of each task, by which losses are balanced"),
+    "task_weight": Key("float32", "t", "factor of each task's losses, by GradNorm"),
+    "task_echo": Key("float32", "t", "zeros through which the losses of the tasks come back to their weights"),
 }
 """What a network may return."""
 
@@ -307,6 +311,7 @@ PREDICTIONS: Mapping[str, Key] = {
     "instance_ids": Key("uint16", "b h w", "1 + slot of the object in front, 0 for none; of several tiles", fill=0),
     "panoptic": Key("int32", "b h w 2", "class (255 void), instance id (0 for stuff)", fill=(VOID, 0), bound="classes"),
     "depth": Key("float32", "b h w", "metres", fill=0.0, bound="not negative"),
+    "inverse_depth": Key("float32", "b h w", "nearness up to scale and shift", fill=0.0, bound="not negative"),
     "normal": Key("float32", "b h w 3", "unit surface normal in camera axes", fill=0.0, bound="unit"),
     "boundary": Key("float32", "b h w", "probability of an object boundary", fill=0.0),
     "saliency": Key("float32", "b h w", "probability of salient foreground", fill=0.0),

@@ -26,6 +26,12 @@ from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
 
+INTERPOLATIONS = {
+    "bicubic": lambda table, size, antialias: resize_bicubic(table, size, antialias=antialias),
+    "bilinear": lambda table, size, antialias: resize_bilinear(table, size),
+}
+"""How positions are brought to another grid; see ``ViT.interpolation``."""
+
 STRIDE = 16
 """Pixels of the image along a patch's side; where patches are smaller, the image is reduced for them."""
 
@@ -45,8 +51,9 @@ class ViT(nn.Module):
       heads: of the attention.
       expansion: of the channels inside the feed-forward part.
       layer_scale: initial value of the factors per channel behind both parts of a block; 0 for none, as in ViT.
-      antialias: how positions are interpolated to another grid: bicubically as in timm (True), or as transformers and
-        DINOv2 do it, without a wider window where they are reduced (False).
+      interpolation: how positions are brought to another grid, "bicubic" or, in DPT, "bilinear".
+      antialias: of bicubic interpolation: as in timm (True), or as transformers and DINOv2 do it, without a wider window
+        where positions are reduced (False).
       features: channels of the pyramid.
       drop_path: rate of stochastic depth at the last block; it grows linearly from zero at the first.
       epsilon: of the normalisations; transformers has 1e-12 in its ViT.
@@ -62,6 +69,7 @@ class ViT(nn.Module):
     heads: int = 6
     expansion: int = 4
     layer_scale: float = 0.0
+    interpolation: str = "bicubic"
     antialias: bool = True
     features: int = 256
     drop_path: float = 0.0
@@ -79,20 +87,28 @@ class ViT(nn.Module):
         x = self.standardize(padded, self.in_channels)
         if self.patch_size != STRIDE:
             x = resize_bilinear(x, (x.shape[1] // STRIDE * self.patch_size, x.shape[2] // STRIDE * self.patch_size))
-        x = self._tokens(x.astype(self.dtype), train=train)
+        states, grid = self.states(x.astype(self.dtype), train=train)
+        x = LayerNorm(self.epsilon, dtype=self.dtype, name="norm")(states[-1], train=train)
+        x = x[:, 0, 1:].reshape(x.shape[0], *grid, self.width)
         return {"c4_patches": x, **Pyramid(self.features, dtype=self.dtype, name="pyramid")(x, train=train)}
 
-    def _tokens(self, x: Map, *, train: bool) -> Map:
-        """Return the map of patches behind all blocks."""
+    def states(self, x: Map, *, train: bool) -> tuple[list[Float[Array, "b 1 n c"]], tuple[int, int]]:
+        """Return the tokens behind each block, the class token first, and the rows and columns of patches.
+
+        Args:
+          x: a standardised image whose sides are multiples of the patch's.
+          train: whether stochastic depth drops branches.
+        """
         size = self.patch_size
         x = Conv(self.width, size, stride=size, kernel_init=dense_init, dtype=self.dtype, name="patches")(x)
         b, h, w, c = x.shape
         positions = self.param("positions", dense_init, (1, 1 + self.grid**2, c), jnp.float32)
         token = self.param("class_token", dense_init, (1, 1, c), jnp.float32)
         table = positions[:, 1:].reshape(1, self.grid, self.grid, c)
-        x = x + resize_bicubic(table, (h, w), antialias=self.antialias).astype(x.dtype)
+        x = x + pick(INTERPOLATIONS, self.interpolation, "interpolation")(table, (h, w), self.antialias).astype(x.dtype)
         first = jnp.broadcast_to((token + positions[:, :1]).astype(x.dtype), (b, 1, c))
         x = jnp.concatenate([first, x.reshape(b, h * w, c)], axis=1)[:, None]
+        found = []
         for i in range(self.depth):
             x = Block(
                 heads=self.heads,
@@ -103,8 +119,8 @@ class ViT(nn.Module):
                 dtype=self.dtype,
                 name=f"block{i}",
             )(x, train=train)
-        x = LayerNorm(self.epsilon, dtype=self.dtype, name="norm")(x, train=train)
-        return x[:, 0, 1:].reshape(b, h, w, c)
+            found.append(x)
+        return found, (h, w)
 
 
 class Block(nn.Module):
@@ -330,14 +346,14 @@ DINOV2_NAMES: Rules = (
         ),
         rf"{_ROOT}encoder\.layer\.(\d+)\.",
         (
-            *("norm1", "norm2", r"attention\.output\.dense", r"mlp\.fc1", r"mlp\.fc2"),
-            *(rf"attention\.attention\.{name}" for name in ("query", "key", "value")),
+            *("norm1", "norm2", r"attention\.(?:output\.dense|o_proj)", r"mlp\.fc1", r"mlp\.fc2"),
+            *(rf"attention\.(?:attention\.{name}|{name[0]}_proj)" for name in ("query", "key", "value")),
         ),
         (r"layer_scale1\.lambda1", r"layer_scale2\.lambda1"),
     ),
     (rf"{_ROOT}embeddings\.mask_token|classifier\..*", None),
 )
-"""Rules from published files of ``Dinov2Model`` of transformers, with ``antialias=False``."""
+"""Rules from ``Dinov2Model`` of transformers, in published files and in memory, with ``antialias=False``."""
 
 TORCHVISION_NAMES: Rules = (
     *_names(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -24,9 +25,15 @@ class MultiTask:
     losses nor to its metrics. Terms and results are called ``name/...``. Batches come from ``Data`` of ``jaxseg.data``
     with such keys, ``Data(..., keys=("image", "label", "parts/label"))``.
 
+    Losses are balanced by ``weights`` alone ("fixed"), or by weights that the network learns and returns, in the order
+    of the tasks: "uncertainty" multiplies a task's losses by ``exp(-log_variance)`` and adds ``log_variance``
+    (:class:`jaxseg.layers.task_weights.LogVariances`), "gradnorm" multiplies them by ``task_weight``
+    (:class:`jaxseg.layers.task_weights.GradNorm`). A task of which no row of a batch has labels moves neither.
+
     Attributes:
       tasks: pairs of name and task, in the order given; a mapping is turned into pairs.
       weights: factor of each task's losses in the total; empty for 1.
+      balance: "fixed", "uncertainty" or "gradnorm".
 
     >>> from jaxseg.tasks.semantic import Semantic
     >>> both = MultiTask({"semantic": Semantic(3), "parts": Semantic(2)})
@@ -37,6 +44,7 @@ class MultiTask:
 
     tasks: tuple[tuple[str, Task], ...] | Mapping[str, Task]
     weights: tuple[float, ...] = ()
+    balance: str = "fixed"
 
     def __post_init__(self):
         object.__setattr__(self, "tasks", self.pairs)
@@ -45,6 +53,8 @@ class MultiTask:
             raise BadInput(f"tasks have names of their own (letters, digits and _), not {names}")
         if self.weights and len(self.weights) != len(names):
             raise BadInput(f"{len(self.weights)} weights for {len(names)} tasks: give one each or none")
+        if self.balance not in BALANCED_BY:
+            raise BadInput(f"balance is one of {', '.join(map(repr, BALANCED_BY))}, not {self.balance!r}")
 
     @property
     def pairs(self) -> tuple[tuple[str, Task], ...]:
@@ -72,12 +82,42 @@ class MultiTask:
                 raise BadInput(f"{name}: {error}") from error
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
-        """Return all terms, as ``name/term``."""
-        terms = {}
-        for (name, task), weight in zip(self.pairs, self.weights or (1.0,) * len(self.pairs), strict=True):
-            for key, term in task.loss(view(name, outputs), view(name, batch)).items():
-                terms[f"{name}/{key}"] = term._replace(weight=term.weight * weight)
+        """Return all terms, as ``name/term``; balanced by uncertainty also ``name/log_variance``, by GradNorm
+        ``name/rate``, whose value is 0 and whose gradient brings the task's loss to the weights.
+
+        Raises:
+          BadInput: the network does not return the weights of as many tasks, or the loss of a task has no count.
+        """
+        terms: dict[str, Term] = {}
+        learnt = self._learnt(outputs)
+        for i, (name, task) in enumerate(self.pairs):
+            fixed = self.weights[i] if self.weights else 1.0
+            own = task.loss(view(name, outputs), view(name, batch))
+            factor: Any = fixed
+            if self.balance == "uncertainty":
+                factor = fixed * jnp.exp(-learnt[i])
+            if self.balance == "gradnorm":
+                factor = fixed * learnt[i]
+            terms |= {f"{name}/{key}": term._replace(weight=term.weight * factor) for key, term in own.items()}
+            if self.balance == "uncertainty":
+                present = jnp.minimum(sum(term.count for term in own.values()), 1.0)
+                terms[f"{name}/log_variance"] = Term(learnt[i] * present, present)
+            if self.balance == "gradnorm":
+                terms |= {f"{name}/rate/{key}": _echo(term, outputs["task_echo"][i]) for key, term in own.items()}
         return terms
+
+    def _learnt(self, outputs: Outputs) -> Any:
+        """Return what the network has learnt of its tasks, one number each; nothing where weights are fixed."""
+        key = BALANCED_BY[self.balance]
+        if not key:
+            return ()
+        found = outputs.get(key)
+        if found is None or found.shape != (len(self.pairs),):
+            raise BadInput(
+                f"balance {self.balance!r} needs a network that returns {key} of {len(self.pairs)} tasks, "
+                f"not {'none' if found is None else found.shape}: jaxseg.layers.task_weights has the layers"
+            )
+        return found
 
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, Array]:
         """Return all predictions: under their own key where only one task makes it, else under ``name/key``."""
@@ -94,6 +134,15 @@ class MultiTask:
         return {
             f"{name}/{key}": OfTask(name, metric) for name, task in self.pairs for key, metric in task.metrics().items()
         }
+
+
+BALANCED_BY = {"fixed": "", "uncertainty": "log_variance", "gradnorm": "task_weight"}
+"""What the network returns for each way to balance losses."""
+
+
+def _echo(term: Term, echo: Any) -> Term:
+    """Return a term that is 0 and through which the loss comes back as the gradient of ``echo``."""
+    return Term(jax.lax.stop_gradient(term.sum * term.weight) * echo, term.count)
 
 
 @dataclass(frozen=True)
