@@ -22,6 +22,7 @@ TASKS = (
     "panoptic",
     "keypoints",
     "depth",
+    "relative_depth",
     "normals",
     "colorization",
     "boundary",

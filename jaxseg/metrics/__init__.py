@@ -11,6 +11,7 @@ from jaxseg.metrics.ods import BoundaryODS
 from jaxseg.metrics.panoptic import PanopticQuality
 from jaxseg.metrics.rand import Rand
 from jaxseg.metrics.saliency import SaliencyMeasures
+from jaxseg.metrics.relative_depth import RelativeDepthErrors
 from jaxseg.metrics.voc_ap import MaskAPr, VocAP
 from jaxseg.metrics.warping import Warping
 
@@ -29,6 +30,7 @@ __all__ = [
     "PanopticQuality",
     "Rand",
     "SaliencyMeasures",
+    "RelativeDepthErrors",
     "VocAP",
     "Warping",
     "boundary_counts",

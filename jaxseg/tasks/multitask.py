@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxseg.errors import BadInput
+from jaxseg.ops.deferred import is_deferred, resolved
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Predictions, Task, Term, check_facts
 from jaxseg.types import Figure
 
@@ -92,7 +93,7 @@ class MultiTask:
         learnt = self._learnt(outputs)
         for i, (name, task) in enumerate(self.pairs):
             fixed = self.weights[i] if self.weights else 1.0
-            own = task.loss(view(name, outputs), view(name, batch))
+            own = _loss(task, view(name, outputs), view(name, batch))
             factor: Any = fixed
             if self.balance == "uncertainty":
                 factor = fixed * jnp.exp(-learnt[i])
@@ -138,6 +139,13 @@ class MultiTask:
 
 BALANCED_BY = {"fixed": "", "uncertainty": "log_variance", "gradnorm": "task_weight"}
 """What the network returns for each way to balance losses."""
+
+
+def _loss(task: Task, outputs: Outputs, batch: Batch) -> dict[str, Term]:
+    """Return a task's terms; outputs that the network has deferred are computed for them, and again for the gradient."""
+    if not is_deferred(outputs):
+        return task.loss(outputs, batch)
+    return jax.checkpoint(lambda own: task.loss(resolved(own), batch))(dict(outputs))
 
 
 def _echo(term: Term, echo: Any) -> Term:

@@ -97,10 +97,10 @@ def test_gradnorm_follows_its_formula():
     variables["params"]["balance"]["logits"] = jnp.asarray([0.3, -0.2])
     weight = 2 * np.asarray(jax.nn.softmax(jnp.asarray([0.3, -0.2])))
     params = variables["params"]
-    x = jnp.tanh(batch["image"] @ params["shared"]["kernel"] + params["shared"]["bias"])
+    x = jnp.tanh(batch["image"] @ params["shared"]["kernel"] + params["shared"]["bias"][None])
 
     def loss(x, k):
-        found = x @ params[f"head_{k}"]["kernel"] + params[f"head_{k}"]["bias"]
+        found = x @ params[f"head_{k}"]["kernel"] + params[f"head_{k}"]["bias"][None]
         return jnp.square(found - batch[f"{k}/truth"]).mean()
 
     losses = np.asarray([loss(x, k) for k in "ab"])
@@ -113,7 +113,7 @@ def test_gradnorm_follows_its_formula():
     slope = jax.grad(lambda v: total(both("gradnorm"), model, v, batch))(variables)["params"]
     np.testing.assert_allclose(slope["balance"]["logits"], of_logits, rtol=1e-4)
     by_hand = jax.grad(lambda x: weight[0] * loss(x, "a") + weight[1] * loss(x, "b"))(x)
-    through = jax.vjp(lambda p: jnp.tanh(batch["image"] @ p["kernel"] + p["bias"]), params["shared"])[1](by_hand)[0]
+    through = jax.vjp(lambda p: jnp.tanh(batch["image"] @ p["kernel"] + p["bias"][None]), params["shared"])[1](by_hand)[0]
     np.testing.assert_allclose(slope["shared"]["kernel"], through["kernel"], rtol=1e-4, atol=1e-6)
 
 

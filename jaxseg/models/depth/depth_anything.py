@@ -117,7 +117,7 @@ SMALL = {
 
 _register = partial(
     register,
-    task="depth",
+    task="relative_depth",
     names={"transformers": TRANSFORMERS_NAMES, "authors": AUTHORS_NAMES},
 )
 

@@ -222,7 +222,7 @@ TRANSFORMERS_NAMES: Rules = (
 
 
 @register(
-    task="depth",
+    task="relative_depth",
     paper="arXiv:2103.13413",
     names={"transformers": TRANSFORMERS_NAMES},
     small={
