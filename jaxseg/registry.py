@@ -31,7 +31,7 @@ TASKS = (
 )
 """What a model may be registered for."""
 
-WITHOUT_CLASSES = ("depth", "normals", "colorization", "boundary", "saliency")
+WITHOUT_CLASSES = ("depth", "relative_depth", "normals", "colorization", "boundary", "saliency")
 """Those whose models have no classes: they give every pixel numbers."""
 
 

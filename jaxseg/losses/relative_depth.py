@@ -26,7 +26,7 @@ def normalized(inverse: Inverse, known: Known) -> Inverse:
       Ranftl et al. 2020, eq. 5 and 6.
     """
     d = inverse.astype(jnp.float32)
-    count = jnp.maximum(jnp.sum(known, axis=(1, 2)), 1)
+    count = jnp.maximum(jnp.sum(known, axis=(1, 2)).astype(jnp.float32), 1.0)
     middle = quantile(d, known, 0.5)[:, None, None]
     spread = jnp.sum(jnp.where(known, jnp.abs(d - middle), 0.0), axis=(1, 2)) / count
     return jnp.where(known, (d - middle) / jnp.maximum(spread, 1e-6)[:, None, None], 0.0)
@@ -40,7 +40,7 @@ def quantile(values: Inverse, known: Known, share: float) -> Float[Array, " b"]:
     """
     count = jnp.sum(known, axis=(1, 2))
     ordered = jnp.sort(jnp.where(known, values, jnp.inf).reshape(values.shape[0], -1), axis=-1)
-    place = jnp.maximum(jnp.ceil(share * count).astype(jnp.int32) - 1, 0)
+    place = jnp.maximum(jnp.ceil(share * count.astype(jnp.float32)).astype(jnp.int32) - 1, 0)
     found = jnp.take_along_axis(ordered, place[:, None], axis=-1)[:, 0]
     return jnp.where(count > 0, found, 0.0)
 
@@ -105,6 +105,6 @@ class GradientMatching:
             d, at = difference[:, ::step, ::step], known[:, ::step, ::step]
             down = jnp.where(at[:, 1:] & at[:, :-1], jnp.abs(d[:, 1:] - d[:, :-1]), 0.0)
             right = jnp.where(at[:, :, 1:] & at[:, :, :-1], jnp.abs(d[:, :, 1:] - d[:, :, :-1]), 0.0)
-            count = jnp.maximum(jnp.sum(at, axis=(1, 2)), 1)
+            count = jnp.maximum(jnp.sum(at, axis=(1, 2)).astype(jnp.float32), 1.0)
             total = total + (jnp.sum(down, axis=(1, 2)) + jnp.sum(right, axis=(1, 2))) / count
         return total, known.any(axis=(1, 2)).astype(jnp.float32)

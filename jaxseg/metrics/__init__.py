@@ -10,8 +10,8 @@ from jaxseg.metrics.normals import NormalErrors
 from jaxseg.metrics.ods import BoundaryODS
 from jaxseg.metrics.panoptic import PanopticQuality
 from jaxseg.metrics.rand import Rand
-from jaxseg.metrics.saliency import SaliencyMeasures
 from jaxseg.metrics.relative_depth import RelativeDepthErrors
+from jaxseg.metrics.saliency import SaliencyMeasures
 from jaxseg.metrics.voc_ap import MaskAPr, VocAP
 from jaxseg.metrics.warping import Warping
 
@@ -29,8 +29,8 @@ __all__ = [
     "NormalErrors",
     "PanopticQuality",
     "Rand",
-    "SaliencyMeasures",
     "RelativeDepthErrors",
+    "SaliencyMeasures",
     "VocAP",
     "Warping",
     "boundary_counts",

@@ -71,7 +71,7 @@ def align(
     >>> align(jnp.asarray([[[0.0, 1.0]]]), jnp.asarray([[[1.0, 3.0]]]), jnp.ones((1, 1, 2), bool)).tolist()
     [[[1.0, 3.0]]]
     """
-    count = jnp.maximum(jnp.sum(known, axis=(1, 2), keepdims=True), 1)
+    count = jnp.maximum(jnp.sum(known, axis=(1, 2), keepdims=True).astype(jnp.float32), 1.0)
     mean, aim = (jnp.sum(jnp.where(known, x, 0.0), axis=(1, 2), keepdims=True) / count for x in (inverse, target))
     spread = jnp.where(known, inverse - mean, 0.0)
     product = jnp.sum(spread * jnp.where(known, target - aim, 0.0), axis=(1, 2), keepdims=True)

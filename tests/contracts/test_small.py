@@ -37,7 +37,8 @@ def prepared(name):
         "alpha": lambda s: rng.uniform(0.1, 0.4, s),
     }
     flat = traverse_util.flatten_dict(shapes)
-    leaves = {k: jnp.asarray(draw[k[-1]](v.shape), v.dtype) for k, v in flat.items()}
+    rest = lambda s: rng.uniform(0.1, 0.5, s)  # noqa: E731  factors per channel, positions
+    leaves = {k: jnp.asarray(draw.get(k[-1], rest)(v.shape), v.dtype) for k, v in flat.items()}
     return model, traverse_util.unflatten_dict(leaves), image
 
 

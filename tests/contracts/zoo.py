@@ -20,6 +20,7 @@ DETECTORS = [
 
 MAIN = {
     "depth": "depth",
+    "relative_depth": "inverse_depth",
     "normals": "normal",
     "boundary": "boundary_logits",
     "saliency": "saliency_logits",

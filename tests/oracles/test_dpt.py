@@ -37,9 +37,7 @@ def small(**options):
     return ViTBlocks(**{**sizes, **options})
 
 
-DPT = dpt.DPT(
-    backbone=small(interpolation="bilinear", epsilon=1e-12, normalize=False), widths=WIDTHS, features=8
-)
+DPT = dpt.DPT(backbone=small(interpolation="bilinear", epsilon=1e-12, normalize=False), widths=WIDTHS, features=8)
 DEPTH_ANYTHING = dpt.DPT(
     backbone=small(patch_size=14, layer_scale=1.0, antialias=False),
     widths=WIDTHS,
@@ -110,7 +108,9 @@ COUNTS = {
 """transformers' parameters, and how many of them nothing reads: a mask token or a normalisation, a residual unit."""
 
 
-@pytest.mark.parametrize("name", [pytest.param("dpt_large", marks=pytest.mark.slow), *[n for n in COUNTS if n != "dpt_large"]])
+@pytest.mark.parametrize(
+    "name", [pytest.param("dpt_large", marks=pytest.mark.slow), *[n for n in COUNTS if n != "dpt_large"]]
+)
 def test_networks_have_the_parameters_that_are_read_in_transformers(name):
     model, (count, unread) = create_model(name), COUNTS[name]
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), random_image(64, 64)))["params"]
@@ -151,8 +151,6 @@ def test_the_authors_files_fill_the_network_that_transformers_files_fill():
     variables = brought_in(DEPTH_ANYTHING, theirs, depth_anything.TRANSFORMERS_NAMES)
     back = restore(variables, depth_anything.AUTHORS_NAMES)
     again = convert(back, variables, depth_anything.AUTHORS_NAMES)
-    for (path, ours), other in zip(
-        jax.tree_util.tree_leaves_with_path(variables), jax.tree.leaves(again), strict=True
-    ):
+    for (path, ours), other in zip(jax.tree_util.tree_leaves_with_path(variables), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(ours, other, err_msg=jax.tree_util.keystr(path))
     assert back["depth_head.resize_layers.0.weight"].shape == (WIDTHS[0], WIDTHS[0], 4, 4)

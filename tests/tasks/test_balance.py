@@ -83,7 +83,9 @@ def started(by, **options):
 def test_uncertainty_follows_its_formula():
     model, batch, variables = started("uncertainty")
     variables["params"]["balance"]["log_variance"] = jnp.asarray([0.5, 2.0])
-    losses = [float(t.sum / t.count) for t in both("fixed").loss(model.apply(variables, batch["image"]), batch).values()]
+    losses = [
+        float(t.sum / t.count) for t in both("fixed").loss(model.apply(variables, batch["image"]), batch).values()
+    ]
     value, slope = jax.value_and_grad(lambda v: total(both("uncertainty"), model, v, batch))(variables)
     s = np.asarray([0.5, 2.0])
     assert float(value) == pytest.approx(float((np.exp(-s) * losses + s).sum()), rel=1e-5)
@@ -113,7 +115,9 @@ def test_gradnorm_follows_its_formula():
     slope = jax.grad(lambda v: total(both("gradnorm"), model, v, batch))(variables)["params"]
     np.testing.assert_allclose(slope["balance"]["logits"], of_logits, rtol=1e-4)
     by_hand = jax.grad(lambda x: weight[0] * loss(x, "a") + weight[1] * loss(x, "b"))(x)
-    through = jax.vjp(lambda p: jnp.tanh(batch["image"] @ p["kernel"] + p["bias"][None]), params["shared"])[1](by_hand)[0]
+    through = jax.vjp(lambda p: jnp.tanh(batch["image"] @ p["kernel"] + p["bias"][None]), params["shared"])[1](by_hand)[
+        0
+    ]
     np.testing.assert_allclose(slope["shared"]["kernel"], through["kernel"], rtol=1e-4, atol=1e-6)
 
 

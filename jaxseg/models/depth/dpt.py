@@ -27,7 +27,7 @@ class DPT(nn.Module):
     """Transformer, decoder and depth head.
 
     >>> from jaxseg.registry import create_small
-    >>> model, image = create_small("dpt_large"), jnp.zeros((1, 40, 50, 3), jnp.uint8)
+    >>> model, image = create_small("depth_anything_v2_small"), jnp.zeros((1, 40, 50, 3), jnp.uint8)
     >>> jax.eval_shape(lambda key: model.init_with_output(key, image)[0], jax.random.key(0))["inverse_depth"].shape
     (1, 40, 50)
 
@@ -225,10 +225,6 @@ TRANSFORMERS_NAMES: Rules = (
     task="relative_depth",
     paper="arXiv:2103.13413",
     names={"transformers": TRANSFORMERS_NAMES},
-    small={
-        **{"backbone.width": 16, "backbone.depth": 4, "backbone.heads": 2, "backbone.grid": 4},
-        **{"backbone.out_blocks": (0, 1, 2, 3), "widths": (8, 8, 12, 16), "features": 8, "head_features": 8},
-    },
 )
 def dpt_large(
     max_depth: float = 0.0,

@@ -224,7 +224,10 @@ def _outputs(
     scales = [
         _applied(
             weights["fuse"],
-            [resize_bilinear(_applied(weights[f"skip{i}"], [x]), at, align_corners=True) for i, x in enumerate(maps, 1)],
+            [
+                resize_bilinear(_applied(weights[f"skip{i}"], [x]), at, align_corners=True)
+                for i, x in enumerate(maps, 1)
+            ],
         )
         for maps in taps
     ]
