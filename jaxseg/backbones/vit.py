@@ -52,8 +52,8 @@ class ViT(nn.Module):
       expansion: of the channels inside the feed-forward part.
       layer_scale: initial value of the factors per channel behind both parts of a block; 0 for none, as in ViT.
       interpolation: how positions are brought to another grid, "bicubic" or, in DPT, "bilinear".
-      antialias: of bicubic interpolation: as in timm (True), or as transformers and DINOv2 do it, without a wider window
-        where positions are reduced (False).
+      antialias: of bicubic interpolation: as in timm (True), or as transformers and DINOv2 do it, without a wider
+        window where positions are reduced (False).
       features: channels of the pyramid.
       drop_path: rate of stochastic depth at the last block; it grows linearly from zero at the first.
       epsilon: of the normalisations; transformers has 1e-12 in its ViT.

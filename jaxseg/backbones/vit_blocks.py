@@ -7,7 +7,6 @@ from dataclasses import fields
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 from typing_extensions import override

@@ -1,8 +1,8 @@
 """Losses of inverse depth up to scale and shift: both maps are brought to one scale before they are compared.
 
 Data sets whose depth has no common unit can so be mixed. Ranftl et al. 2020, arXiv:1907.01341, section 5; DPT
-(arXiv:2103.13413) and Depth Anything (arXiv:2401.10891, eq. 2) train with them. As in :mod:`jaxseg.losses.depth`, values
-and counts have the batch as first axis.
+(arXiv:2103.13413) and Depth Anything (arXiv:2401.10891, eq. 2) train with them. As in :mod:`jaxseg.losses.depth`,
+values and counts have the batch as first axis.
 """
 
 from dataclasses import dataclass

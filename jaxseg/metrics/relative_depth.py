@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 from jaxseg.metrics.depth import DepthErrors
 from jaxseg.types import Figure
 
+PLAIN = DepthErrors()
+
 
 @dataclass(frozen=True)
 class RelativeDepthErrors:
@@ -32,7 +34,7 @@ class RelativeDepthErrors:
       Ranftl et al. 2020, arXiv:1907.01341, section 6.
     """
 
-    errors: DepthErrors = DepthErrors()
+    errors: DepthErrors = PLAIN
     cap: float = 100.0
 
     def init(self) -> np.ndarray:

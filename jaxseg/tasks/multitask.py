@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxseg.errors import BadInput
-from jaxseg.ops.deferred import is_deferred, resolved
+from jaxseg.ops.deferred import in_turn
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Predictions, Task, Term, check_facts
 from jaxseg.types import Figure
 
@@ -91,9 +91,10 @@ class MultiTask:
         """
         terms: dict[str, Term] = {}
         learnt = self._learnt(outputs)
-        for i, (name, task) in enumerate(self.pairs):
+        found = self._losses(outputs, batch)
+        for i, name in enumerate(found):
             fixed = self.weights[i] if self.weights else 1.0
-            own = _loss(task, view(name, outputs), view(name, batch))
+            own = found[name]
             factor: Any = fixed
             if self.balance == "uncertainty":
                 factor = fixed * jnp.exp(-learnt[i])
@@ -106,6 +107,28 @@ class MultiTask:
             if self.balance == "gradnorm":
                 terms |= {f"{name}/rate/{key}": _echo(term, outputs["task_echo"][i]) for key, term in own.items()}
         return terms
+
+    def _losses(self, outputs: Outputs, batch: Batch) -> dict[str, dict[str, Term]]:
+        """Return the terms of each task; deferred outputs are computed task by task, if any real row has its labels."""
+        views = {name: (view(name, outputs), view(name, batch)) for name, _ in self.pairs}
+        later = {name: seen["deferred"] for name, (seen, _) in views.items() if "deferred" in seen}
+        found = {name: task.loss(*views[name]) for name, task in self.pairs if name not in later}
+        if later:
+            tasks = dict(self.pairs)
+
+            def of(name: str) -> Any:
+                compute = later[name].compute
+                return lambda shared, own, given: {
+                    key: Term(*(jnp.asarray(part, jnp.float32) for part in term))
+                    for key, term in tasks[name].loss(compute(shared, own), given).items()
+                }
+
+            shared = next(iter(later.values())).shared
+            given = [views[name][1] for name in later]
+            here = [batch["real"].any() if "real" in batch else jnp.asarray(True) for batch in given]
+            owns = [each.own for each in later.values()]
+            found |= dict(zip(later, in_turn(tuple(map(of, later)), shared, owns, given, here), strict=True))
+        return {name: found[name] for name, _ in self.pairs}
 
     def _learnt(self, outputs: Outputs) -> Any:
         """Return what the network has learnt of its tasks, one number each; nothing where weights are fixed."""
@@ -139,13 +162,6 @@ class MultiTask:
 
 BALANCED_BY = {"fixed": "", "uncertainty": "log_variance", "gradnorm": "task_weight"}
 """What the network returns for each way to balance losses."""
-
-
-def _loss(task: Task, outputs: Outputs, batch: Batch) -> dict[str, Term]:
-    """Return a task's terms; outputs that the network has deferred are computed for them, and again for the gradient."""
-    if not is_deferred(outputs):
-        return task.loss(outputs, batch)
-    return jax.checkpoint(lambda own: task.loss(resolved(own), batch))(dict(outputs))
 
 
 def _echo(term: Term, echo: Any) -> Term:

@@ -15,6 +15,8 @@ from jaxseg.tasks.maps import term_of
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
 from jaxseg.tasks.table import for_models
 
+ALIGNED = RelativeDepthErrors()
+
 
 @for_models("relative_depth")
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class RelativeDepth:
     """
 
     losses: tuple[DepthLoss, ...] = (AffineInvariant(), GradientMatching())
-    errors: RelativeDepthErrors = RelativeDepthErrors()
+    errors: RelativeDepthErrors = ALIGNED
 
     @classmethod
     def for_model(cls, model: Any, classes: tuple[str, ...]) -> "RelativeDepth | Depth":

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxseg.forward import forward
+from jaxseg.train.asynchronous import rows_of
 from jaxseg.train.freeze import frozen_statistics, without_gradient, without_update
 from jaxseg.train.state import State
 
@@ -114,7 +115,8 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         grads, model_state, means = accumulated(state.params, state.model_state, key, batch)
         grads, means = _over((grads, means), axis_name)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        rows = _over(rows_of(batch), axis_name)
+        updates, opt_state = optax.with_extra_args_support(tx).update(grads, state.opt_state, state.params, rows=rows)
         updates = without_update(updates, freeze)
         params = optax.apply_updates(state.params, updates)
         averages = state.ema

@@ -123,7 +123,7 @@ def test_gradnorm_follows_its_formula():
 
 @pytest.mark.parametrize("by", ["uncertainty", "gradnorm"])
 def test_learnt_weights_even_out_tasks_of_unlike_scale(by):
-    """The second task's loss is a hundred times the first one's: after some steps of training its factor is the less."""
+    """The second task's loss is a hundred times the first one's: after some steps its factor is the less."""
     model, batch, _ = started(by, alpha=0.0)
     task, tx = both(by), optax.adam(0.05)
     state = create(jax.random.key(0), model, task, tx, batch)

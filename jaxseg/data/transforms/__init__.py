@@ -37,7 +37,7 @@ from jaxseg.data.transforms.geometry import (
 from jaxseg.data.transforms.objects import CropObject, CropProposal
 from jaxseg.data.transforms.photometric import Photometric, ToGrey
 from jaxseg.data.transforms.proposals import ProposalsFrom, SelectiveSearch
-from jaxseg.data.transforms.targets import SeparationWeights
+from jaxseg.data.transforms.targets import MapsOfLabel, SeparationWeights
 from jaxseg.data.transforms.warp import Elastic, RandomRotate
 
 
@@ -61,6 +61,7 @@ __all__ = [
     "Frame",
     "Geometric",
     "LargeScaleJitter",
+    "MapsOfLabel",
     "MirrorPad",
     "PadTo",
     "PadToMultiple",

@@ -52,6 +52,42 @@ class SeparationWeights:
         return (self.w0 * np.exp(-((first + second) ** 2) / (2 * self.sigma**2))).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class MapsOfLabel:
+    """Add what a label map says of other tasks: ``boundary``, ``saliency``, and ``{semantic}/label``.
+
+    A pixel is a boundary where its class differs from that of the pixel to its left or above it; void counts as the
+    class on its other side. Salient is what is neither background (class 0) nor void. Semantic boundaries are labelled
+    with the larger class that meets there, others with 0, void stays void.
+
+    >>> rng = np.random.default_rng(0)
+    >>> made = MapsOfLabel()({"label": np.asarray([[0, 0, 5, 255]], np.uint8)}, rng)
+    >>> made["boundary"].tolist(), made["saliency"].tolist(), made["sbd/label"].tolist()
+    ([[False, False, True, False]], [[False, False, True, False]], [[0, 0, 5, 255]])
+
+    Attributes:
+      semantic: the task of semantic boundaries.
+    """
+
+    semantic: str = "sbd"
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Return the record with three maps more."""
+        label = record["label"]
+        void, boundary, larger = label == VOID, np.zeros(label.shape, bool), np.zeros(label.shape, np.uint8)
+        for here, other in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
+            differs = (label[here] != label[other]) & ~void[here] & ~void[other]
+            boundary[here] |= differs
+            meets = np.maximum(label[here], label[other]).astype(np.uint8)
+            larger[here] = np.where(differs, np.maximum(larger[here], meets), larger[here])
+        return {
+            **record,
+            "boundary": boundary,
+            "saliency": (label != 0) & ~void,
+            f"{self.semantic}/label": np.where(void, VOID, larger).astype(np.uint8),
+        }
+
+
 def two_nearest(numbered: np.ndarray, *, reach: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the distances f64[h w] of each pixel to the nearest and the second nearest numbered component.
 

@@ -110,8 +110,14 @@ AUTHORS_NAMES: Rules = (
 """Rules from the authors' published files, ``depth_anything_v2_vits.pth`` and the like."""
 
 SMALL = {
-    **{"backbone.width": 16, "backbone.depth": 4, "backbone.heads": 2, "backbone.grid": 4},
-    **{"backbone.out_blocks": (0, 1, 2, 3), "widths": (8, 8, 12, 16), "features": 8, "head_features": 8},
+    "backbone.width": 16,
+    "backbone.depth": 4,
+    "backbone.heads": 2,
+    "backbone.grid": 4,
+    "backbone.out_blocks": (0, 1, 2, 3),
+    "widths": (8, 8, 12, 16),
+    "features": 8,
+    "head_features": 8,
 }
 """Fields of the small variant."""
 

@@ -5,8 +5,6 @@ Tokens behind four blocks of a vision transformer are put back in their places, 
 result. Trained on data sets whose depth has no common unit, the network says how near a pixel is up to scale and shift.
 """
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

@@ -1,11 +1,11 @@
 """UberNet: training a universal network for low-, mid- and high-level vision (Kokkinos 2017, arXiv:1609.02132).
 
 VGG-16 with DeepLab's pools sees the image at three scales. Each task reads six of its maps, five of them normalised,
-through 1x1 convolutions that all scales share, brings them to one size, and fuses first the maps of each scale, then the
-scales. Geometry and numbers are those of the author's release (jkokkin/UberNet).
+through 1x1 convolutions that all scales share, brings them to one size, and fuses first the maps of each scale, then
+the scales. Geometry and numbers are those of the author's release (jkokkin/UberNet).
 
-In training the tasks' outputs are deferred (:mod:`jaxseg.ops.deferred`) and each scale of the trunk is computed again in
-the backward pass, so that memory does not grow with the number of tasks (section 3.3 of the paper).
+In training the tasks' outputs are deferred (:mod:`jaxseg.ops.deferred`) and each scale of the trunk is computed again
+in the backward pass, so that memory does not grow with the number of tasks (section 3.3 of the paper).
 """
 
 from collections.abc import Callable
@@ -84,7 +84,8 @@ HEADS: dict[str, Head] = {
     "sbd": Head(_labels, 0),
     "prt": Head(_labels, -1, stride=8),
 }
-"""Boundaries, normals, salient objects, semantic segmentation, semantic boundaries, human parts, by the author's names."""
+"""Boundaries, normals, salient objects, semantic segmentation and boundaries, human parts, as the author calls them.
+"""
 
 
 class Trunk(nn.Module):
@@ -171,18 +172,18 @@ class UberNet(nn.Module):
         for name in self.heads:
             head = pick(HEADS, name, "task of UberNet")
             compute = partial(_outputs, head, (sides[0], sides[1]), (h, w))
-            arrays = (taps, self._weights(name, head, [tap.shape[-1] for tap in taps[0]]))
+            weights = self._weights(name, head, [tap.shape[-1] for tap in taps[0]])
             if train:
-                outputs[f"{name}/deferred"] = Deferred(arrays, compute)
+                outputs[f"{name}/deferred"] = Deferred(taps, weights, compute)
             else:
-                outputs |= {f"{name}/{key}": value for key, value in compute(arrays).items()}
+                outputs |= {f"{name}/{key}": value for key, value in compute(taps, weights).items()}
         return outputs
 
     def _normalized(self, name: str, x: Map, train: bool) -> Map:
         norm = BatchNorm(epsilon=1.0, use_scale=False, use_bias=False, dtype=self.dtype, name=name)
         return norm(x, train=train) * GAIN
 
-    def _weights(self, name: str, head: Head, widths: list[int]) -> Weights:
+    def _weights(self, name: str, head: Head, widths: list[int]) -> dict[str, Weights]:
         """Return the kernels and biases of a task, in the compute dtype."""
         k = {0: self.num_classes, -1: self.num_parts}.get(head.channels, head.channels)
         found = {f"skip{i}": OneByOne(k, name=f"{name}_skip{i}")(c) for i, c in enumerate(widths, 1)}
@@ -216,10 +217,9 @@ class OneByOne(nn.Module):
 
 
 def _outputs(
-    head: Head, sides: tuple[int, int], size: tuple[int, int], arrays: tuple[list[Taps], dict[str, Weights]]
+    head: Head, sides: tuple[int, int], size: tuple[int, int], taps: list[Taps], weights: dict[str, Weights]
 ) -> dict[str, Array]:
     """Return a task's outputs, cropped to the image, of the taps of all scales."""
-    taps, weights = arrays
     at = tuple((side - 1) // head.stride + 1 for side in sides)
     scales = [
         _applied(
@@ -247,7 +247,9 @@ def _applied(weights: Weights, maps: Taps) -> Map:
     paper="arXiv:1609.02132",
     params=20_483_904 + 148_756,
     small={
-        **{"trunk.backbone.blocks": (1, 1, 1, 1, 1), "trunk.backbone.width": 4, "trunk.features": 8},
+        "trunk.backbone.blocks": (1, 1, 1, 1, 1),
+        "trunk.backbone.width": 4,
+        "trunk.features": 8,
         "num_parts": 3,
     },
 )
