@@ -4,6 +4,7 @@ Networks hold no loss: they return the weights, and :class:`jaxseg.tasks.multita
 """
 
 from functools import partial
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -69,7 +70,7 @@ class GradNorm(nn.Module):
         logits = self.param("logits", nn.initializers.zeros, (self.tasks,), jnp.float32)
         weight = self.tasks * jax.nn.softmax(logits)
         first = jnp.asarray(self.first_losses or (1.0,) * self.tasks, jnp.float32)
-        copies, echo = gate(self.alpha, x, weight, first)
+        copies, echo = cast(Any, gate(self.alpha, x, weight, first))
         return list(copies), {"task_weight": jax.lax.stop_gradient(weight), "task_echo": echo}
 
 

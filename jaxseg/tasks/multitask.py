@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +119,7 @@ class MultiTask:
             def of(name: str) -> Any:
                 compute = later[name].compute
                 return lambda shared, own, given: {
-                    key: Term(*(jnp.asarray(part, jnp.float32) for part in term))
+                    key: Term(*(cast(Any, jnp.asarray(part, jnp.float32)) for part in term))
                     for key, term in tasks[name].loss(compute(shared, own), given).items()
                 }
 

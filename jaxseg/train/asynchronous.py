@@ -7,7 +7,7 @@ the shared trunk sees all. Here gradients of a group are gathered until its imag
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ class Asynchronous:
         def split(tree: Any) -> list[Tree]:
             """Return the leaves of the rest and of every group, by path."""
             parts: list[Tree] = [{} for _ in sizes]
-            for path, leaf in traverse_util.flatten_dict(tree, sep="/").items():
+            for path, leaf in flatten(tree).items():
                 hits = [i for i, (rule, _, _) in enumerate(self.groups, 1) if re.search(rule, path)]
                 parts[hits[0] if hits else 0][path] = leaf
             for (rule, _, _), part in zip(self.groups, parts[1:], strict=True):
@@ -71,20 +71,26 @@ class Asynchronous:
 
         def init(params: Any) -> Any:
             return [
-                {"inner": inner.init(part), "sum": jax.tree.map(jnp.zeros_like, part), "images": jnp.zeros(())}
+                {
+                    "inner": inner.init(cast(Any, part)),
+                    "sum": jax.tree.map(jnp.zeros_like, part),
+                    "images": jnp.zeros(()),
+                }
                 for part in split(params)
             ]
 
-        def update(grads: Any, state: Any, params: Any = None, *, rows: Mapping[str, Any], **_: Any) -> Any:
+        def update(updates: Any, state: Any, params: Any = None, **given: Any) -> Any:
+            rows = given["rows"]
             moved, kept = {}, []
             names = [None, *(task for _, task, _ in self.groups)]
-            for name, size, old, grad, part in zip(names, sizes, state, split(grads), split(params), strict=True):
+            for name, size, old, grad, part in zip(names, sizes, state, split(updates), split(params), strict=True):
                 new = rows["real"] if name is None else rows.get(f"{name}/present", rows["real"])
                 gathered = jax.tree.map(lambda s, g, n=new: s + g * n, old["sum"], grad)
                 images = old["images"] + new
                 full = images >= size
                 mean = jax.tree.map(lambda s, n=images: s / jnp.maximum(n, 1.0), gathered)
-                change, after = inner.update(mean, old["inner"], part)
+                change, after = inner.update(cast(Any, mean), old["inner"], cast(Any, part))
+                assert isinstance(change, dict)
                 moved |= {path: jnp.where(full, leaf, jnp.zeros_like(leaf)) for path, leaf in change.items()}
                 kept.append(
                     {
@@ -96,6 +102,15 @@ class Asynchronous:
             return traverse_util.unflatten_dict(moved, sep="/"), kept
 
         return optax.GradientTransformationExtraArgs(init, update)
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """Return the leaves of nested dicts by path.
+
+    >>> flatten({"seg": {"bias": 1}})
+    {'seg/bias': 1}
+    """
+    return traverse_util.flatten_dict(tree, sep="/")
 
 
 def rows_of(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,10 +69,9 @@ class DPT(nn.Module):
         x = Decoder(self.widths, self.features, self.readout, self.by_stride, dtype=self.dtype, name="decoder")(
             [(tokens[f"block{i}"], tokens[f"class{i}"]) for i in self.backbone.out_blocks]
         )
-        options = {"padding": 1, "dtype": self.dtype}
-        x = Conv(self.features // 2, 3, **options, name="head1")(x)
+        x = Conv(self.features // 2, 3, padding=1, dtype=self.dtype, name="head1")(x)
         x = resize_bilinear(x, (rows, columns), align_corners=True)
-        x = jax.nn.relu(Conv(self.head_features, 3, **options, name="head2")(x))
+        x = jax.nn.relu(Conv(self.head_features, 3, padding=1, dtype=self.dtype, name="head2")(x))
         x = Conv(1, 1, dtype=self.dtype, name="head3")(x).astype(jnp.float32)
         x = self.max_depth * jax.nn.sigmoid(x) if self.max_depth else jax.nn.relu(x)
         return {"depth" if self.max_depth else "inverse_depth": resize_bilinear(x, (h, w), align_corners=True)[..., 0]}
@@ -104,23 +103,23 @@ class Decoder(nn.Module):
         x = None
         for i in reversed(range(len(maps))):
             fusion = Fusion(self.features, dtype=self.dtype, name=f"fusion{i}")
-            finer = maps[i - 1].shape[1:3] if i and not self.by_stride else None
+            finer = (maps[i - 1].shape[1], maps[i - 1].shape[2]) if i and not self.by_stride else None
             x = fusion(maps[i], None, finer) if x is None else fusion(x, maps[i], finer)
         assert x is not None
         return x
 
     def _reassembled(self, i: int, x: Map, token: Float[Array, "b 1 1 c"]) -> Map:
-        options = {"dtype": self.dtype}
+        dtype = self.dtype
         if self.readout:
             joined = jnp.concatenate([x, jnp.broadcast_to(token, x.shape)], axis=-1)
-            x = jax.nn.gelu(Conv(x.shape[-1], 1, **options, name=f"readout{i}")(joined), approximate=False)
-        x = Conv(self.widths[i], 1, **options, name=f"project{i}")(x)
+            x = jax.nn.gelu(Conv(x.shape[-1], 1, dtype=dtype, name=f"readout{i}")(joined), approximate=False)
+        x = Conv(self.widths[i], 1, dtype=dtype, name=f"project{i}")(x)
         if i < 2:
             factor = 4 >> i
-            x = ConvTranspose(self.widths[i], factor, stride=factor, **options, name=f"resize{i}")(x)
+            x = ConvTranspose(self.widths[i], factor, stride=factor, dtype=dtype, name=f"resize{i}")(x)
         if i == 3:
-            x = Conv(self.widths[i], 3, stride=2, padding=1, **options, name="resize3")(x)
-        return Conv(self.features, 3, padding=1, use_bias=False, **options, name=f"reduce{i}")(x)
+            x = Conv(self.widths[i], 3, stride=2, padding=1, dtype=dtype, name="resize3")(x)
+        return Conv(self.features, 3, padding=1, use_bias=False, dtype=dtype, name=f"reduce{i}")(x)
 
 
 class Fusion(nn.Module):

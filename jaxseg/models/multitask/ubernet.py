@@ -220,7 +220,7 @@ def _outputs(
     head: Head, sides: tuple[int, int], size: tuple[int, int], taps: list[Taps], weights: dict[str, Weights]
 ) -> dict[str, Array]:
     """Return a task's outputs, cropped to the image, of the taps of all scales."""
-    at = tuple((side - 1) // head.stride + 1 for side in sides)
+    at = ((sides[0] - 1) // head.stride + 1, (sides[1] - 1) // head.stride + 1)
     scales = [
         _applied(
             weights["fuse"],
