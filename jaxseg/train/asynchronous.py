@@ -90,8 +90,7 @@ class Asynchronous:
                 full = images >= size
                 mean = jax.tree.map(lambda s, n=images: s / jnp.maximum(n, 1.0), gathered)
                 change, after = inner.update(cast(Any, mean), old["inner"], cast(Any, part))
-                assert isinstance(change, dict)
-                moved |= {path: jnp.where(full, leaf, jnp.zeros_like(leaf)) for path, leaf in change.items()}
+                moved |= jax.tree.map(lambda leaf, f=full: jnp.where(f, leaf, jnp.zeros_like(leaf)), change)
                 kept.append(
                     {
                         "inner": jax.tree.map(lambda a, b, f=full: jnp.where(f, a, b), after, old["inner"]),

@@ -1,5 +1,7 @@
 """UberNet beside its layers in torch; what is deferred equals what is not; memory by the number of tasks."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +33,7 @@ def batch_of(size, batch=1):
     label = jnp.asarray(rng.integers(0, 3, at), jnp.int32)
     normal = rng.normal(size=(*at, 3))
     return {
-        "image": random_image(*size, batch),
+        "image": random_image(size[0], size[1], batch),
         "edg/boundary": jnp.asarray(rng.random(at) < 0.2),
         "sal/saliency": jnp.asarray(rng.random(at) < 0.5),
         "nrm/normal": jnp.asarray(normal / np.linalg.norm(normal, axis=-1, keepdims=True), jnp.float32),
@@ -140,7 +142,7 @@ def peak(number, size=129):
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), batch["image"]))
     state = {"batch_stats": variables["batch_stats"]}
     lowered = jax.jit(jax.grad(loss_of(model, deferred=True))).lower(variables["params"], state, batch)
-    found = lowered.compile().memory_analysis()
+    found: Any = lowered.compile().memory_analysis()
     return found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
 
 

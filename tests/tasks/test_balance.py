@@ -1,5 +1,7 @@
 """Losses of several tasks balanced by what the network learns, against the papers' formulas."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -67,7 +69,8 @@ def batch_of(scale=10.0, present=True):
 
 def total(task, model, variables, batch):
     """What a training step minimises."""
-    terms = task.loss(model.apply(variables, batch["image"]), batch)
+    outputs: Any = model.apply(variables, batch["image"])
+    terms = task.loss(outputs, batch)
     return sum(t.weight * t.sum / jnp.maximum(jax.lax.stop_gradient(t.count), 1.0) for t in terms.values())
 
 
@@ -83,9 +86,8 @@ def started(by, **options):
 def test_uncertainty_follows_its_formula():
     model, batch, variables = started("uncertainty")
     variables["params"]["balance"]["log_variance"] = jnp.asarray([0.5, 2.0])
-    losses = [
-        float(t.sum / t.count) for t in both("fixed").loss(model.apply(variables, batch["image"]), batch).values()
-    ]
+    outputs: Any = model.apply(variables, batch["image"])
+    losses = [float(t.sum / t.count) for t in both("fixed").loss(outputs, batch).values()]
     value, slope = jax.value_and_grad(lambda v: total(both("uncertainty"), model, v, batch))(variables)
     s = np.asarray([0.5, 2.0])
     assert float(value) == pytest.approx(float((np.exp(-s) * losses + s).sum()), rel=1e-5)
@@ -98,7 +100,7 @@ def test_gradnorm_follows_its_formula():
     model, batch, variables = started("gradnorm", alpha=alpha)
     variables["params"]["balance"]["logits"] = jnp.asarray([0.3, -0.2])
     weight = 2 * np.asarray(jax.nn.softmax(jnp.asarray([0.3, -0.2])))
-    params = variables["params"]
+    params: Any = variables["params"]
     x = jnp.tanh(batch["image"] @ params["shared"]["kernel"] + params["shared"]["bias"][None])
 
     def loss(x, k):
@@ -131,7 +133,7 @@ def test_learnt_weights_even_out_tasks_of_unlike_scale(by):
     with jax.numpy_dtype_promotion("standard"):
         for _ in range(30):
             state, metrics = step(state, batch)
-    outputs = model.apply({"params": state.params}, batch["image"])
+    outputs: Any = model.apply({"params": state.params}, batch["image"])
     a, b = np.exp(-outputs["log_variance"]) if by == "uncertainty" else outputs["task_weight"]
     assert b < a / 2
     assert np.isfinite(metrics["loss"])

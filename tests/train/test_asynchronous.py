@@ -1,5 +1,7 @@
 """Groups of parameters that move when their own effective batch is full."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -25,20 +27,23 @@ def test_a_group_moves_on_the_mean_over_its_own_images_when_they_are_enough():
     """Three images of the task in steps of 1, 0 and 2, beside a trunk that moves every step, with a momentum each."""
     plain = SGD(0.1, momentum=0.9)
     tx = Asynchronous(plain, images=2, groups=((r"^seg/", "seg", 3),)).build(10)
-    params, state = PARAMS, tx.init(PARAMS)
+    params: Any = PARAMS
+    state = tx.init(params)
     for seed, seen in enumerate((1, 0, 2, 2, 1)):
         updates, state = tx.update(gradient(seed), state, params, rows=rows(seen))
         params = optax.apply_updates(params, updates)
 
     alone = plain.build(10)
-    trunk, moments = PARAMS["trunk"], alone.init(PARAMS["trunk"])
+    trunk: Any = PARAMS["trunk"]
+    moments = alone.init(trunk)
     for seed in range(5):
         updates, moments = alone.update(gradient(seed)["trunk"], moments, trunk)
         trunk = optax.apply_updates(trunk, updates)
     np.testing.assert_allclose(params["trunk"]["kernel"], trunk["kernel"], rtol=1e-6)
 
     g = [gradient(seed)["seg"]["kernel"] for seed in range(5)]
-    seg, moments = PARAMS["seg"], alone.init(PARAMS["seg"])
+    seg: Any = PARAMS["seg"]
+    moments = alone.init(seg)
     for mean in ((g[0] + 2 * g[2]) / 3, (2 * g[3] + g[4]) / 3):
         updates, moments = alone.update({"kernel": mean}, moments, seg)
         seg = optax.apply_updates(seg, updates)
