@@ -6,15 +6,17 @@ taken: one head after the other, forwards and backwards.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 
-class Deferred(flax.struct.PyTreeNode):
+@partial(jax.tree_util.register_dataclass, data_fields=("shared", "own"), meta_fields=("compute",))
+@dataclass(frozen=True)
+class Deferred:
     """Outputs to be: ``compute(shared, own)`` returns them by key.
 
     >>> resolved({"image": 0, "deferred": Deferred(2, 3, lambda shared, own: {"sum": shared + own})})
@@ -28,7 +30,7 @@ class Deferred(flax.struct.PyTreeNode):
 
     shared: Any
     own: Any
-    compute: Callable[[Any, Any], dict[str, Any]] = flax.struct.field(pytree_node=False)
+    compute: Callable[[Any, Any], dict[str, Any]]
 
 
 def resolved(outputs: Mapping[str, Any]) -> dict[str, Any]:

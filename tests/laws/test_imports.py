@@ -55,6 +55,7 @@ DESCENT: dict[str, set[str]] = {
     "bayesian_segnet": {"segnet"},
     "crfrnn": {"fcn"},
     "deeplabv3": {"fcn"},
+    "depth_anything": {"dpt"},
     "faster_rcnn": {"fast_rcnn"},
     "faster_rcnn_c4": {"faster_rcnn"},
     "faster_rcnn_vgg": {"fast_rcnn", "faster_rcnn"},
