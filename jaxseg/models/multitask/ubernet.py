@@ -196,8 +196,8 @@ class OneByOne(nn.Module):
     """The kernel and the bias of a 1x1 convolution.
 
     >>> layer = OneByOne(2, averaged=3)
-    >>> layer.init_with_output(jax.random.key(0), 6)[0]["kernel"][:, 0].round(2).tolist()
-    [0.33..., 0.0, 0.33..., 0.0, 0.33..., 0.0]
+    >>> [f"{x:.2f}" for x in layer.init_with_output(jax.random.key(0), 6)[0]["kernel"][:, 0].tolist()]
+    ['0.33', '0.00', '0.33', '0.00', '0.33', '0.00']
 
     Attributes:
       features: channels of the result.
