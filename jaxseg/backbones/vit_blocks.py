@@ -20,6 +20,7 @@ from jaxseg.ops.resize import resize_bilinear
 class ViTBlocks(ViT):
     """The transformer of :class:`ViT` without a pyramid; ``features`` is not read.
 
+    >>> import jax
     >>> net, image = ViTBlocks(depth=2, out_blocks=(0, 1)), jnp.zeros((1, 32, 48, 3), jnp.uint8)
     >>> found = jax.eval_shape(lambda key: net.init_with_output(key, image, train=False)[0], jax.random.key(0))
     >>> {key: value.shape for key, value in found.items()}
