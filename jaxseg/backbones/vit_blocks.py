@@ -24,7 +24,7 @@ class ViTBlocks(ViT):
     >>> net, image = ViTBlocks(depth=2, out_blocks=(0, 1)), jnp.zeros((1, 32, 48, 3), jnp.uint8)
     >>> found = jax.eval_shape(lambda key: net.init_with_output(key, image, train=False)[0], jax.random.key(0))
     >>> {key: value.shape for key, value in found.items()}
-    {'block0': (1, 2, 3, 384), 'class0': (1, 1, 1, 384), 'block1': (1, 2, 3, 384), 'class1': (1, 1, 1, 384)}
+    {'block0': (1, 2, 3, 384), 'block1': (1, 2, 3, 384), 'class0': (1, 1, 1, 384), 'class1': (1, 1, 1, 384)}
 
     Attributes:
       out_blocks: the blocks whose tokens are returned, counted from 0.
