@@ -86,5 +86,6 @@ def test_dtypes_are_numpys_and_bounds_are_known():
 def test_predictions_name_every_kind():
     assert list(PREDICTIONS) == [
         *("label", "probability", "variance", "boxes", "scores", "classes", "valid", "masks", "keypoints"),
-        *("instance_ids", "panoptic", "depth", "normal", "boundary", "saliency", "ab", "image"),
+        *("instance_ids", "panoptic", "depth", "inverse_depth", "normal", "boundary", "saliency", "ab"),
+        "image",
     ]

@@ -46,8 +46,6 @@ class VGG(nn.Module):
       out_maps: which map of a stride is taken: the "first", which the pool makes; or the "last", which the next block's
         convolutions make of it, as in segmentation-models-pytorch and timm. ``c5`` is the last pool's in both. Or
         "before" the pool, so that ``c1`` has the image's own resolution and the last pool is left out (HED).
-        convolutions make of it, as in segmentation-models-pytorch and timm. ``c5`` is the last pool's in both.
-        "unpooled" gives every block's map before its pool, ``c1`` at stride 1, and the last pool's as ``"pool5"``.
       in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
@@ -73,12 +71,8 @@ class VGG(nn.Module):
         """
         if self.out_maps not in ("first", "last", "before"):
             raise BadInput(f"out_maps {self.out_maps!r} of VGG; there are 'first', 'last' and 'before'")
-        if self.out_maps != "first" and self.output_stride != 32:
-            raise BadInput(f"out_maps {self.out_maps!r} of VGG at output stride {self.output_stride}; there it is 32")
-        if self.out_maps not in ("first", "last", "unpooled"):
-            raise BadInput(f"out_maps {self.out_maps!r} of VGG; there are 'first', 'last' and 'unpooled'")
         if self.out_maps == "last" and self.output_stride != 32:
-            raise BadInput(f"out_maps 'last' of VGG at output stride {self.output_stride}; there it is 32")
+            raise BadInput(f"out_maps {self.out_maps!r} of VGG at output stride {self.output_stride}; there it is 32")
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of VGG; there are 8, 16 and 32")
         if self.pool_size not in (2, 3):
@@ -113,7 +107,6 @@ class VGG(nn.Module):
                 maps[f"c{k}"] = x
                 if k == len(self.blocks):
                     break
-            before = x
             if pooled:
                 x = max_pool(x, self.pool_size, stride=2, padding=overlap, ceil_mode=self.ceil_mode)
                 margin = margin.after(convs - (k == 1), spare)
@@ -124,8 +117,6 @@ class VGG(nn.Module):
             if self.out_maps != "before":
                 maps[f"c{k}"] = margin.restore(x, margin.removed)
         return maps
-            maps[f"c{k}"] = margin.restore(x, margin.removed) if self.out_maps != "unpooled" else before
-        return maps if self.out_maps != "unpooled" else {**maps, "pool5": x}
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def test_ceil_mode_keeps_the_ragged_edge():
     ("options", "message"),
     [
         ({"output_stride": 4}, "there are 8, 16 and 32"),
-        ({"out_maps": "all"}, "there are 'first' and 'last'"),
+        ({"out_maps": "all"}, "there are 'first', 'last' and 'before'"),
         ({"out_maps": "last", "output_stride": 8}, "'last' of VGG at output stride 8"),
     ],
 )

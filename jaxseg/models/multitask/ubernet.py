@@ -26,7 +26,7 @@ from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import BatchNorm
 from jaxseg.layers.standardize import CAFFE, UNIT_RANGE, Standardize, statistics
 from jaxseg.ops.deferred import Deferred
-from jaxseg.ops.pool import avg_pool
+from jaxseg.ops.pool import avg_pool, max_pool
 from jaxseg.ops.resize import resize_bilinear
 from jaxseg.registry import register
 
@@ -91,13 +91,13 @@ HEADS: dict[str, Head] = {
 class Trunk(nn.Module):
     """VGG-16 at stride 8, and its classifier as a dilated 3x3 convolution and a 1x1 one (DeepLab's LargeFOV).
 
-    >>> trunk, x = Trunk(VGG(pool_size=3, output_stride=8, out_maps="unpooled")), jnp.ones((1, 33, 33, 3))
+    >>> trunk, x = Trunk(VGG(pool_size=3, output_stride=8, out_maps="before")), jnp.ones((1, 33, 33, 3))
     >>> taps = jax.eval_shape(lambda key: trunk.init_with_output(key, x, train=False)[0], jax.random.key(0))
     >>> [tap.shape[1] for tap in taps], taps[5].shape[3]
     ([33, 17, 9, 5, 5, 5], 1024)
 
     Attributes:
-      backbone: gives every block's map before its pool, and the last pool's.
+      backbone: gives every block's map before its pool.
       features: channels of fc6 and fc7.
       dropout: rate after both.
       dtype: compute dtype.
@@ -112,7 +112,7 @@ class Trunk(nn.Module):
     def __call__(self, x: Map, *, train: bool) -> Taps:
         """Map a standardised image to conv1_2, conv2_2, conv3_3, conv4_3, conv5_3 and fc7."""
         maps = self.backbone(x, train=train)
-        y = avg_pool(maps["pool5"], 3, stride=1, padding=1)
+        y = avg_pool(max_pool(maps["c5"], 3, stride=1, padding=1), 3, stride=1, padding=1)
         y = Conv(self.features, 3, padding=12, dilation=12, dtype=self.dtype, name="fc6")(y)
         y = Dropout(self.dropout, name="fc6_dropout")(jax.nn.relu(y), train=train)
         y = Conv(self.features, 1, dtype=self.dtype, name="fc7")(y)
@@ -265,7 +265,7 @@ def ubernet_vgg16(
     backbone = VGG(
         pool_size=3,
         output_stride=8,
-        out_maps="unpooled",
+        out_maps="before",
         in_channels=in_channels,
         standardize=UNIT_RANGE,
         dtype=dtype,
