@@ -18,6 +18,7 @@ from jaxseg.data.records import Record
 from jaxseg.data.transforms.balanced import BalancedCrop
 from jaxseg.data.transforms.canvas import Canvas
 from jaxseg.data.transforms.color import ColorHints, RequireColor
+from jaxseg.data.transforms.darknet import RandomHSV, RandomJitter
 from jaxseg.data.transforms.frame import Frame, Geometric, frame_of
 from jaxseg.data.transforms.geometry import (
     CentreCrop,
@@ -69,6 +70,8 @@ __all__ = [
     "ProposalsFrom",
     "RandomCrop",
     "RandomFlip",
+    "RandomHSV",
+    "RandomJitter",
     "RandomRotate",
     "RandomRotate90",
     "RandomScale",
