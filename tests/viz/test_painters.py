@@ -53,6 +53,7 @@ def example(rows=2):
         "instance_ids": np.pad(np.asarray([[1, 2]], np.uint16), ((0, 39), (0, 58)))[None].repeat(rows, 0),
         "panoptic": np.stack([label, (label == 2).astype(np.int32)], -1),
         "inverse_depth": rng.random((rows, *SIZE)).astype(np.float32),
+        "ab": rng.normal(0, 20, (rows, *SIZE, 2)).astype(np.float32),
         "depth": (0.5 + rng.random((rows, *SIZE))).astype(np.float32),
         "normal": np.broadcast_to(np.asarray([0, 0, -1], np.float32), (rows, *SIZE, 3)).copy(),
         "boundary": rng.random((rows, *SIZE)).astype(np.float32),
@@ -78,7 +79,7 @@ def test_every_key_of_the_vocabulary_has_a_painter():
     pictures = viz.draw(IMAGE, first(example()), FACTS)
     drawn = {"label", "overlay", "confidence", "variance", "boxes", "instances", "instance_ids", "keypoints"}
     drawn |= {"panoptic", "segments", "depth", "depth_mm", "normal", "boundary", "saliency", "colored"}
-    drawn |= {"inverse_depth", "inverse_depth_16"}
+    drawn |= {"inverse_depth", "inverse_depth_16", "colorized"}
     assert set(pictures) == drawn
     for name, picture in pictures.items():
         if not isinstance(picture, bytes):
