@@ -358,8 +358,9 @@ def truncated(
 
     The truncated singular value decomposition of section 3.1, after training and for inference alone.
 
-    >>> model, image = on_vgg16(3, width=4, dense=8), jnp.zeros((1, 32, 32, 3), jnp.uint8)
-    >>> small, variables = truncated(model, model.init(jax.random.key(0), image), (3, 2))
+    >>> kernels = {"fc6": jnp.ones((7, 7, 32, 8)), "fc7": jnp.ones((1, 1, 8, 8))}
+    >>> layers = {name: {"kernel": kernel, "bias": jnp.zeros(8)} for name, kernel in kernels.items()}
+    >>> _, variables = truncated(on_vgg16(width=4, dense=8), {"params": {"box_head": layers}}, (3, 2))
     >>> variables["params"]["box_head"]["fc7_right"]["kernel"].shape
     (1, 1, 8, 2)
 
