@@ -20,3 +20,7 @@ class Boundary(Painter):
     @override
     def describe(self, predictions: Arrays, facts: Any) -> dict[str, Any]:
         return {"boundary": {"fraction": float((predictions["boundary"] >= 0.5).mean())}}
+
+    @override
+    def summarize(self, predictions: Arrays, facts: Any) -> str:
+        return f"{100 * (predictions['boundary'] >= 0.5).mean():.1f} % boundaries"

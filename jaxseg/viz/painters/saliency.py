@@ -20,3 +20,7 @@ class Saliency(Painter):
     @override
     def describe(self, predictions: Arrays, facts: Any) -> dict[str, Any]:
         return {"saliency": {"fraction": float((predictions["saliency"] >= 0.5).mean())}}
+
+    @override
+    def summarize(self, predictions: Arrays, facts: Any) -> str:
+        return f"{100 * (predictions['saliency'] >= 0.5).mean():.1f} % salient"
