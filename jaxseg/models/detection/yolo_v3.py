@@ -31,7 +31,8 @@ Map = Float[Array, "b _ _ _"]
 Anchors = tuple[tuple[tuple[int, int], ...], ...]
 """Width and height, pixels of the network's input, of the anchors of each map."""
 
-TINY_ANCHORS: Anchors = (((81, 82), (135, 169), (344, 319)), ((10, 14), (23, 27), (37, 58)))
+TINY_ANCHORS: Anchors = (((81, 82), (135, 169), (344, 319)), ((23, 27), (37, 58), (81, 82)))
+"""Those that the published weights were trained with; darknet's .cfg has (10, 14) for (81, 82) on the finer map."""
 
 leaky = ACTIVATIONS["leaky_relu"]
 

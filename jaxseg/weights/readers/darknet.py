@@ -4,6 +4,7 @@ Layers with weights are counted from 0: ``conv0.weight`` (OIHW) with ``conv0.bia
 ``bn0.bias``, ``bn0.running_mean`` and ``bn0.running_var``; dense layers are ``fc24.weight`` (OI) and ``fc24.bias``.
 """
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,12 @@ SUFFIX = ".weights"
 
 WITHOUT_WEIGHTS = ("maxpool", "avgpool", "route", "shortcut", "upsample", "reorg", "dropout", "crop", "softmax", "cost")
 HEADS = ("yolo", "region", "detection")
+
+OF_FILES = {"dccea06f": (((81, 82), (135, 169), (344, 319)), ((23, 27), (37, 58), (81, 82)))}
+"""Anchors that published files were trained with, by the first digits of their hashes, where their .cfg has others.
+
+That of YOLOv3-tiny has mask 0,1,2 on the finer map; with 1,2,3 AP50 is 39.6 instead of 27.4 on 80 images of COCO.
+"""
 
 LARGEST = 1 << 20
 """Bytes of a .cfg, and bound of any number in it."""
@@ -69,6 +76,7 @@ def stated(path: Path) -> dict[str, Any]:
     >>> path = Path(tempfile.mkdtemp()) / "a.weights"
     >>> head = "[yolo]\\nclasses=3\\nmask=1\\nanchors=1,2, 3,4\\n"
     >>> _ = path.with_suffix(".cfg").write_text("[net]\\nwidth=64\\nheight=64\\n" + head)
+    >>> path.touch()
     >>> stated(path)
     {'num_classes': 3, 'image_size': 64, 'anchors': (((3, 4),),)}
 
@@ -84,8 +92,10 @@ def stated(path: Path) -> dict[str, Any]:
     if height != width:
         raise BadInput(f"{cfg}: the input is {height}x{width}; only square ones are supported")
     found: dict[str, Any] = {"num_classes": heads[-1].number("classes"), "image_size": height}
-    levels = [_anchors(section) for section in heads if section.kind == "yolo"]
-    return {**found, "anchors": tuple(levels)} if levels else found
+    levels = tuple(_anchors(section) for section in heads if section.kind == "yolo")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {**found, "anchors": OF_FILES.get(digest[:8], levels)} if levels else found
 
 
 def cfg_beside(path: Path) -> Path:
