@@ -70,7 +70,8 @@ class MobileNet(nn.Module):
     @nn.compact
     def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool) -> dict[str, Map]:
         """Return ``{"c1".."c5"}`` for raw pixels, at strides 2 to 32 or ``output_stride``; ``c5`` is the last
-        convolution's, beside which ``c5_blocks`` is the last stage's.
+        convolution's, beside which ``c5_blocks`` is the last stage's. Of inverted residuals ``c4_expanded`` is what
+        the first block of the next stage expands ``c4`` to, and so on.
         """
         if self.output_stride not in (8, 16, 32):
             raise BadInput(f"output stride {self.output_stride} of MobileNet; there are 8, 16 and 32")
@@ -91,7 +92,8 @@ class MobileNet(nn.Module):
             if isinstance(row, Separable):
                 x = SeparableBlock(row, **options)(x, train=train)
             else:
-                x = InvertedResidual(row, **options)(x, train=train)
+                x, expanded = InvertedResidual(row, **options).both(x, train=train)
+                maps |= {f"c{level - 1}_expanded": expanded} if row.stride == 2 else {}
             if self.out_maps == "last" or row.stride == 2:
                 maps[f"c{level}"] = x
         if self.last:
@@ -116,6 +118,7 @@ def mobilenet_v1(
     activation: str = "relu6",
     output_stride: int = 32,
     padding: str = "torch",
+    norm: str = "batch",
     epsilon: float = 1e-5,
     in_channels: int = 3,
     standardize: Standardize | None = None,
@@ -134,6 +137,7 @@ def mobilenet_v1(
         activation=activation,
         output_stride=output_stride,
         padding=padding,
+        norm=norm,
         epsilon=epsilon,
         in_channels=in_channels,
         standardize=statistics(standardize, IMAGENET, in_channels),
@@ -223,6 +227,7 @@ def mobilenet_v3(
     width: float = 1.0,
     output_stride: int = 32,
     out_maps: str = "last",
+    reduced_tail: bool = False,
     padding: str = "torch",
     epsilon: float = 1e-3,
     in_channels: int = 3,
@@ -233,6 +238,8 @@ def mobilenet_v3(
 
     ``epsilon`` is torchvision's and TensorFlow's; timm's own networks have 1e-5.
 
+    ``reduced_tail`` halves the channels of the last stage and of what follows, as detectors have them (section 6.3).
+
     >>> mobilenet_v3("small").last
     576
 
@@ -241,8 +248,12 @@ def mobilenet_v3(
     """
     if size not in V3:
         raise BadInput(f"no MobileNetV3 is called {size!r}; there are 'large' and 'small'")
-    blocks = []
-    for kernel_size, expanded, features, squeeze, activation, stride in V3[size]:
+    blocks, rows = [], V3[size]
+    tail = max(i for i, row in enumerate(rows) if row[-1] == 2)
+    for i, (kernel_size, expanded, features, squeeze, activation, stride) in enumerate(rows):
+        # The block that reaches the last stage expands the map of the one before.
+        expanded = expanded // 2 if reduced_tail and i > tail else expanded
+        features = features // 2 if reduced_tail and i >= tail else features
         inner = divisible(expanded * width)
         squeezed = divisible(inner // 4) if squeeze else 0
         blocks.append(Inverted(divisible(features * width), inner, kernel_size, stride, squeezed, activation))

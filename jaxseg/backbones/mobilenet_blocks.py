@@ -134,19 +134,23 @@ class InvertedResidual(nn.Module):
     dilation: int
     layer: Layer = ConvBN
 
-    @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
         """Return the map after the block."""
+        return self.both(x, train=train)[0]
+
+    @nn.compact
+    def both(self, x: Map, *, train: bool) -> tuple[Map, Map]:
+        """Return the map after the block, and the expanded one before the depthwise convolution."""
         row, act = self.row, ACTIVATIONS[self.row.activation]
-        y = x
+        expanded = x
         if row.expanded != x.shape[-1]:
-            y = act(self.layer(row.expanded, 1, name="expand")(y, train=train))
+            expanded = act(self.layer(row.expanded, 1, name="expand")(x, train=train))
         spread = {"stride": self.stride, "dilation": self.dilation, "groups": row.expanded}
-        y = act(self.layer(row.expanded, row.kernel_size, **spread, name="depthwise")(y, train=train))
+        y = act(self.layer(row.expanded, row.kernel_size, **spread, name="depthwise")(expanded, train=train))
         if row.squeezed:
             y = SqueezeExcite(row.squeezed, dtype=y.dtype, name="squeeze")(y)
         y = self.layer(row.features, 1, name="project")(y, train=train)
-        return x + y if row.stride == 1 and x.shape == y.shape else y
+        return x + y if row.stride == 1 and x.shape == y.shape else y, expanded
 
 
 class SqueezeExcite(nn.Module):

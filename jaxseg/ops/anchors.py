@@ -1,5 +1,5 @@
-"""Anchors of a feature pyramid: torchvision's (rounded, strides from sizes), detectron2's (exact, with an offset), and
-those of Faster R-CNN's paper.
+"""Anchors of a feature pyramid: torchvision's (rounded, strides from sizes), detectron2's (exact, with an offset),
+those of Faster R-CNN's paper; and SSD's default boxes.
 
 All sizes are static. Anchors come level by level, in each level row by row, in each cell in the order of the base
 anchors: as a head's output ``[y x r * q]`` reads when it is reshaped to ``[y x r, q]``.
@@ -135,6 +135,46 @@ def py_faster_rcnn_base_anchors(
             centre = (side - 1) / 2
             found.append([centre - half_w, centre - half_h, centre + half_w + 1, centre + half_h + 1])
     return np.asarray(found, np.float32).reshape(-1, 4)
+
+
+def default_boxes(
+    image_size: Grid,
+    grids: Sequence[Grid],
+    shapes: Sequence[Sequence[tuple[float, float]]],
+    steps: Sequence[int | float] = (),
+) -> tuple[Float32[Array, "a 4"], tuple[int, ...]]:
+    """Return SSD's default boxes: in every cell of a level the shapes of that level, around the cell's centre.
+
+    Args:
+      image_size: rows and columns of the image.
+      grids: of each level.
+      shapes: of each level: widths and heights as parts of the image's.
+      steps: pixels between centres on each level, the first at half a step; () divides the image by the grid.
+
+    Returns:
+      The boxes, pixels, which may reach beyond the image; and how many of them each level has.
+
+    Raises:
+      BadInput: the levels of grids, shapes and, if given, steps are not equally many.
+
+    >>> boxes, counts = default_boxes((100, 200), [(1, 2)], [[(0.5, 0.5)]])
+    >>> boxes.tolist(), counts
+    ([[0.0, 25.0, 100.0, 75.0], [100.0, 25.0, 200.0, 75.0]], (2,))
+
+    Reference:
+      Liu et al. 2016, arXiv:1512.02325, section 2.2.
+    """
+    _check_levels({"grids": grids, "shapes": shapes, **({"steps": steps} if steps else {})})
+    height, width = image_size
+    levels = []
+    for i, (grid, own) in enumerate(zip(grids, shapes, strict=True)):
+        size = np.asarray(own, np.float64) * [width, height]
+        base = np.concatenate([-size / 2, size / 2], axis=1)
+        step = (steps[i], steps[i]) if steps else (height / grid[0], width / grid[1])
+        y, x = ((np.arange(n) + 0.5) * s for n, s in zip(grid, step, strict=True))
+        centres = np.stack([*np.meshgrid(x, y)] * 2, axis=-1)
+        levels.append((centres[:, :, None] + base).reshape(-1, 4).astype(np.float32))
+    return jnp.asarray(np.concatenate(levels)), tuple(len(level) for level in levels)
 
 
 def rounded_base_anchors(sizes: Sequence[int | float], ratios: Sequence[int | float]) -> Float32[np.ndarray, "r 4"]:

@@ -117,3 +117,53 @@ def _detections(
         valid=taken,
         exact=all_in | taken[-1],
     )
+
+
+def detections_of_each_class(
+    boxes: Float[Array, "a 4"],
+    scores: Float[Array, "a k"],
+    *,
+    score_threshold: float,
+    candidates: int,
+    nms_threshold: float,
+    count: int,
+) -> Detections:
+    """Return the best boxes of all classes, each class having its own candidates; one image.
+
+    As one-stage networks of the line of SSD end: of each class the best ``candidates`` are suppressed among themselves,
+    and the best ``count`` of what remains of all are taken.
+
+    Args:
+      boxes: decoded and clipped, one for all classes.
+      scores: of the object classes alone, without background.
+      score_threshold: what counts scores above it.
+      candidates: of each class that enter suppression.
+      nms_threshold: IoU above which the worse of two boxes of a class goes.
+      count: slots of the result.
+
+    Returns:
+      Slots; ``exact`` is always true, for the candidates are a part of the definition.
+
+    >>> boxes = jnp.asarray([[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 8.0, 7.0], [9.0, 0.0, 12.0, 8.0]])
+    >>> scores = jnp.asarray([[0.9, 0.1], [0.8, 0.3], [0.2, 0.0]])
+    >>> found = detections_of_each_class(
+    ...     boxes, scores, score_threshold=0.1, candidates=3, nms_threshold=0.5, count=4
+    ... )
+    >>> found.rows.tolist(), found.classes.tolist(), found.valid.tolist()
+    ([0, 1, 2, 0], [0, 1, 0, 0], [True, True, True, False])
+    """
+    scores = lax.stop_gradient(scores).astype(jnp.float32)
+    each = min(candidates, scores.shape[0])
+    value, row = lax.top_k(jnp.where(scores > score_threshold, scores, -jnp.inf).T, each)
+    kind = jnp.broadcast_to(jnp.arange(scores.shape[1], dtype=jnp.int32)[:, None], row.shape).reshape(-1)
+    value, row = value.reshape(-1), row.reshape(-1)
+    corners = lax.stop_gradient(boxes)[row].astype(jnp.float32)
+    there = value > score_threshold
+    kept = nms(corners, value, threshold=nms_threshold, count=count, valid=there, classes=kind)
+    taken = kept.valid
+
+    def slot(x: Array) -> Array:
+        x = x[kept.index]
+        return jnp.where(taken.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+
+    return Detections(slot(corners), slot(value), slot(kind), slot(row), taken, jnp.asarray(True))

@@ -46,6 +46,16 @@ class CountsClasses(Protocol):
         ...
 
 
+@runtime_checkable
+class NamesItsLoss(Protocol):
+    """A network that tells which loss its outputs are made for."""
+
+    @property
+    def natural_loss(self) -> str:
+        """Name in :data:`jaxseg.tasks.detection.ONE_STAGE_LOSSES`."""
+        ...
+
+
 @dataclass(frozen=True)
 class AnchorLoss:
     """Loss of a one-stage detector on all anchors: focal, and of the boxes (Lin et al. 2017, arXiv:1708.02002).

@@ -9,8 +9,9 @@ from jax import Array
 
 from jaxseg.errors import BadInput
 from jaxseg.metrics import CocoBoxes, VocAP
-from jaxseg.tasks.anchors import AnchorLoss, CountsClasses, OneStageLoss
+from jaxseg.tasks.anchors import AnchorLoss, CountsClasses, NamesItsLoss, OneStageLoss
 from jaxseg.tasks.grid import YOLOv1Loss, YOLOv3Loss
+from jaxseg.tasks.multibox import MultiboxLoss
 from jaxseg.tasks.protocol import Batch, Metric, Outputs, Term
 from jaxseg.tasks.regions import (
     STAGE_LOSSES,
@@ -25,6 +26,21 @@ from jaxseg.tasks.table import for_models
 
 NO_CLASS = ("N/A", "__background__")
 """Names, in the tables of published weights, of outputs that stand for no class."""
+
+ONE_STAGE_LOSSES: dict[str, OneStageLoss] = {
+    "multibox": MultiboxLoss(),
+    "multibox_sigmoid": MultiboxLoss(forced="best", scores="sigmoid"),
+}
+"""Losses by the names that networks tell."""
+
+
+def named_loss(model: Any) -> OneStageLoss | None:
+    """Return the loss that a one-stage network names; None where its outputs tell enough.
+
+    >>> named_loss(None) is None
+    True
+    """
+    return ONE_STAGE_LOSSES[model.natural_loss] if isinstance(model, NamesItsLoss) else None
 
 
 @for_models("detection")
@@ -77,8 +93,9 @@ class Detection:
     def for_model(cls, model: Any, classes: tuple[str, ...]) -> "Detection":
         """Return the task of a model whose outputs have these names, ``N/A`` those that stand for no class."""
         unused = tuple(i for i, name in enumerate(classes) if name in NO_CLASS)
+        names = tuple(name for name in classes if name not in NO_CLASS)
         losses = STAGE_LOSSES[model.coding] if hasattr(model, "coding") else {}
-        return cls(len(classes), tuple(name for name in classes if name not in NO_CLASS), unused, **losses)
+        return cls(len(classes), names, unused, anchor_loss=named_loss(model), **losses)
 
     @property
     def num_things(self) -> int:

@@ -1,5 +1,6 @@
 """Layouts of weights in other frameworks and in jaxseg (kernels HWIO, dense layers IO); inflation of RGB kernels."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -145,6 +146,26 @@ def _depthwise_in(array: np.ndarray, shape: Shape) -> np.ndarray:
     return array.reshape(h, w, 1, out)
 
 
+def _sampled(array: np.ndarray, shape: Shape) -> np.ndarray:
+    """Every n-th output, of a bias, or of a dense layer O(IHW) every n-th input and tap too, as the shape needs."""
+    if len(shape) == 1:
+        return array[:: len(array) // shape[0]]
+    h, w, i, o = shape
+    taps = math.isqrt(array.shape[1] // (array.shape[0] if h == 1 else i))
+    every, apart = array.shape[0] // o, taps // h
+    whole = array.reshape(array.shape[0], -1, taps, taps)
+    return whole[::every, :: whole.shape[1] // i, ::apart, ::apart][:, :, :h, :w].transpose(2, 3, 1, 0)
+
+
+def _lost(array: np.ndarray) -> np.ndarray:
+    raise BadInput(f"an array of {array.shape} was sampled from a larger one, which it does not give back")
+
+
+def _codes(array: np.ndarray) -> np.ndarray:
+    """Box codes y x h w as x y w h, or back, along the first axis."""
+    return array.reshape(-1, 4, *array.shape[1:])[:, [1, 0, 3, 2]].reshape(array.shape)
+
+
 LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
     "": (_from_oihw, _to_oihw),
     "dense": (_dense_in, _dense_out),
@@ -155,6 +176,12 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np
     "hwoi": (lambda array, _: array.transpose(0, 1, 3, 2), lambda array: array.transpose(0, 1, 3, 2)),
     "hwcm": (_depthwise_in, lambda array: array.transpose(0, 1, 3, 2)),
     "ohwi": (lambda array, _: array.transpose(1, 2, 3, 0), lambda array: array.transpose(3, 0, 1, 2)),
+    "sampled": (_sampled, _lost),
+    "yxhw": (lambda array, _: _codes(array), lambda array: _codes(array)),
+    "ohwi yxhw": (
+        lambda array, _: _codes(array).transpose(1, 2, 3, 0),
+        lambda array: _codes(array.transpose(3, 0, 1, 2)),
+    ),
     "1hwc": (lambda array, _: array.transpose(1, 2, 0, 3), lambda array: array.transpose(2, 0, 1, 3)),
     "11c": (lambda array, shape: array.reshape(shape), lambda array: array.reshape(1, 1, -1)),
     "c11": (lambda array, shape: array.reshape(shape), lambda array: array.reshape(-1, 1, 1)),
@@ -170,6 +197,9 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray, Shape], np.ndarray], Callable[[np
   they are never guessed;
 - "hwio": Keras' convolutions and dense layers; "hwoi" its transposed, "hwcm" its depthwise ones;
 - "ohwi": TFLite's convolutions, transposed ones too; "1hwc" its depthwise ones, "11c" the slopes of its PReLU;
+- "sampled": a part of a classifier's dense layer as a smaller, dilated convolution, DeepLab's and SSD's fc6 and fc7;
+  nothing leads back;
+- "yxhw", "ohwi yxhw": biases and convolutions of TensorFlow that predict box codes in that order, ours x y w h;
 - "c11": one number per channel or head, with two axes behind it;
 - "oihw turned": convolutions of Theano, turned by half (Keras 1).
 """

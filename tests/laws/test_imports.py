@@ -68,6 +68,8 @@ DESCENT: dict[str, set[str]] = {
     "yolo_fastest": {"yolo_v3"},
     "deeplabv3plus": {"deeplabv3"},
     "segnet_variants": {"segnet"},
+    "ssd_mobilenet_v1": {"ssd", "ssdlite"},
+    "ssdlite": {"ssd"},
     "upernet": {"pspnet"},
     "mmseg": {"pspnet"},
 }

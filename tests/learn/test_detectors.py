@@ -16,7 +16,7 @@ from jaxseg.data.sets.scenes import FACTS, scene
 from jaxseg.data.transforms import SelectiveSearch
 from jaxseg.forward import forward
 from jaxseg.override import override
-from jaxseg.tasks.detection import Detection
+from jaxseg.tasks.detection import Detection, natural_loss
 from jaxseg.tasks.instance import Instance, NamesLoss
 from jaxseg.tasks.keypoints import Keypoints
 from jaxseg.tasks.panoptic import Panoptic
@@ -71,10 +71,11 @@ def small(entry):
 
 
 def with_losses_of(model, task):
-    """The task with the losses that go with how the network codes boxes."""
+    """The task with the losses that go with the network's outputs and how it codes boxes."""
     if isinstance(model, NamesLoss):
         own = Instance.for_model(model, FACTS.things)
         return replace(own, proposal_loss=replace(own.proposal_loss, samples=FEW.samples))
+    task = replace(task, anchor_loss=natural_loss(model))
     if not hasattr(model, "coding"):
         return task
     losses = dict(STAGE_LOSSES[model.coding])

@@ -38,6 +38,7 @@ from jaxseg.data.transforms.geometry import (
 from jaxseg.data.transforms.objects import CropObject, CropProposal
 from jaxseg.data.transforms.photometric import Photometric, ToGrey
 from jaxseg.data.transforms.proposals import ProposalsFrom, SelectiveSearch
+from jaxseg.data.transforms.ssd import IouCrop, PhotometricDistort, ResizeByAny, ZoomOut
 from jaxseg.data.transforms.targets import MapsOfLabel, SeparationWeights
 from jaxseg.data.transforms.warp import Elastic, RandomRotate
 
@@ -61,12 +62,14 @@ __all__ = [
     "Elastic",
     "Frame",
     "Geometric",
+    "IouCrop",
     "LargeScaleJitter",
     "MapsOfLabel",
     "MirrorPad",
     "PadTo",
     "PadToMultiple",
     "Photometric",
+    "PhotometricDistort",
     "ProposalsFrom",
     "RandomCrop",
     "RandomFlip",
@@ -78,11 +81,13 @@ __all__ = [
     "RandomZoom",
     "RequireColor",
     "Resize",
+    "ResizeByAny",
     "ResizeShort",
     "ResizeWithin",
     "SelectiveSearch",
     "SeparationWeights",
     "ToGrey",
     "Transform",
+    "ZoomOut",
     "frame_of",
 ]

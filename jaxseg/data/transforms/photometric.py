@@ -36,7 +36,7 @@ class Photometric:
         Raises:
           BadInput: the image is not uint8 RGB.
         """
-        _check_rgb(self, record["image"])
+        check_rgb(self, record["image"])
         draw = rng.uniform(-1, 1, 4)
         brightness, contrast, saturation = 1 + draw[:3] * (self.brightness, self.contrast, self.saturation)
         angle = draw[3] * self.hue * 2 * np.pi
@@ -67,7 +67,7 @@ class ToGrey:
         Raises:
           BadInput: the image is not uint8 RGB.
         """
-        _check_rgb(self, record["image"])
+        check_rgb(self, record["image"])
         grey = np.asarray(Image.fromarray(np.ascontiguousarray(record["image"])).convert("L"))
         return {**record, "image": np.repeat(grey[..., None], 3, -1)}
 
@@ -92,7 +92,14 @@ def hue_matrix(angle: float) -> np.ndarray:
     return np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * np.outer(axis, axis)
 
 
-def _check_rgb(transform: object, image: np.ndarray) -> None:
+def check_rgb(transform: object, image: np.ndarray) -> None:
+    """Raise if the image is not uint8 RGB.
+
+    >>> check_rgb(ToGrey(), np.zeros((2, 2, 3), np.uint8))
+
+    Raises:
+      BadInput: so it is.
+    """
     if image.dtype != np.uint8 or image.shape[-1] != 3:
         found = f"{image.shape[-1]} bands of {image.dtype}"
         raise BadInput(f"{type(transform).__name__} works on uint8 RGB, but the image has {found}; leave it out")
