@@ -152,7 +152,7 @@ def _sampled(array: np.ndarray, shape: Shape) -> np.ndarray:
         return array[:: len(array) // shape[0]]
     h, w, i, o = shape
     taps = math.isqrt(array.shape[1] // (array.shape[0] if h == 1 else i))
-    every, apart = array.shape[0] // o, taps // h
+    every, apart = array.shape[0] // o, max((taps - 1) // max(h - 1, 1), 1)
     whole = array.reshape(array.shape[0], -1, taps, taps)
     return whole[::every, :: whole.shape[1] // i, ::apart, ::apart][:, :, :h, :w].transpose(2, 3, 1, 0)
 

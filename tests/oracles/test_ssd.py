@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg import registry
+from jaxseg.errors import BadInput
 from jaxseg.layers.default_boxes import DefaultBoxes
 from jaxseg.models.detection import ssd, ssdlite
 from jaxseg.ops.boxes import pairwise_iou
+from jaxseg.tasks.detection import Detection, natural_loss
 from jaxseg.tasks.multibox import MultiboxLoss
 from jaxseg.weights.names import convert, restore
 from tests.oracles.test_detectors import CLASSES, partners, photograph, reference, tensors, torch
@@ -186,3 +189,48 @@ def test_default_boxes_are_those_of_the_release():
     assert sum((64 >> i) ** 2 * (4, 6, 6, 6, 6, 4, 4)[i] for i in range(7)) == 24564
     high = ssd.on_vgg(size=512).boxes
     assert len(high((512, 512), [(64 >> i,) * 2 for i in range(7)])[0]) == 24564
+
+
+def test_fc6_and_fc7_begin_as_every_fourth_output_and_every_third_tap_of_the_classifiers():
+    rng = np.random.default_rng(2)
+    source = {"classifier.0.weight": rng.normal(size=(32, 8 * 49)), "classifier.0.bias": rng.normal(size=32)}
+    source |= {"classifier.3.weight": rng.normal(size=(32, 32)), "classifier.3.bias": rng.normal(size=32)}
+    made = {}
+    for name, rules, shape in (("fc6", ssd.FC6_NAMES, (3, 3, 8, 8)), ("fc7", ssd.FC7_NAMES, (1, 1, 8, 8))):
+        made[name] = convert(source, {"params": {"kernel": np.zeros(shape), "bias": np.zeros(8)}}, rules)["params"]
+    window = source["classifier.0.weight"].reshape(32, 8, 7, 7)
+    for out in range(8):
+        np.testing.assert_array_equal(made["fc6"]["kernel"][..., out].transpose(2, 0, 1), window[4 * out, :, ::3, ::3])
+        np.testing.assert_array_equal(made["fc7"]["kernel"][0, 0, :, out], source["classifier.3.weight"][4 * out, ::4])
+        assert made["fc6"]["bias"][out] == source["classifier.0.bias"][4 * out]
+
+
+def test_codes_of_tensorflow_come_as_x_y_w_h_and_go_back():
+    """Two boxes of a cell: their biases are y x h w twice."""
+    bias = np.arange(8.0)
+    rules = ((r"b", "bias|yxhw"), (r"k", "kernel|ohwi yxhw"))
+    source = {"b": bias, "k": bias.reshape(8, 1, 1, 1)}
+    made = convert(source, {"params": {"bias": np.zeros(8), "kernel": np.zeros((1, 1, 1, 8))}}, rules)
+    assert made["params"]["bias"].tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
+    assert made["params"]["kernel"].ravel().tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
+    back = restore(made, rules)
+    assert all(np.array_equal(back[key], source[key]) for key in source)
+
+
+def test_the_network_of_tensorflow_has_its_anchors_and_tells_its_loss():
+    model = registry.create_model("ssd300_mobilenet_v1_075")
+    boxes, counts = model.boxes((300, 300), [(n, n) for n in (19, 10, 5, 3, 2, 1)])
+    assert counts == (1083, 600, 150, 54, 24, 6)
+    sides = np.asarray(boxes[:, 2:] - boxes[:, :2]) / 300
+    root = 2**0.5
+    first = [[0.1, 0.1], [0.2 * root, 0.2 / root], [0.2 / root, 0.2 * root]]
+    np.testing.assert_allclose(sides[:3], first, atol=1e-5)
+    np.testing.assert_allclose(sides[-1], [0.95**0.5] * 2, atol=1e-5)
+    assert Detection.for_model(model, ("a", "b")).anchor_loss == MultiboxLoss(forced="best", scores="sigmoid")
+    assert natural_loss(ssd.on_vgg()) == MultiboxLoss()
+
+
+def test_canvases_are_refused_in_training_with_what_helps():
+    model, image = registry.create_small("ssd300_vgg16"), jnp.zeros((1, 96, 96, 3), jnp.uint8)
+    with pytest.raises(BadInput, match="use Resize, and no Canvas"):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), image, jnp.asarray([[96, 50]]), train=True))
