@@ -274,6 +274,7 @@ OUTPUTS: Mapping[str, Key] = {
     "ab_logits": Key("float32", "b y x q", "scores of the quantised ab colours"),
     "ab": Key("float32", "b h w 2", "colours, a and b of CIE Lab"),
     "anchors": Key("float32", "a 4", "anchors, level by level"),
+    "image_anchors": Key("float32", "b a 4", "anchors of each image, where they are squashed to one size"),
     "anchor_deltas": Key("float32", "b a 4", "box codes of the anchors, training only"),
     "anchor_luck": Key("float32", "b a", "random numbers by which anchors are sampled, 0..1, training only"),
     "objectness": Key("float32", "b a", "logits of the anchors, training only"),

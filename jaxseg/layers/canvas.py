@@ -83,7 +83,7 @@ def squashed(
     """
     for axis, count in ((2, shape[1]), (1, shape[0])):
         n = size[:, axis - 1, None].astype(jnp.float32)
-        at = jnp.clip((jnp.arange(count) + 0.5) * (n / count) - 0.5, 0, n - 1)
+        at = jnp.clip((jnp.arange(count, dtype=jnp.float32) + 0.5)[None] * (n / count) - 0.5, 0, n - 1)
         low = jnp.floor(at)
         spread = (slice(None), None, slice(None), None) if axis == 2 else (slice(None), slice(None), None, None)
         index = low.astype(jnp.int32)

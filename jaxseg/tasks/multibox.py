@@ -68,9 +68,10 @@ class MultiboxLoss:
         >>> round(terms["box_classes"].sum.item(), 4), terms["box_codes"].sum.item()
         (0.6931, 0.0)
         """
-        anchors = outputs["anchors"]
+        logits, deltas = outputs["class_logits"], outputs["anchor_deltas"]
+        anchors = outputs["image_anchors"] if "image_anchors" in outputs else outputs["anchors"][None]
 
-        def one(logits: Array, deltas: Array, truth: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+        def one(logits: Array, deltas: Array, anchors: Array, truth: Mapping[str, Array]) -> tuple[Array, Array, Array]:
             index = self.matched(anchors, truth)
             positive, own = index >= 0, jnp.maximum(index, 0)
             label = jnp.where(positive, truth["classes"][own] + 1, 0)
@@ -81,7 +82,7 @@ class MultiboxLoss:
             scores = jnp.where(positive | hard, values, 0).sum()
             return scores, jnp.where(positive, codes, 0).sum(), count_true(positive)
 
-        found = jax.vmap(one)(outputs["class_logits"], outputs["anchor_deltas"], objects_in(targets))
+        found = jax.vmap(one)(logits, deltas, jnp.broadcast_to(anchors, deltas.shape), objects_in(targets))
         scores, codes, count = (over_rows(x, targets) for x in found)
         return {"box_classes": Term(scores, count, self.weight), "box_codes": Term(codes, count, self.weight)}
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from jaxseg import registry
-from jaxseg.errors import BadInput
 from jaxseg.layers.default_boxes import DefaultBoxes
 from jaxseg.models.detection import ssd, ssdlite
 from jaxseg.ops.boxes import pairwise_iou
@@ -230,7 +229,18 @@ def test_the_network_of_tensorflow_has_its_anchors_and_tells_its_loss():
     assert natural_loss(ssd.on_vgg()) == MultiboxLoss()
 
 
-def test_canvases_are_refused_in_training_with_what_helps():
-    model, image = registry.create_small("ssd300_vgg16"), jnp.zeros((1, 96, 96, 3), jnp.uint8)
-    with pytest.raises(BadInput, match="use Resize, and no Canvas"):
-        jax.eval_shape(lambda: model.init(jax.random.key(0), image, jnp.asarray([[96, 50]]), train=True))
+def test_an_image_on_a_canvas_is_trained_as_the_image_alone():
+    """Its outputs and its default boxes: the rest of the canvas is not looked at."""
+    model = registry.create_small("ssd300_vgg16")
+    image = jnp.asarray(photograph(60, 80)[:1])
+    canvas = jnp.pad(image, ((0, 0), (0, 36), (0, 16), (0, 0)), constant_values=9)
+    variables = model.init(jax.random.key(0), image)
+    alone = model.apply(variables, image, train=True)
+    found = model.apply(variables, canvas, jnp.asarray([[60, 80]]), train=True)
+    np.testing.assert_allclose(found["image_anchors"][0], alone["anchors"], atol=1e-4)
+    np.testing.assert_allclose(found["class_logits"], alone["class_logits"], atol=1e-3)
+    there = {"valid": jnp.ones((1, 1), bool), "crowd": jnp.zeros((1, 1), bool), "classes": jnp.zeros((1, 1), int)}
+    truth = {"boxes": jnp.asarray([[[10.0, 10, 50, 40]]]), **there}
+    one, other = (MultiboxLoss().terms(outputs, truth)["box_codes"] for outputs in (alone, found))
+    np.testing.assert_allclose(one.sum, other.sum, rtol=1e-3)
+    assert one.count == other.count > 0

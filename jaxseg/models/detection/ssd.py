@@ -113,16 +113,11 @@ class SSD(nn.Module):
           image: of any size; canvases where ``size`` is given.
           size: rows and columns of each canvas that are image; None for all.
           targets: of no use to a network that samples no regions; taken so that one task serves both kinds.
-          train: return instead ``class_logits`` [b a k+1], ``anchor_deltas`` [b a 4] and ``anchors`` [a 4].
-
-        Raises:
-          BadInput: in training, images on canvases: every image then has default boxes of its own.
+          train: return instead ``class_logits`` [b a k+1], ``anchor_deltas`` [b a 4] and ``anchors`` [a 4]; where
+            ``size`` is given, every image has default boxes of its own, ``image_anchors`` [b a 4].
         """
         del targets
-        if train and size is not None:
-            raise BadInput("SSD is trained on images of one size: use Resize, and no Canvas, in training")
         x = self.backbone.standardize.to_float(image)
-        height, width = self.image_size
         if size is not None:
             x = squashed(x, size, self.image_size)
         elif image.shape[1:3] != self.image_size:
@@ -136,13 +131,21 @@ class SSD(nn.Module):
             logits.append(predict(len(own), self.num_classes + 1, name=f"class_head{i}")(level, train=train))
             deltas.append(predict(len(own), 4, name=f"box_head{i}")(level, train=train))
         scores, codes = (jnp.concatenate(x, 1).astype(jnp.float32) for x in (logits, deltas))
-        rows, columns = image.shape[1:3]
         if train:
-            factors = jnp.asarray([columns / width, rows / height] * 2, jnp.float32)
-            return {"class_logits": scores, "anchor_deltas": codes, "anchors": boxes * factors[None]}
+            return {"class_logits": scores, "anchor_deltas": codes, **self._placed(boxes, image, size)}
         if size is None:
-            size = jnp.broadcast_to(jnp.asarray([rows, columns], jnp.int32), (image.shape[0], 2))
+            size = jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
         return self._detect(scores, codes, boxes, size)
+
+    def _placed(self, boxes: Array, image: Array, size: Array | None) -> dict[str, Array]:
+        """Return the default boxes in the pixels of the images."""
+        height, width = self.image_size
+        if size is None:
+            factors = jnp.asarray([image.shape[2] / width, image.shape[1] / height] * 2, jnp.float32)
+            return {"anchors": boxes * factors[None]}
+        sides = size.astype(jnp.float32)
+        factors = jnp.stack([sides[:, 1] / width, sides[:, 0] / height] * 2, axis=-1)
+        return {"image_anchors": boxes[None] * factors[:, None]}
 
     def _detect(self, logits: Array, deltas: Array, anchors: Array, size: Array) -> dict[str, Array]:
         height, width = self.image_size
@@ -160,7 +163,8 @@ class SSD(nn.Module):
                 nms_threshold=self.nms_threshold,
                 count=self.detections,
             )
-            y, x = size[0] / height, size[1] / width
+            sides = size.astype(jnp.float32)
+            y, x = sides[0] / height, sides[1] / width
             scaled = box_ops.clip(found.boxes * jnp.stack([x, y, x, y])[None], size[0], size[1])
             return {"boxes": scaled, "scores": found.scores, "classes": found.classes, "valid": found.valid}
 
