@@ -65,29 +65,3 @@ def squash(
         return image
 
     return map_images(one)(image.astype(jnp.float32), size)
-
-
-def squashed(
-    image: Float[Array, "b h w c"], size: Int[Array, "b 2"], shape: tuple[int, int]
-) -> Float[Array, "b y x c"]:
-    """Return the part of each canvas that is image, resized bilinearly to one shape whatever its own.
-
-    Args:
-      image: canvases.
-      size: rows and columns of each that are image.
-      shape: rows and columns of the result.
-
-    >>> canvas = jnp.asarray([0.0, 1.0, 9.0]).reshape(1, 1, 3, 1)
-    >>> squashed(canvas, jnp.array([[1, 2]]), (1, 4)).ravel().tolist()
-    [0.0, 0.25, 0.75, 1.0]
-    """
-    for axis, count in ((2, shape[1]), (1, shape[0])):
-        n = size[:, axis - 1, None].astype(jnp.float32)
-        at = jnp.clip((jnp.arange(count, dtype=jnp.float32) + 0.5)[None] * (n / count) - 0.5, 0, n - 1)
-        low = jnp.floor(at)
-        spread = (slice(None), None, slice(None), None) if axis == 2 else (slice(None), slice(None), None, None)
-        index = low.astype(jnp.int32)
-        after = jnp.minimum(index + 1, size[:, axis - 1, None] - 1)
-        first, second = (jnp.take_along_axis(image, i[spread], axis=axis) for i in (index, after))
-        image = first + (second - first) * (at - low)[spread]
-    return image

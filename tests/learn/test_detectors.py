@@ -16,7 +16,7 @@ from jaxseg.data.sets.scenes import FACTS, scene
 from jaxseg.data.transforms import SelectiveSearch
 from jaxseg.forward import forward
 from jaxseg.override import override
-from jaxseg.tasks.detection import Detection, natural_loss
+from jaxseg.tasks.detection import Detection, named_loss
 from jaxseg.tasks.instance import Instance, NamesLoss
 from jaxseg.tasks.keypoints import Keypoints
 from jaxseg.tasks.panoptic import Panoptic
@@ -75,7 +75,7 @@ def with_losses_of(model, task):
     if isinstance(model, NamesLoss):
         own = Instance.for_model(model, FACTS.things)
         return replace(own, proposal_loss=replace(own.proposal_loss, samples=FEW.samples))
-    task = replace(task, anchor_loss=natural_loss(model))
+    task = replace(task, anchor_loss=named_loss(model))
     if not hasattr(model, "coding"):
         return task
     losses = dict(STAGE_LOSSES[model.coding])

@@ -12,7 +12,7 @@ from jaxseg import registry
 from jaxseg.layers.default_boxes import DefaultBoxes
 from jaxseg.models.detection import ssd, ssdlite
 from jaxseg.ops.boxes import pairwise_iou
-from jaxseg.tasks.detection import Detection, natural_loss
+from jaxseg.tasks.detection import Detection, named_loss
 from jaxseg.tasks.multibox import MultiboxLoss
 from jaxseg.weights.names import convert, restore
 from tests.oracles.test_detectors import CLASSES, partners, photograph, reference, tensors, torch
@@ -226,7 +226,7 @@ def test_the_network_of_tensorflow_has_its_anchors_and_tells_its_loss():
     np.testing.assert_allclose(sides[:3], first, atol=1e-5)
     np.testing.assert_allclose(sides[-1], [0.95**0.5] * 2, atol=1e-5)
     assert Detection.for_model(model, ("a", "b")).anchor_loss == MultiboxLoss(forced="best", scores="sigmoid")
-    assert natural_loss(ssd.on_vgg()) == MultiboxLoss()
+    assert named_loss(ssd.on_vgg()) == MultiboxLoss()
 
 
 def test_an_image_on_a_canvas_is_trained_as_the_image_alone():

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from jaxseg.backbones import vgg
 from jaxseg.backbones.mobilenet_blocks import ConvBN
 from jaxseg.errors import BadInput
-from jaxseg.layers.canvas import squashed
+from jaxseg.layers.canvas import squash
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.default_boxes import DefaultBoxes
 from jaxseg.layers.standardize import Standardize, statistics
@@ -27,7 +27,6 @@ from jaxseg.ops import boxes as box_ops
 from jaxseg.ops.backend import map_images
 from jaxseg.ops.detections import detections_of_each_class
 from jaxseg.ops.pool import max_pool
-from jaxseg.ops.resize import resize_bilinear
 from jaxseg.registry import register
 from jaxseg.types import Rules
 
@@ -118,10 +117,8 @@ class SSD(nn.Module):
         """
         del targets
         x = self.backbone.standardize.to_float(image)
-        if size is not None:
-            x = squashed(x, size, self.image_size)
-        elif image.shape[1:3] != self.image_size:
-            x = resize_bilinear(x, self.image_size)
+        if size is not None or image.shape[1:3] != self.image_size:
+            x = squash(x, size, self.image_size)
         levels = self.neck(self.backbone(x, train=train), train=train)
         boxes, _ = self.boxes(self.image_size, [(level.shape[1], level.shape[2]) for level in levels])
         shapes = self.boxes.shapes()
