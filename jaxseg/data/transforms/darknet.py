@@ -21,7 +21,7 @@ class RandomJitter:
 
     >>> rng = np.random.default_rng(0)
     >>> size(RandomJitter(0.2)({"label": np.zeros((10, 20))}, rng))
-    (12, 17)
+    (10, 28)
 
     Reference:
       Redmon et al. 2016, arXiv:1506.02640, section 2.2; darknet, ``load_data_detection``.
