@@ -129,7 +129,7 @@ def rebalancing(prior: np.ndarray, *, mix: float = 0.5) -> np.ndarray:
     They are scaled so that their mean over the prior is 1.
 
     >>> rebalancing(np.asarray([0.75, 0.25])).round(3).tolist()
-    [0.882, 1.353]
+    [0.857, 1.429]
 
     Args:
       prior: share of each bin among the pixels of a data set.
