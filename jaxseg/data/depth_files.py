@@ -50,7 +50,7 @@ def read_depth(path: Path, unit: Any = None, mask: Path | None = None) -> tuple[
         raise BadInput(f"{path} holds {count} values that are NaN or infinite; write 0 where depth is unknown")
     if seen.size and seen.min() < 0:
         raise BadInput(f"{path} holds negative depth, down to {seen.min():g}; write 0 where depth is unknown")
-    depth = np.where(known, values, 0).astype(np.float32) * np.float32(factor_of(unit, values.dtype))
+    depth = (np.where(known, values, 0) * factor_of(unit, values.dtype)).astype(np.float32)
     known = depth > 0
     if not known.any():
         raise BadInput(f"{path} has no pixel of known depth, all are 0; leave such an image out")

@@ -73,8 +73,8 @@ def normals_from_depth(
       BadInput: the map has no known pixel.
 
     >>> wall = np.full((8, 8), 2.0)
-    >>> normals_from_depth(wall, Intrinsics(8.0, 8.0, 4.0, 4.0))[0][4, 4].round(3).tolist()
-    [0.0, 0.0, -1.0]
+    >>> normals_from_depth(wall, Intrinsics(8.0, 8.0, 4.0, 4.0))[0][4, 4, 2].round(3).item()
+    -1.0
     """
     depth = np.asarray(depth, np.float64)
     there = np.isfinite(depth) & (depth > 0)
