@@ -34,7 +34,7 @@ CANVAS = 640
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description="COCO AP of networks with darknet's published weights.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--annotations", type=Path, required=True)
@@ -54,7 +54,7 @@ def average_precision(model: Any, variables: Any, images: Path, annotations: Pat
         truth = COCO(str(annotations))
     for annotation in truth.anns.values():
         annotation.setdefault("iscrowd", 0)
-    found = []
+    found: Any = []
     for number, row in truth.imgs.items():
         image = np.asarray(Image.open(images / row["file_name"]).convert("RGB"))
         canvas = np.zeros((1, CANVAS, CANVAS, 3), np.uint8)

@@ -49,8 +49,8 @@ class YOLOv1Loss:
         >>> {name: round(term.sum.item(), 4) for name, term in YOLOv1Loss().terms(outputs, targets).items()}
         {'boxes': 0.4289, 'classes': 1.0, 'confidence': 0.0625, 'no_object': 0.0}
         """
-        names = ("cell_logits", "objectness", "anchor_deltas", "image_size")
-        sums = jax.vmap(self._of_image)(*(outputs[name] for name in names), objects_in(targets))
+        maps = outputs["cell_logits"], outputs["objectness"], outputs["anchor_deltas"]
+        sums = jax.vmap(self._of_image)(maps[0], maps[1], maps[2], outputs["image_size"], objects_in(targets))
         return self._as_terms(sums, targets)
 
     def classes_of(self, outputs: Outputs) -> int:
@@ -142,8 +142,8 @@ class YOLOv3Loss:
         def one(logits: Array, objectness: Array, deltas: Array, size: Array, truth: Mapping[str, Array]) -> dict:
             return self._of_image(logits, objectness, deltas, size, truth, anchors, cells)
 
-        names = ("class_logits", "objectness", "anchor_deltas", "image_size")
-        sums = jax.vmap(one)(*(outputs[name] for name in names), objects_in(targets))
+        maps = outputs["class_logits"], outputs["objectness"], outputs["anchor_deltas"]
+        sums = jax.vmap(one)(maps[0], maps[1], maps[2], outputs["image_size"], objects_in(targets))
         images = over_rows(jnp.ones(len(targets["valid"])), targets)
         return {name: Term(over_rows(value, targets), images, self.weight) for name, value in sums.items()}
 

@@ -125,9 +125,8 @@ class FastestBlock(nn.Module):
     def __call__(self, x: Map, *, train: bool) -> Map:
         """Return the map after the block."""
         layer = partial(ConvBN, norm=self.norm, dtype=self.dtype)
-        spread = {"stride": self.stride, "groups": self.expanded}
         y = leaky(layer(self.expanded, 1, name="expand")(x, train=train))
-        y = leaky(layer(self.expanded, 3, **spread, name="depthwise")(y, train=train))
+        y = leaky(layer(self.expanded, 3, stride=self.stride, groups=self.expanded, name="depthwise")(y, train=train))
         y = layer(self.features, 1, name="project")(y, train=train)
         if self.stride > 1 or x.shape[-1] != self.features:
             return y

@@ -108,10 +108,10 @@ class YOLOv1(nn.Module):
         x = self.backbone(x, train=train)
         b, rows, columns, _ = x.shape
         for i, units in enumerate(self.dense):
-            x = leaky(Conv(units, x.shape[1:3], dtype=self.dtype, name=f"fc{i}")(x))
+            x = leaky(Conv(units, (x.shape[1], x.shape[2]), dtype=self.dtype, name=f"fc{i}")(x))
         x = Dropout(self.dropout)(x, train=train)
         cells, k, p = rows * columns, self.num_classes, self.predictors
-        out = Conv(cells * (k + 5 * p), x.shape[1:3], dtype=self.dtype, name="last")(x)
+        out = Conv(cells * (k + 5 * p), (x.shape[1], x.shape[2]), dtype=self.dtype, name="last")(x)
         out = out.reshape(b, -1).astype(jnp.float32)
         raw = {
             "cell_logits": out[:, : cells * k].reshape(b, rows, columns, k),
@@ -125,7 +125,7 @@ class YOLOv1(nn.Module):
     def _detect(self, raw: Mapping[str, Array], size: Array) -> dict[str, Array]:
         def one(logits: Array, confidence: Array, deltas: Array, size: Array) -> dict[str, Array]:
             scale = jnp.tile(size[::-1], 2).astype(jnp.float32)[None]
-            boxes = box_ops.clip(decode(deltas, logits.shape[:2]) * scale, size[0], size[1])
+            boxes = box_ops.clip(decode(deltas, (logits.shape[0], logits.shape[1])) * scale, size[0], size[1])
             each = jnp.repeat(logits.reshape(-1, self.num_classes), self.predictors, axis=0)
             found = detections(
                 boxes[:, None],

@@ -112,7 +112,7 @@ class YOLOv3(nn.Module):
         for i, (level, sizes) in enumerate(zip(self.backbone(x, train=train), self.anchors, strict=True)):
             y = Conv(len(sizes) * width, 1, dtype=self.dtype, name=f"head{i}")(level)
             rows.append(y.astype(jnp.float32).reshape(len(y), -1, width))
-            cells.append(np.repeat(grid(*y.shape[1:3]), len(sizes), 0))
+            cells.append(np.repeat(grid(y.shape[1], y.shape[2]), len(sizes), 0))
             shapes.append(np.tile(np.asarray(sizes, np.float32) / self.image_size, (y.shape[1] * y.shape[2], 1)))
         found, cell = jnp.concatenate(rows, 1), jnp.asarray(np.concatenate(cells))
         raw = {"class_logits": found[..., 5:], "objectness": found[..., 4], "anchor_deltas": found[..., :4]}

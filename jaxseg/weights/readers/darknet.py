@@ -246,7 +246,8 @@ def _after(section: Section, shape: Shape, before: list[Shape]) -> Shape:
         side, stride = section.number("size", 1), section.number("stride", 1)
         pad = section.number("padding", 0, least=0)
         pad = side // 2 if section.number("pad", 0, least=0) else pad
-        return _checked(section, (section.number("filters", 1), *(_steps(x, side, stride, 2 * pad) for x in (h, w))))
+        filters = section.number("filters", 1)
+        return _checked(section, (filters, _steps(h, side, stride, 2 * pad), _steps(w, side, stride, 2 * pad)))
     if kind == "connected":
         return section.number("output", 1), 1, 1
     if kind == "maxpool":
