@@ -24,10 +24,10 @@ class DepthErrors:
 
     With d predicted and t true, averaged over pixels:
 
-    ``abs_rel`` |d - t| / t; ``sq_rel`` (d - t)^2 / t; ``rmse``, ``rmse_log`` the roots of the mean squares of d - t and
-    ln d - ln t; ``si_log`` the root of the mean, over images, of the variance of ln d - ln t within each, which a
-    common factor does not change; ``log10`` |log10 d - log10 t|; ``delta1``, ``delta2``, ``delta3`` the share of pixels
-    with max(d / t, t / d) below 1.25, 1.25^2, 1.25^3.
+    ``abs_rel`` is ``abs(d - t) / t``, ``sq_rel`` is ``(d - t)^2 / t``; ``rmse`` and ``rmse_log`` are the roots of the
+    mean squares of d - t and ln d - ln t; ``si_log`` is the root of the mean, over images, of the variance of
+    ln d - ln t within each, which a common factor does not change; ``log10`` is ``abs(log10 d - log10 t)``; ``delta1``,
+    ``delta2`` and ``delta3`` are the share of pixels with max(d / t, t / d) below 1.25, 1.25^2, 1.25^3.
 
     Attributes:
       region: the part of the image that counts: None for all of it, "eigen" or "toolbox" for those of NYU's 480x640

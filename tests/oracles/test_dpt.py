@@ -130,7 +130,7 @@ PUBLISHED = {
 }
 AUTHORS = {
     "pretrained.blocks.0.attn.qkv.bias": "backbone/block0/{query,key,value}/bias",
-    "pretrained.mask_token": None,
+    "pretrained.mask_token": "",
     "depth_head.resize_layers.1.weight": "decoder/resize1/kernel",
     "depth_head.scratch.refinenet1.resConfUnit1.conv2.bias": "decoder/fusion0/unit1_2/bias",
     "depth_head.scratch.refinenet4.resConfUnit1.conv2.bias": None,

@@ -1,9 +1,11 @@
 """BSDS500: photographs 481x321 or 321x481 with the boundaries that several people drew (Arbelaez et al. 2011).
 
 Source folder, either of
+
 * Berkeley's ``BSDS500/data``: ``images/{train,val,test}/ID.jpg`` and ``groundTruth/{train,val,test}/ID.mat``;
 * the same with every annotator's boundaries packed in bits: ``gt/{train,val,test}/ID.npz`` with ``boundaries``
   u8[annotators h w/8] and ``shape``.
+
 Splits whose images are absent are not there. ``boundary`` is true where at least three people drew one, as HED is
 trained (Xie and Tu 2015, section 4); ``boundary_marks`` has everybody's, by which boundaries are judged.
 """
