@@ -9,7 +9,7 @@ import pytest
 from jaxseg import registry
 from jaxseg.errors import BadInput
 from jaxseg.layers.standardize import IMAGENET, UNIT_RANGE
-from tests.contracts.zoo import LABELLERS, output_size, shallow, sizes
+from tests.contracts.zoo import LABELLERS, one_of_each_file, output_size, shallow, sizes
 
 COLORS_ONLY = {"retina_unet", *registry.list_models(task="colorization")}
 NAMES = [name for name in registry.entries() if name not in COLORS_ONLY]
@@ -25,7 +25,7 @@ def traced(model, channels):
     return size, *jax.eval_shape(run, image_of(size, channels))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each_file(NAMES))
 def test_four_bands_are_taken_where_the_model_is_built_for_them(name):
     model = shallow(registry.create_model(name, in_channels=4))
     size, outputs, variables = traced(model, 4)
@@ -35,7 +35,7 @@ def test_four_bands_are_taken_where_the_model_is_built_for_them(name):
     assert any(leaf.ndim == 4 and 4 in leaf.shape[2:3] for leaf in jax.tree.leaves(variables["params"]))
 
 
-@pytest.mark.parametrize("name", registry.entries())
+@pytest.mark.parametrize("name", one_of_each_file(registry.entries()))
 def test_an_image_of_other_channels_is_refused_with_both_numbers(name):
     model = shallow(registry.create_model(name))
     assert model.in_channels == 3

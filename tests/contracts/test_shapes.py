@@ -23,6 +23,7 @@ from tests.contracts.zoo import (
     image_of,
     main_output,
     objects_of,
+    one_of_each_file,
     output_size,
     shallow,
     sizes,
@@ -57,7 +58,7 @@ def trained(name):
     return jax.eval_shape(functools.partial(model.init_with_output, keys, train=True, **given), image_of(size, batch=1))
 
 
-@pytest.mark.parametrize("name", LABELLERS)
+@pytest.mark.parametrize("name", one_of_each_file(LABELLERS))
 def test_outputs(name):
     """Of images of two sizes, as floats and as bytes; the second by the network of one block a stage."""
     model, first, _ = traced(name)
@@ -69,7 +70,7 @@ def test_outputs(name):
         assert outputs["logits"].dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", LABELLERS)
+@pytest.mark.parametrize("name", one_of_each_file(LABELLERS))
 def test_training_outputs(name):
     """Training may add auxiliary logits of the same shape."""
     model = traced(name)[0]
@@ -79,7 +80,7 @@ def test_training_outputs(name):
     assert {leaf.shape for leaf in outputs.values()} == {(1, *output_size(model, sizes(model)[-1]), model.num_classes)}
 
 
-@pytest.mark.parametrize("name", MAPPERS)
+@pytest.mark.parametrize("name", one_of_each_file(MAPPERS))
 def test_numbers_of_every_pixel(name):
     """Their keys, dtypes and axes are the vocabulary's, whatever the size of the images, in training as well."""
     model, first, _ = traced(name)
@@ -115,7 +116,7 @@ def lengths(outputs):
     return found
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", one_of_each_file(DETECTORS))
 def test_detections(name):
     """Their keys, dtypes and axes are the vocabulary's, whatever the size of the images."""
     model, first, _ = traced(name)
@@ -128,7 +129,7 @@ def test_detections(name):
         assert axes["d"] == {model.detections}
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", one_of_each_file(DETECTORS))
 def test_what_losses_of_detectors_are_made_of(name):
     """One stage or two; the heads look at the first regions."""
     outputs = trained(name)[0]
@@ -146,7 +147,7 @@ def test_what_losses_of_detectors_are_made_of(name):
     assert len(axes.get("s", {0})) == 1
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each_file(NAMES))
 def test_variables_do_not_depend_on_the_call(name):
     """Neither on ``train`` nor on the image's size: heads own their parameters either way."""
     model = shallow(traced(name)[0])

@@ -9,12 +9,14 @@ import pytest
 from flax import traverse_util
 
 from jaxseg import registry
-from tests.contracts.zoo import MAPPERS, ODD, SMALL, image_of, main_output, output_size, sizes
+from tests.contracts.zoo import MAPPERS, ODD, SMALL, image_of, main_output, one_of_each_file, output_size, sizes
 
-DEEP = {"u2netp"}
+DEEP = {"u2netp", "hed_mobilenet_v2"}
 """Of more than a hundred convolutions one behind the other: they take long to compile."""
 
-SMALL = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in SMALL]
+SMALL = [case for case in one_of_each_file(SMALL) if case.id not in DEEP] + [
+    pytest.param(name, marks=pytest.mark.slow, id=name) for name in SMALL if name in DEEP
+]
 
 
 def size_of(model):

@@ -10,12 +10,11 @@ from flax import traverse_util
 
 from jaxseg import registry
 from jaxseg.layers.standardize import IMAGENET
-from tests.contracts.zoo import DETECTORS, image_of, objects_of
+from tests.contracts.zoo import DETECTORS, image_of, objects_of, one_of_each_file
 
 SIZE = (64, 96)
-FIRST = {registry.find(name).module: name for name in reversed(DETECTORS)}
-NAMES = [pytest.param(name, marks=[] if name in FIRST.values() else pytest.mark.slow) for name in DETECTORS]
-LEARNING = ("mask_rcnn_resnet50_fpn", "keypoint_rcnn_resnet50_fpn", "retinanet_resnet50_fpn", "faster_rcnn_resnet50_c4")
+NAMES = one_of_each_file(DETECTORS)
+LEARNING = ("mask_rcnn_resnet50_fpn", "retinanet_resnet50_fpn")
 GRADIENTS = [pytest.param(name, marks=[] if name in LEARNING else pytest.mark.slow) for name in DETECTORS]
 DRAWN = {
     "kernel": lambda rng, s: rng.normal(size=s) * (2 / np.prod(s[:-1])) ** 0.5,

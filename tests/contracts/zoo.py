@@ -6,6 +6,7 @@ A model without a small variant is still held to its shapes, its count and its p
 from typing import Any
 
 import jax.numpy as jnp
+import pytest
 
 from jaxseg import registry
 
@@ -35,6 +36,14 @@ LABELLERS = [name for name, entry in registry.entries().items() if entry.task ==
 """Networks that label pixels; those that are none of these predict several kinds at once."""
 
 SMALL = [name for name in (*LABELLERS, *MAPPERS) if registry.find(name).small is not None]
+
+
+def one_of_each_file(names: Any) -> list[Any]:
+    """Parameters of a test that runs always for one network of every file, and with ``-m slow`` for its siblings."""
+    names = list(names)
+    first = {registry.find(name).module: name for name in reversed(names)}
+    return [pytest.param(name, marks=[] if name in first.values() else pytest.mark.slow, id=name) for name in names]
+
 
 ODD = (37, 50)
 """A size that no stride divides."""
