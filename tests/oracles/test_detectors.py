@@ -234,11 +234,11 @@ def partners(found, one, i, background):
     return np.asarray(slots, np.int64)
 
 
-SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in (("box", 1), ("box", 2), ("mask", 2))]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in (("box", 1), ("box", 2), ("mask", 2), ("keypoint", 1))]
 """The networks with masks hold the same boxes; all of these run with ``-m slow``."""
 
 
-@pytest.mark.parametrize(("kind", "version"), [*SLOW, ("mask", 1), ("keypoint", 1)])
+@pytest.mark.parametrize(("kind", "version"), [*SLOW, ("mask", 1)])
 def test_rcnn_equals_torchvision(kind, version, monkeypatch):
     theirs = reference(functools.partial(rcnn, kind, version), monkeypatch)
     ours, rules = ours_rcnn(kind, version)

@@ -232,7 +232,7 @@ def on_pyramid(s, image):
     ("name", "spread", "theirs", "sizes"),
     [
         ("mask_rcnn_resnet50_c4", 8.0, on_one_map, [(96, 96), (75, 118)]),
-        ("mask_rcnn_resnet101_fpn", 0.5, on_pyramid, [(128, 128), (96, 160)]),
+        pytest.param("mask_rcnn_resnet101_fpn", 0.5, on_pyramid, [(128, 128), (96, 160)], marks=pytest.mark.slow),
     ],
 )
 def test_mask_rcnn_equals_detectron2s_definitions(name, spread, theirs, sizes):

@@ -229,6 +229,7 @@ def test_the_network_of_tensorflow_has_its_anchors_and_tells_its_loss():
     assert named_loss(ssd.on_vgg()) == MultiboxLoss()
 
 
+@pytest.mark.slow
 def test_an_image_on_a_canvas_is_trained_as_the_image_alone():
     """Its outputs and its default boxes: the rest of the canvas is not looked at."""
     model = registry.create_small("ssd300_vgg16")

@@ -102,6 +102,7 @@ def loss_of(model, *, deferred):
 KEYS = {"dropout": jax.random.key(0)}
 
 
+@pytest.mark.slow
 def test_deferred_losses_have_the_gradient_of_plain_ones_and_absent_tasks_none():
     model, batch = create_small("ubernet_vgg16", heads=("nrm", "seg")), batch_of((33, 33))
     variables = random_variables(model, batch["image"])

@@ -215,7 +215,7 @@ def _interpolate(x: Array, axis: int, at: Array, last: Array | float) -> Array:
     paper="arXiv:1505.04366",
     params=251_805_653,
     small={"blocks": (1, 1), "width": 8, "fc_features": 8, "window": 2},
-    overfit=Overfit(quick=True),
+    overfit=Overfit(),
 )
 def deconvnet_vgg16(
     num_classes: int = 21,

@@ -208,7 +208,7 @@ SMP_NAMES: Rules = smp_names(
     paper="arXiv:1707.03718",
     rounded="11.5 M",
     small={"width": 16, "backbone.depths": (1, 1, 1, 1), "backbone.bottleneck": False, "features": 8},
-    overfit=Overfit(quick=True),
+    overfit=Overfit(),
 )
 def linknet(
     num_classes: int = 21,
