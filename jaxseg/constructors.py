@@ -20,6 +20,7 @@ PACKAGES = (
     "jaxseg.metrics",
     "jaxseg.data",
     "jaxseg.train.optim",
+    "jaxseg.train.asynchronous",
     "jaxseg.weights",
     "jaxseg.conversion.initial",
     "jaxseg.conversion.region_svms",

@@ -105,7 +105,7 @@ def suppress(edges: np.ndarray, *, smooth: float = 4.0, margin: int = 5, slack: 
 def triangle(image: np.ndarray, radius: float) -> np.ndarray:
     """Return the image smoothed by a triangle filter, mirrored at the border.
 
-    >>> triangle(np.asarray([[0.0, 0.0, 4.0, 0.0, 0.0]]), 1).tolist()
+    >>> triangle(np.asarray([[0.0, 0.0, 4.0, 0.0, 0.0]]), 1.0).tolist()
     [[0.0, 1.0, 2.0, 1.0, 0.0]]
     """
     reach = math.ceil(radius)

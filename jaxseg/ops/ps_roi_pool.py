@@ -36,7 +36,7 @@ def ps_roi_pool(
 
     There is no gradient for the boxes.
 
-    >>> x = jnp.asarray([10.0, 20.0, 30.0, 40.0]) + jnp.zeros((1, 4, 4, 4))
+    >>> x = jnp.tile(jnp.asarray([10.0, 20.0, 30.0, 40.0]), (1, 4, 4, 1))
     >>> ps_roi_pool(x, jnp.asarray([[[0.0, 0.0, 4.0, 4.0]]]), size=2, groups=2, stride=1)[0, 0, :, :, 0].tolist()
     [[10.0, 20.0], [30.0, 40.0]]
 

@@ -306,7 +306,7 @@ def mask_targets(rois: Array, regions: Regions, batch: Batch, *, side: int, alig
 
     >>> roi, one = jnp.asarray([[[0.0, 0.0, 4.0, 4.0]]]), jnp.ones((1, 1), bool)
     >>> regions = Regions(jnp.zeros((1, 1), jnp.int32), one, one)
-    >>> batch = {"instance_ids": jnp.ones((1, 4, 2), jnp.uint16)}
+    >>> batch = {"instance_ids": jnp.pad(jnp.ones((1, 4, 2), jnp.uint16), ((0, 0), (0, 0), (0, 2)))}
     >>> mask_targets(roi, regions, batch, side=2, aligned=True)[0, 0].tolist()
     [[1.0, 0.0], [1.0, 0.0]]
 

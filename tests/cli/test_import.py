@@ -168,7 +168,7 @@ def load_of(jaxseg, path, tmp_path):
         (["text.pth", *MODEL], ["no known kind"]),
         (["harm.pkl", *MODEL], ["'posix.system'", "nothing was run"]),
         (["text.pth", "--model", "fcn_resnet5"], ["'fcn_resnet5'", "'fcn_resnet50'"]),
-        (["text.pth", "--model", "segnet_basic"], ["no rules", "fcn_resnet50"]),
+        (["text.pth", "--model", "segnet_basic"], ["no rules", "segnet_basic", "there are some for"]),
         (["text.pth", *MODEL, "--set", "num_clases=3"], ["'num_clases'", "'num_classes'"]),
         (["text.pth", *MODEL, "--set", "num_classes=many"], ["num_classes", "'many'"]),
         (["text.pth", *MODEL, "--set", "num_classes"], ["field=value"]),

@@ -129,6 +129,17 @@ def test_detections(name):
         assert axes["d"] == {model.detections}
 
 
+SAMPLED = {"rois", "roi_valid", "roi_positive", "roi_logits"}
+GRID = {"anchor_deltas", "objectness", "image_size"}
+OWN_LOSSES = {
+    "fast_rcnn_vgg16": {*SAMPLED, "roi_deltas"},
+    "rcnn_alexnet": SAMPLED,
+    **dict.fromkeys(("yolo_v1", "yolo_v1_tiny"), GRID | {"cell_logits"}),
+    **dict.fromkeys(("yolo_v3_tiny", "yolo_fastest", "yolo_fastest_xl"), GRID | {"anchors", "class_logits", "cells"}),
+}
+"""What networks return whose proposals come from elsewhere, and those whose losses ask for the cells of a grid."""
+
+
 @pytest.mark.parametrize("name", one_of_each_file(DETECTORS))
 def test_what_losses_of_detectors_are_made_of(name):
     """One stage or two; the heads look at the first regions."""
@@ -140,6 +151,9 @@ def test_what_losses_of_detectors_are_made_of(name):
     )
     heads = {{"masks": "mask_logits", "keypoints": "keypoint_logits"}.get(key, key) for key in ROWS[task]}
     kind = one_stage if "class_logits" in outputs else two_stages
+    if name in OWN_LOSSES:
+        assert set(outputs) == OWN_LOSSES[name] | heads
+        return
     own = {"mask_class_logits", "roi_repeated"} if name.startswith("mnc_") else set()
     assert set(outputs) == {"anchors", "anchor_deltas", *kind, *heads, *own}
     axes = lengths(outputs)

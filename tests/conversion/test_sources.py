@@ -171,14 +171,14 @@ def test_the_task_is_the_registry_s(tmp_path, monkeypatch, state):
             return cls(len(classes), classes=tuple(f"heat of {name}" for name in classes))
 
     np.savez(tmp_path / "weights.npz", **state)
-    entry = dataclasses.replace(registry.find("fcn_resnet50"), task="depth")
+    entry = dataclasses.replace(registry.find("fcn_resnet50"), task="heat")
     monkeypatch.setitem(registry._entries, "fcn_resnet50", entry)
-    with pytest.raises(BadInput, match="no task 'depth'"):
+    with pytest.raises(BadInput, match="no task 'heat'"):
         jaxseg.load(tmp_path, "fcn_resnet50", num_classes=3, **NARROW)
     from jaxseg.tasks import table
 
     monkeypatch.setattr(table, "_tasks", dict(table._tasks))
-    for_models("depth")(Heat)
+    for_models("heat")(Heat)
     run = jaxseg.load(tmp_path, "fcn_resnet50", num_classes=3, **NARROW)
     assert isinstance(run.task, Heat)
     assert run.task.classes[0] == "heat of class 0"

@@ -55,6 +55,9 @@ def test_every_result_is_described(kind):
     batch["boundary"] = batch["saliency"] = label > 0
     predictions["boundary"] = predictions["saliency"] = probability[..., 1]
     batch["depth"] = predictions["depth"] = 1 + probability[..., 0]
+    batch["image"] = rng.integers(0, 256, (2, 12, 12, 3)).astype(np.uint8)
+    predictions["ab"] = rng.normal(size=(2, 12, 12, 2)).astype(np.float32)
+    predictions["inverse_depth"] = 1 / predictions["depth"]
     batch["normal"] = predictions["normal"] = np.stack([probability[..., 0] * 0, label * 0.0, label * 0.0 - 1], -1)
     batch["panoptic"] = predictions["panoptic"] = np.stack([label, label], -1)
     seen = jax.jit(metric.observe)(

@@ -13,12 +13,24 @@ from jaxseg.layers.conv import ConvTranspose
 from jaxseg.weights.inverse import source_name
 from jaxseg.weights.names import convert, rename, restore
 
-IMPORTABLE = [(name, source) for name, entry in registry.entries().items() for source in entry.names]
+ONE_WAY = {("rcnn_alexnet", "caffe"), ("u2netp", "xuebinqin-onnx")}
+"""Files that lack a part of the network: a classifier of other classes, statistics that are folded into kernels."""
+
+CODED = {"fast_rcnn_vgg16", "faster_rcnn_vgg16", "mnc_vgg16"}
+"""Networks whose box codes are multiplied on their way, which rounds."""
+
+EVERY = [(name, source) for name, entry in registry.entries().items() for source in entry.names]
+IMPORTABLE = [pair for pair in EVERY if pair not in ONE_WAY]
 
 
 def small(leaf):
     """The leaf with its long sides cut down to a few: what rules do to it depends on no size."""
     return jax.ShapeDtypeStruct(tuple(n if n < 8 else 5 + n % 3 for n in leaf.shape), leaf.dtype)
+
+
+def whole_codes(leaf):
+    """The leaf with its long sides cut down to two boxes' codes."""
+    return jax.ShapeDtypeStruct(tuple(min(n, 8) for n in leaf.shape), leaf.dtype)
 
 
 @functools.cache
@@ -40,18 +52,20 @@ def traced(name):
 @pytest.mark.parametrize(("name", "source"), IMPORTABLE, ids=map("-".join, IMPORTABLE))
 def test_ours_theirs_ours(name, source):
     """Random numbers of every leaf go out and come back, and each leaf has a name of its own outside."""
-    rules, shapes = registry.find(name).names[source], jax.tree.map(small, traced(name)[0])
+    rules, shapes = registry.find(name).names[source], traced(name)[0]
+    shapes = jax.tree.map(whole_codes if name == "ssd300_mobilenet_v1_075" else small, shapes)
     rng = np.random.default_rng(0)
     ours = jax.tree.map(lambda leaf: rng.random(leaf.shape, leaf.dtype), shapes)
     theirs = restore(ours, rules)
     again = convert(theirs, shapes, rules)
     assert jax.tree.structure(again) == jax.tree.structure(ours)
-    assert all(map(np.array_equal, jax.tree.leaves(again), jax.tree.leaves(ours)))
+    same = functools.partial(np.allclose, rtol=1e-6, atol=0) if name in CODED else np.array_equal
+    assert all(map(same, jax.tree.leaves(again), jax.tree.leaves(ours)))
 
 
 def test_every_table_of_names_is_walked():
     """Also those of several tables; a registered network without one has no public weights."""
-    assert {name for name, _ in IMPORTABLE} == {name for name, entry in registry.entries().items() if entry.names}
+    assert {name for name, _ in EVERY} == {name for name, entry in registry.entries().items() if entry.names}
     assert len(IMPORTABLE) > 30
 
 

@@ -148,9 +148,12 @@ def test_layouts_invert(layout, shape):
         pytest.skip("a layout of convolutions")
     if layout == "hwcm" and shape[2] != 1:
         pytest.skip("a layout of depthwise convolutions")
+    if layout in ("sampled", "yxhw"):
+        pytest.skip("a part of a larger array, or a layout of vectors: held where the networks are")
     ours = np.random.default_rng(0).normal(size=shape)
     theirs = lay_back(ours, "kernel", layout)
-    np.testing.assert_array_equal(lay_out(theirs, shape, "kernel", layout), ours)
+    found = lay_out(theirs, shape, "kernel", layout)
+    np.testing.assert_allclose(found, ours, rtol=1e-14 if layout == "region codes" else 0, atol=0)
     assert lay_out(np.zeros((9, 9, 9)), shape, "kernel", layout) is None
 
 

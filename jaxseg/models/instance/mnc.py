@@ -280,7 +280,7 @@ class MNC(nn.Module):
 def limit_gradient(x: Array, limit: float) -> Array:
     """Return ``x``; its gradient is clipped to at most ``limit`` either way.
 
-    >>> jax.grad(lambda x: 3.0 * limit_gradient(x, 0.5))(1.0).item()
+    >>> jax.grad(lambda x: 3.0 * limit_gradient(x, 0.5))(jnp.float32(1.0)).item()
     0.5
     """
     return x
