@@ -43,6 +43,7 @@ napoleon_use_rtype = False
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!jaxseg\.).*")]
 nitpick_ignore = [
+    ("py:class", "jaxseg.errors.Value"),
     ("py:class", "jaxseg.registry.Builder"),
     ("py:class", "jaxseg.viz.painter.P"),
     ("py:class", "jaxseg.tasks.table.Kind"),

@@ -76,9 +76,12 @@ def _names(dot: str, weights: str, bias: str, last_bias: str) -> Rules:
     for part, layout, of_fold in (("depthwise", "1hwc", "depthwise_Fold_bias"), ("pointwise", "ohwi", bias)):
         rules.append((rf"{body}Conv2d_(\d+)_{part}{dot}{weights}", rf"backbone/block\1/{part}/conv/kernel|{layout}"))
         rules.append((rf"{body}Conv2d_(\d+)_{part}{dot}{of_fold}", rf"backbone/block\1/{part}/conv/bias"))
-    for i in range(4):
-        for part, name in (("1_Conv2d_{}_1x1", "reduce"), ("2_Conv2d_{}_3x3_s2", "conv")):
-            source = rf"{feature}Conv2d_13_pointwise_{part.format(i + 2)}_\d+{dot}"
+    for i, width in enumerate((192, 96, 96, 48)):  # its names tell the channels
+        for part, name in (
+            (f"1_Conv2d_{i + 2}_1x1_{width}", "reduce"),
+            (f"2_Conv2d_{i + 2}_3x3_s2_{2 * width}", "conv"),
+        ):
+            source = rf"{feature}Conv2d_13_pointwise_{part}{dot}"
             rules.append((source + weights, f"neck/extra{i}_{name}/conv/kernel|ohwi"))
             rules.append((source + bias, f"neck/extra{i}_{name}/conv/bias"))
     for theirs, ours, layout in (("BoxEncoding", "box_head", " yxhw"), ("Class", "class_head", "")):
