@@ -84,7 +84,16 @@ class Panoptic(Instance):
 
     @override
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
-        """Return the terms of :class:`Instance`, and ``semantic``."""
+        """Return the terms of :class:`Instance`, and ``semantic``.
+
+        Raises:
+          BadInput: the network has outputs for another number of kinds of stuff.
+        """
+        if outputs["logits"].shape[-1] != 1 + len(self.stuff):
+            raise BadInput(
+                f"the network labels {outputs['logits'].shape[-1] - 1} kinds of stuff, the task has {len(self.stuff)}: "
+                f"build it with num_stuff={len(self.stuff)}"
+            )
         columns = np.full(256, -1, np.int32)
         columns[list(self.things)] = 0
         columns[list(self.stuff)] = 1 + np.arange(len(self.stuff))

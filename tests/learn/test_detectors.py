@@ -64,8 +64,8 @@ def small(entry):
     fields = {"num_classes": THINGS}
     if entry.task == "keypoints":
         fields["joints"] = len(FACTS.joints)
-    if "stuff" in entry.fields:
-        fields["stuff"] = len(FACTS.classes) - THINGS
+    if "num_stuff" in entry.fields:
+        fields["num_stuff"] = len(FACTS.classes) - THINGS
     model = registry.create_small(entry.name, **fields)
     return override(model, "backbone.norm", "batch") if hasattr(model.backbone, "norm") else model
 

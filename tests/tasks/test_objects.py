@@ -100,6 +100,13 @@ def test_a_network_of_another_number_of_classes_is_refused():
         Detection(3).loss(outputs, batch)
 
 
+def test_a_network_of_another_number_of_kinds_of_stuff_is_refused():
+    task = Panoptic(1, ("cat",), labels=("sky", "cat", "grass"))
+    outputs, batch = {"logits": jnp.zeros((1, 4, 4, 2))}, {"label": jnp.zeros((1, 4, 4), jnp.int32)}
+    with pytest.raises(BadInput, match="labels 1 kinds of stuff, the task has 2: build it with num_stuff=2"):
+        task.loss(outputs, batch)
+
+
 def test_crowds_match_nothing_and_are_no_background():
     anchors = jnp.asarray([[2, 2, 10, 12], [3, 3, 9, 11], [20, 4, 30, 30], [60, 60, 70, 70]], jnp.float32)
     truth = {
