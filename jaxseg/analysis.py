@@ -76,7 +76,7 @@ def gflops(model: Any, height: int, width: int) -> float:
     >>> gflops(model, 128, 64) == 2 * gflops(model, 64, 64)
     True
     """
-    return _operations(_program(model, height, width)[0]) / 1e9
+    return _operations(_program(model, height, width, None)[0]) / 1e9
 
 
 class ReceptiveField(NamedTuple):
@@ -190,14 +190,15 @@ def _channels(model: Any) -> int:
     return model.in_channels if hasattr(model, "in_channels") else 3
 
 
-def _program(model: Any, height: int, width: int) -> tuple[Any, list[Any]]:
-    """Return the traced program from image and variables to logits, and its constants."""
+def _program(model: Any, height: int, width: int, key: str | None) -> tuple[Any, list[Any]]:
+    """Return the traced program from image and variables to an output, None for all outputs, and its constants."""
     image = _image(height, width, _channels(model))
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     leaves, tree = jax.tree.flatten(variables)
 
     def forward(image: Any, *leaves: Any) -> Any:
-        return model.apply(jax.tree.unflatten(tree, leaves), image, train=False)["logits"]
+        found = model.apply(jax.tree.unflatten(tree, leaves), image, train=False)
+        return found if key is None else found[key]
 
     closed = jax.make_jaxpr(using("xla")(forward))(image, *leaves)
     return closed.jaxpr, closed.consts
@@ -265,7 +266,7 @@ NOTHING = 1 << 40
 
 def _trace_rows(model: Any, height: int, width: int) -> list[Rows]:
     """Return the rows that reach the logits, followed by those that reach every map on the way."""
-    program, constants = _program(model, height, width)
+    program, constants = _program(model, height, width, "logits")
     image = Rows(1.0, np.arange(height), np.arange(height))
     return _follow(program, [image, *[None] * (len(program.invars) - 1)], constants)
 

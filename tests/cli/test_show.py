@@ -54,6 +54,14 @@ def test_a_model_that_is_not_followed_is_shown_all_the_same(capsys, monkeypatch)
     assert json.loads(capsys.readouterr().out)["receptive_field"] is None
 
 
+def test_a_network_without_logits_is_shown_too(capsys):
+    assert main(["show", "ssd300_mobilenet_v1_075", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["parameters"] == 4_101_231
+    assert facts["gflops"] > 1
+    assert facts["receptive_field"] is None
+
+
 def test_statistics_of_the_whole_image_make_the_receptive_field_the_whole_image():
     """What the image's extremes stretch depends on every pixel."""
     assert analysis.receptive_field(registry.create_small("retina_unet")).field is None
