@@ -104,3 +104,14 @@ def test_crowds_count_for_no_overlap_and_what_cannot_be_is_refused():
         T.IouCrop(scale=(0.0, 1.0))
     with pytest.raises(BadInput, match="give fill as many"):
         T.ZoomOut(p=1.0)({"image": np.zeros((9, 9, 4), np.uint8)}, rng())
+
+
+def test_a_patch_of_the_whole_image_keeps_the_record_and_says_which_objects_are_in_it():
+    boxes = np.asarray([[1, 1, 4, 4]], np.float32)
+    record = {"image": np.zeros((9, 9, 3), np.uint8), "boxes": boxes}
+    whole = T.IouCrop(overlaps=(), scale=(1.0, 1.0), aspect=(1.0, 1.0))
+    found = [whole(record, rng(seed)) for seed in range(20)]
+    assert "valid" not in record
+    cut = [one for one in found if one is not record]
+    assert cut
+    assert all(one["valid"].tolist() == [True] for one in cut)

@@ -218,7 +218,7 @@ def _there(record: Record) -> np.ndarray:
 def _cut(record: Record, patch: np.ndarray) -> Record:
     """Cut the patch out, and of the objects only those whose centre is in it."""
     left, top, right, bottom = (int(n) for n in patch)
-    done = crop(record, top, left, bottom - top, right - left)
+    done = dict(crop(record, top, left, bottom - top, right - left))  # a patch of all is the record itself
     for name, row in known(record):
         if row is BATCH["boxes"]:
             x, y = (record[name][:, :2] + record[name][:, 2:]).T / 2
