@@ -68,7 +68,7 @@ def networks(width: int, proposals: int) -> dict[str, tuple[Any, bool, str]]:
         box_head=BoxHead((), (dense, dense), dropout=0.5),
         crop=224,
     )
-    made = {"width": width, "dense": dense}
+    made: dict[str, Any] = {"width": width, "dense": dense}
     return {
         "R-CNN": (crops, True, f"VGG16 on {proposals} crops of 224x224"),
         "Fast R-CNN": (fast_rcnn_vgg16(**made), True, f"VGG16 once, fc6 and fc7 on {proposals} regions"),

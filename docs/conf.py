@@ -22,7 +22,7 @@ copyright = author
 release = version = jaxseg.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-tables = ("dense_vs_patchwise", "folders", "ops", "networks", "parity", "results")
+tables = ("dense_vs_patchwise", "detection_line", "folders", "ops", "networks", "parity", "results")
 included = [f"benchmarks/{page}.md" for page in tables]
 exclude_patterns = ["_build", "_generated/*.md", *included]
 html_theme = "furo"

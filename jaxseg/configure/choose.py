@@ -124,7 +124,7 @@ def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, dev
     if device is None:
         device = "cpu" if jax.local_devices()[0].platform == "cpu" else "accelerator"
     model = _built(look, wishes)
-    fields = _fields(look, wishes, entry, None if stated == statistics_of(model) else stated)
+    fields = decide.fields(look, wishes, entry, look.facts.classes, None if stated == statistics_of(model) else stated)
     crop, batch = _crop_and_batch(look, wishes, model, device)
     height, width = (int(side) for side in crop.text.split(", "))
     size = int(batch.text)
@@ -147,23 +147,6 @@ def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, dev
         init=decide.start(wishes),
         freeze=decide.frozen(wishes, size, parts),
     )
-
-
-def _fields(look: Look, wishes: Wishes, entry: Any, stated: Standardize | None) -> dict[str, Decision]:
-    names = ", ".join(look.facts.classes[:6]) + (", ..." if look.facts.num_classes > 6 else "")
-    found = {"num_classes": Decision(str(look.facts.num_classes), names)}
-    if look.bands != 3:
-        why = "as the images have" + ("; kernels for RGB are inflated" if wishes.weights else "")
-        found["in_channels"] = Decision(str(look.bands), why)
-    own = decide.statistics(look, stated)
-    if own is not None:
-        found["standardize"] = own
-    if wishes.precision == "bf16":
-        found["dtype"] = Decision("jnp.bfloat16", "asked for: parameters, statistics and losses stay float32")
-    for field in found:
-        if field not in entry.fields:
-            raise BadInput(f"model {wishes.model!r} has no field {field!r}, which this data set or option needs")
-    return found
 
 
 def _built(look: Look, wishes: Wishes) -> Any:

@@ -1,5 +1,6 @@
 """Decisions that do not depend on the task: statistics of pixels, steps, learning rates, first weights, freezing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,44 @@ def statistics(look: Look, stated: Standardize | None) -> Decision | None:
     order = ', order="bands"' if look.bands == 3 else ""
     why = f"mean and deviation of each band, measured on {look.looked_at} training images of {look.dtype}"
     return Decision(f"Standardize({look.mean}, {look.std}{order})", why)
+
+
+def fields(
+    look: Look, wishes: Wishes, entry: Any, classes: Sequence[str], stated: Standardize | None
+) -> dict[str, Decision]:
+    """Return fields of the model's builder: number of classes, bands, statistics of pixels, precision.
+
+    Args:
+      look: at the data.
+      wishes: of the user.
+      entry: of the registry.
+      classes: names of those that the model tells apart.
+      stated: statistics of pixels that the weights state, other than the model's own.
+
+    Raises:
+      BadInput: the model has no such field.
+
+    >>> from jaxseg import registry
+    >>> from jaxseg.data import Facts
+    >>> look = Look("a", (), Facts("a", "", (), (), {}), "", "", 9, ((4, 6),), ((4, 6),))
+    >>> found = fields(look, Wishes("unet"), registry.find("unet"), ("sky", "road"), None)
+    >>> {name: decision.text for name, decision in found.items()}
+    {'num_classes': '2'}
+    """
+    names = ", ".join(classes[:6]) + (", ..." if len(classes) > 6 else "")
+    found = {"num_classes": Decision(str(len(classes)), names)}
+    if look.bands != 3:
+        why = "as the images have" + ("; kernels for RGB are inflated" if wishes.weights else "")
+        found["in_channels"] = Decision(str(look.bands), why)
+    own = statistics(look, stated)
+    if own is not None:
+        found["standardize"] = own
+    if wishes.precision == "bf16":
+        found["dtype"] = Decision("jnp.bfloat16", "asked for: parameters, statistics and losses stay float32")
+    for field in found:
+        if field not in entry.fields:
+            raise BadInput(f"model {wishes.model!r} has no field {field!r}, which this data set or option needs")
+    return found
 
 
 def kinds(model: Any, bands: int) -> dict[str, Any]:

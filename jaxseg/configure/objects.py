@@ -85,7 +85,9 @@ def choose_objects(look: Look, wishes: Wishes, *, stated: Standardize | None = N
     return Plan(
         look=look,
         wishes=wishes,
-        fields=_fields(look, wishes, entry, None if stated == statistics_of(model) else stated),
+        fields=decide.fields(
+            look, wishes, entry, look.facts.things, None if stated == statistics_of(model) else stated
+        ),
         train=_augmentation(look, crop, cropped),
         **_evaluation(look, crop, cropped, size),
         losses=(),
@@ -114,23 +116,6 @@ def choose_objects(look: Look, wishes: Wishes, *, stated: Standardize | None = N
 def _room(most: int) -> int:
     """Return a quarter more than an image was seen to have, in tens."""
     return max(10, math.ceil(most * 1.25 / 10) * 10)
-
-
-def _fields(look: Look, wishes: Wishes, entry: Any, stated: Standardize | None) -> dict[str, Decision]:
-    things = look.facts.things
-    found = {"num_classes": Decision(str(len(things)), ", ".join(things[:6]) + (", ..." if len(things) > 6 else ""))}
-    if look.bands != 3:
-        why = "as the images have" + ("; kernels for RGB are inflated" if wishes.weights else "")
-        found["in_channels"] = Decision(str(look.bands), why)
-    own = decide.statistics(look, stated)
-    if own is not None:
-        found["standardize"] = own
-    if wishes.precision == "bf16":
-        found["dtype"] = Decision("jnp.bfloat16", "asked for: parameters, statistics and losses stay float32")
-    for field in found:
-        if field not in entry.fields:
-            raise BadInput(f"model {wishes.model!r} has no field {field!r}, which this data set or option needs")
-    return found
 
 
 def _canvas(look: Look, wishes: Wishes, seen: Objects, device: str) -> tuple[Decision, float, bool]:
@@ -199,8 +184,10 @@ def _text(value: Any) -> str:
     """Return a value as Python writes it, of proposals what is not the default."""
     if not isinstance(value, Proposing):
         return repr(value)
-    extra = f", min_score={value.min_score}" if value.min_score else ""
-    return f"Proposing({value.before}, {value.after}{extra})"
+    plain = Proposing()
+    names = [field.name for field in dataclasses.fields(value)][2:]
+    extra = [f"{name}={getattr(value, name)!r}" for name in names if getattr(value, name) != getattr(plain, name)]
+    return f"Proposing({', '.join([str(value.before), str(value.after), *extra])})"
 
 
 def _backbone(model: Any, wishes: Wishes) -> Decision | None:

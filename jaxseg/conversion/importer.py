@@ -212,7 +212,10 @@ def from_file(
         raise BadInput(f"{name!r} has no rules for {implementation!r}{suggest(implementation, entry.names)}")
     rules = {implementation: known[implementation]} if implementation else objects.fitting(model, known)
     spare = "num_classes" in given
-    return into_model(path, model, rules, spare_heads=spare, partial=partial, fields=given, prefix=prefix)
+    made = into_model(path, model, rules, spare_heads=spare, partial=partial, fields=given, prefix=prefix)
+    of_cfg = path.suffix == darknet.SUFFIX and "anchors" in defaults and "anchors" not in given
+    corrected = darknet.correction(path) if of_cfg else ""
+    return replace(made, notes=(*made.notes, corrected)) if corrected else made
 
 
 def into_model(

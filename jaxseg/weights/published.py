@@ -74,6 +74,13 @@ DETECTORS = (
     ),
     ("retinanet_resnet50_fpn", "COCO_V1", "retinanet_resnet50_fpn_coco-eeacb38b.pth", "box AP 36.4"),
     ("retinanet_resnet50_fpn_v2", "COCO_V1", "retinanet_resnet50_fpn_v2_coco-5905b1c5.pth", "box AP 41.5"),
+    ("ssd300_vgg16", "COCO_V1", "ssd300_vgg16_coco-b556d3b4.pth", "box AP 25.1"),
+    (
+        "ssdlite320_mobilenet_v3_large",
+        "COCO_V1",
+        "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
+        "box AP 21.3",
+    ),
 )
 """torchvision:COCO_V1 and COCO_LEGACY, with the figures on COCO val2017 of torchvision's table."""
 

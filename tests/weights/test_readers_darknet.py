@@ -1,5 +1,7 @@
 """Darknet's files: numbers without names, in the order that their .cfg says; and the real ones, where they are."""
 
+import hashlib
+
 import jax
 import numpy as np
 import pytest
@@ -119,6 +121,18 @@ def test_own_classes_anchors_and_size_are_taken_from_the_cfg(tmp_path):
     path.with_suffix(".cfg").write_text(CFG.replace("width=8", "width=16") + head)
     with pytest.raises(BadInput, match="the input is 8x16; only square ones are supported"):
         darknet.stated(path)
+
+
+def test_anchors_that_are_not_those_of_the_cfg_are_told_in_one_line(tmp_path, monkeypatch):
+    path = written(tmp_path, cfg=CFG + "[yolo]\nclasses=5\nmask=0\nanchors=1,2, 3,4\n")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    assert darknet.stated(path)["anchors"] == (((1, 2),),)
+    assert darknet.correction(path) == ""
+    monkeypatch.setitem(darknet.OF_FILES, digest, (((3, 4),),))
+    assert darknet.stated(path)["anchors"] == (((3, 4),),)
+    line = darknet.correction(path)
+    assert line.startswith("anchors: 3,4, with which this published file was trained, not 1,2, which a.cfg states")
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,45 @@ def stated(path: Path) -> dict[str, Any]:
         raise BadInput(f"{cfg}: the input is {height}x{width}; only square ones are supported")
     found: dict[str, Any] = {"num_classes": heads[-1].number("classes"), "image_size": height}
     levels = tuple(_anchors(section) for section in heads if section.kind == "yolo")
+    return {**found, "anchors": OF_FILES.get(_digest(path), levels)} if levels else found
+
+
+def correction(path: Path) -> str:
+    """Return a line on anchors that :func:`stated` does not take from the .cfg beside the file; "" if it does.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.weights"
+    >>> path.touch()
+    >>> correction(path)
+    ''
+
+    Raises:
+      BadInput: the .cfg is missing or damaged.
+    """
+    known = OF_FILES.get(_digest(path))
+    cfg = cfg_beside(path) if known else path
+    levels = tuple(_anchors(section) for section in read_cfg(cfg) if section.kind == "yolo") if known else None
+    if known == levels:
+        return ""
+    was = "; ".join(spell(level) for level in levels or ())
+    return (
+        f"anchors: {'; '.join(spell(level) for level in known or ())}, with which this published file was trained, not "
+        f"{was}, which {cfg.name} states; --set anchors=... decides"
+    )
+
+
+def spell(anchors: tuple[tuple[int, int], ...]) -> str:
+    """Return anchors as a .cfg writes them.
+
+    >>> spell(((10, 14), (23, 27)))
+    '10,14 23,27'
+    """
+    return " ".join(f"{width},{height}" for width, height in anchors)
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {**found, "anchors": OF_FILES.get(digest[:8], levels)} if levels else found
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 
 def cfg_beside(path: Path) -> Path:
