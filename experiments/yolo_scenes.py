@@ -26,7 +26,7 @@ VARIANTS = {
     "yolo_v1": (
         lambda count: yolo_v1(count, stages=STAGES, dense=(1024,), norm="batch", dropout=0.2, image_size=128),
         (RandomJitter(0.2), Resize(128, 128)),
-        4500,
+        6600,
     ),
 }
 """The network, augmentation before the flip, and updates: dense layers see each cell anew and learn slowly."""
