@@ -2,8 +2,8 @@
 
 Paper: Li et al. 2017, arXiv:1611.07709
 Published: none, the scenes are jaxseg's own
-Ours: not trained here
-Hardware and time: not run yet; meant for two cores
+Ours: mask AP50 77.9, mask AP 52.1, box AP50 77.6 on the held-out scenes after 800 updates; mask AP50 67.7 after 400
+Hardware and time: 16 minutes of one core with both evaluations, of an AMD EPYC
 Command: jaxseg train experiments/fcis_scenes.py
 Departures: a ResNet-18 of half the width with batch normalisation that learns, maps of stride 8, anchors of 8 to 64
   pixels, 64 proposals; AdamW under a one-cycle schedule; 128x128 images of rooms with four classes of objects.
