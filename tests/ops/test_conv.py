@@ -40,6 +40,7 @@ CONVS = {
     "very long strides": Case((1, 37, 36, 5), (32, 32, 5, 2), {"padding": ((2, 1), (3, 0)), "stride": 16}),
     "image": Case((1, 13, 12, 3), (3, 3, 3, 5), {"padding": 1, "stride": 2}),
     "head": Case((1, 8, 9, 64), (7, 7, 64, 32), {"padding": ((1, 0), (2, 1))}),
+    "whole map": Case((2, 5, 6, 4), (5, 6, 4, 3)),
     "vertical": Case(X, (5, 1, 4, 3), {"padding": (2, 0)}),
     "horizontal": Case(X, (1, 5, 4, 3), {"padding": (0, 2)}),
     "large map": Case((1, 90, 96, 2), (3, 3, 2, 3), {"padding": 1}),
