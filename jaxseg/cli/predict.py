@@ -60,6 +60,8 @@ def command(
     and where there are masks NAME_instances.png and NAME_instance_ids.png, whose pixels are 1 + the object's slot.
     NAME_coco.json holds objects as a COCO data set.
 
+    A network with several tasks also writes NAME_sheet.png: the image and everything that is predicted of it.
+
     With --cutout, a network that finds salient objects also writes NAME_cutout.png, RGB and opacity.
 
     With --samples, labels are the mean of that many passes with dropout, and NAME_variance.png shows the variance:
@@ -204,6 +206,8 @@ def write(
     from jaxseg import viz
     from jaxseg.cli.saved import paste_rule
     from jaxseg.data.coco_results import labelled_image
+    from jaxseg.tasks.multitask import MultiTask
+    from jaxseg.viz.contact_sheet import overview
     from jaxseg.viz.cutout import cut_out
     from jaxseg.viz.png import encode
 
@@ -212,6 +216,8 @@ def write(
         report["variance"] = {**sampling, **report["variance"]}
     target.parent.mkdir(parents=True, exist_ok=True)
     pictures = viz.draw(image, found, run.facts, threshold=threshold)
+    if isinstance(run.task, MultiTask):
+        pictures["sheet"] = overview(image, found, run.facts, threshold=threshold, title=path.name)
     if cutout:
         pictures["cutout"] = encode(cut_out(image, found["saliency"]))
     written = viz.write(pictures, target.parent, target.name)

@@ -9,6 +9,7 @@ from jax import Array
 from jaxtyping import Float, Shaped
 
 from jaxseg.errors import BadInput
+from jaxseg.ops.color import REACH
 
 Channels = Float[Array, "b h w _"]
 
@@ -16,6 +17,11 @@ Channels = Float[Array, "b h w _"]
 @runtime_checkable
 class MapHead(Protocol):
     """Reads some of a network's last channels as outputs under the keys of :data:`jaxseg.types.OUTPUTS`."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task whose outputs they are; empty for none."""
+        ...
 
     @property
     def channels(self) -> int:
@@ -104,6 +110,54 @@ class LabelHead:
     def __call__(self, x: Channels) -> dict[str, Array]:
         """Return ``logits`` [b h w k]."""
         return {_key("logits", self.task): x.astype(jnp.float32)}
+
+
+@dataclass(frozen=True)
+class ScoreHead:
+    """One score of every pixel before the sigmoid, under a key of one's choice.
+
+    >>> list(ScoreHead("saliency_logits")(jnp.zeros((1, 1, 1, 1))))
+    ['saliency_logits']
+
+    Attributes:
+      key: ``boundary_logits`` or ``saliency_logits``.
+      task: puts ``task/`` before the key.
+    """
+
+    key: str
+    task: str = ""
+
+    @property
+    def channels(self) -> int:
+        """One."""
+        return 1
+
+    def __call__(self, x: Channels) -> dict[str, Array]:
+        """Return the scores [b h w]."""
+        return {_key(self.key, self.task): x[..., 0].astype(jnp.float32)}
+
+
+@dataclass(frozen=True)
+class ColorHead:
+    """Colours, a and b of CIE Lab: two channels through tanh.
+
+    >>> ColorHead()(jnp.full((1, 1, 1, 2), 50.0))["ab"].tolist()
+    [[[[110.0, 110.0]]]]
+
+    Attributes:
+      task: puts ``task/`` before the key.
+    """
+
+    task: str = ""
+
+    @property
+    def channels(self) -> int:
+        """Two."""
+        return 2
+
+    def __call__(self, x: Channels) -> dict[str, Array]:
+        """Return ``ab`` [b h w 2]."""
+        return {_key("ab", self.task): REACH * jnp.tanh(x.astype(jnp.float32))}
 
 
 class DenseHeads(nn.Module):

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jaxseg.viz.labels import overlay
 from jaxseg.viz.objects import draw_boxes
+from jaxseg.viz.painter import THRESHOLD, paint
 from jaxseg.viz.palettes import class_colors
 from jaxseg.viz.panels import GAP, INK, PAPER, legend, stack
 from jaxseg.viz.visible import visible
@@ -98,6 +99,52 @@ def contact_sheet(thumbnails: Sequence[Thumbnail], facts: Any, *, columns: int =
         palette = class_colors(facts, np.arange(len(facts.classes)))
         strips.append(np.asarray(legend(shown, palette, facts.classes, strips[0].shape[1])))
     return stack(strips, title=title)
+
+
+def overview(
+    image: Any,
+    predictions: Mapping[str, Any],
+    facts: Any,
+    *,
+    threshold: float = THRESHOLD,
+    side: int = 320,
+    columns: int = 3,
+    title: str = "",
+) -> np.ndarray:
+    """Return one sheet of everything that is predicted of an image: the image and a named picture of each kind.
+
+    Args:
+      image: ``[h w c]``.
+      predictions: of this image.
+      facts: of the data set: classes, palette.
+      threshold: objects of a lower score are left out.
+      side: pixels of a picture's longer side, at most; small pictures grow by whole factors.
+      columns: of the sheet.
+      title: a line above it.
+
+    Returns:
+      uint8 ``[H W 3]``; below the pictures stand the classes that a label map shows.
+
+    >>> import types
+    >>> facts, maps = types.SimpleNamespace(classes=(), tables={}), {"depth": np.ones((20, 40))}
+    >>> overview(np.zeros((20, 40, 3), np.uint8), maps, facts, side=40, columns=2).shape
+    (56, 104, 3)
+    """
+    pictures = {"image": visible(image), **paint(image, predictions, facts, threshold=threshold)}
+    labels = predictions.get("label", np.zeros(0, np.uint8))
+    shown = frozenset(np.unique(labels).tolist())
+    made = [Thumbnail(name, _small(picture, side), shown) for name, picture in pictures.items()]
+    return contact_sheet(made, facts, columns=columns, title=title)
+
+
+def _small(picture: np.ndarray, side: int) -> np.ndarray:
+    """Return a picture whose longer side is as near to ``side`` as it comes without blur."""
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return picture.repeat(int(scale), 0).repeat(int(scale), 1)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
 def _fitting(name: str, width: int, font: Any) -> str:

@@ -205,6 +205,30 @@ def compare(
     return found
 
 
+def paint(
+    image: Any, predictions: Mapping[str, Any], facts: Any, *, threshold: float = THRESHOLD
+) -> dict[str, np.ndarray]:
+    """Paint what is predicted of one image: of each painter whose keys are there, the one picture to look at.
+
+    Args:
+      image: and everything else as in :func:`draw`.
+      predictions: likewise.
+      facts: likewise.
+      threshold: likewise.
+
+    Returns:
+      Pictures uint8 ``[h w 3]`` by the painters' names, ``task/name`` for predictions of one task among several.
+
+    >>> list(paint(np.zeros((2, 2, 3), np.uint8), {"depth": np.ones((2, 2)), "ab": np.zeros((2, 2, 2))}, None))
+    ['colorized', 'depth']
+    """
+    pixels = visible(image)
+    return {
+        part.prefix + part.painter.name: part.painter.paint(pixels, part.values, part.facts)
+        for part in _parts(confident(predictions, threshold), facts)
+    }
+
+
 def describe(predictions: Mapping[str, Any], facts: Any) -> dict[str, Any]:
     """Return what can be said in numbers of the predictions for one image, ready for JSON: every object too.
 

@@ -92,6 +92,7 @@ def batch_of(stage, source, rows):
         "index": np.asarray(0, np.int64),
         "original_size": np.asarray(size, np.int32),
         "boundary": label > 0,
+        "saliency": label > 0,
         "boundary_marks": ids,
     }
     wanted = {"image", *closure(data.keys)} | {"instance_ids"}

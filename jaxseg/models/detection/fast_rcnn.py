@@ -150,13 +150,31 @@ class FastRCNN(nn.Module):
         train: bool,
     ) -> tuple[dict[str, Array], list[Map], Array]:
         """Return what ``__call__`` does, and for more heads the levels' maps and the regions that the box head saw."""
-        height, width = image.shape[1:3]
-        if size is None:
-            size = jnp.broadcast_to(jnp.asarray([height, width], jnp.int32), (image.shape[0], 2))
+        size = whole(image) if size is None else size
+        canvas, found = self._see(image, size, train=train)
+        return self._find_in(canvas, self._levels(found, train=train), size, targets, given, train=train)
+
+    def _see(self, image: Array, size: Array, *, train: bool) -> tuple[Array, dict[str, Array]]:
+        """Return the canvases on which regions lie, and the backbone's maps of them."""
         canvas = zeros_to_multiple(mean_outside(image, size, self.backbone.standardize), self.multiple)
-        found = self.backbone(canvas, train=train)
+        return canvas, self.backbone(canvas, train=train)
+
+    def _levels(self, found: Mapping[str, Array], *, train: bool) -> list[Map]:
+        """Return the levels that regions are cut from, of the backbone's maps."""
         levels = [found[name] for name in self.maps]
-        levels = levels if self.fpn is None else self.fpn(levels, train=train)
+        return levels if self.fpn is None else self.fpn(levels, train=train)
+
+    def _find_in(
+        self,
+        canvas: Array,
+        levels: list[Map],
+        size: Array,
+        targets: Mapping[str, Array] | None,
+        given: Proposals | None = None,
+        *,
+        train: bool,
+    ) -> tuple[dict[str, Array], list[Map], Array]:
+        """Return what :meth:`_find` does, of the levels of canvases."""
         proposals, of_anchors = self._propose(canvas, levels, size, given, train=train)
         rois, valid = proposals.boxes, proposals.valid
         positive = valid
@@ -270,6 +288,15 @@ class FastRCNN(nn.Module):
             return {k: v for k, v in best._asdict().items() if k in ("boxes", "scores", "classes", "valid", "exact")}
 
         return map_images(one)(rois, valid, logits, deltas, size)
+
+
+def whole(image: Shaped[Array, "b h w c"]) -> Int[Array, "b 2"]:
+    """Return rows and columns of images that have no padding.
+
+    >>> whole(jnp.zeros((1, 4, 6, 3))).tolist()
+    [[4, 6]]
+    """
+    return jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
 
 
 def sliding_windows(canvas: tuple[int, int], sizes: tuple[int, ...]) -> Float[Array, "p 4"]:

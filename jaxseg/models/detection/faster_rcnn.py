@@ -85,16 +85,17 @@ class FasterRCNN(FastRCNN, kw_only=True):
         """
         return self._find(image, size, targets, train=train)[0]
 
-    def _find(
+    def _find_in(
         self,
-        image: Array,
-        size: Array | None,
+        canvas: Array,
+        levels: list[Map],
+        size: Array,
         targets: Mapping[str, Array] | None,
         given: Proposals | None = None,
         *,
         train: bool,
     ) -> tuple[dict[str, Array], list[Map], Array]:
-        found, levels, regions = super()._find(image, size, targets, given, train=train)
+        found, levels, regions = super()._find_in(canvas, levels, size, targets, given, train=train)
         if train and targets is not None:
             keys, count = self._keys(targets), found["objectness"].shape[1:]
             found["anchor_luck"] = jax.vmap(lambda key: jax.random.uniform(key, count))(keys)

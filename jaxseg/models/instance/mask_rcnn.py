@@ -55,6 +55,12 @@ class MaskRCNN(FasterRCNN):
     ) -> tuple[dict[str, Array], list[Array]]:
         """Return what ``__call__`` does, and the levels' maps."""
         found, levels, regions = self._find(image, size, targets, train=train)
+        return self._with_masks(found, levels, regions, train=train), levels
+
+    def _with_masks(
+        self, found: dict[str, Array], levels: list[Array], regions: Array, *, train: bool
+    ) -> dict[str, Array]:
+        """Return what was found with its masks."""
         regions = self._regions_for_head(found, levels, regions, train=train)
         outputs = self.num_classes + self.coded_background
         wanted = found["roi_positive"][:, : regions.shape[1]] if train else None
@@ -64,10 +70,10 @@ class MaskRCNN(FasterRCNN):
             logits = self.mask_head(regions, outputs, wanted, train=train)
         logits = jnp.pad(logits, (*((0, 0),) * 4, (self.num_classes + 1 - outputs, 0)))
         if train:
-            return {**found, "mask_logits": logits}, levels
+            return {**found, "mask_logits": logits}
         own = jnp.take_along_axis(logits, found["classes"][:, :, None, None, None] + 1, axis=-1)[..., 0]
         masks = jnp.where(found["valid"][:, :, None, None], jax.nn.sigmoid(own), 0)
-        return {**found, "masks": masks}, levels
+        return {**found, "masks": masks}
 
 
 def on_resnet(
