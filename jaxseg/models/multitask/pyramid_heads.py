@@ -81,6 +81,10 @@ class PyramidHeads(MaskRCNN):
 
     Outputs of a head are called ``task/key`` by its ``task``, those of Mask R-CNN have no prefix.
 
+    >>> from jaxseg.models.instance import mask_rcnn
+    >>> with_heads(mask_rcnn.on_resnet(18, 3), (), finds=True).in_channels
+    3
+
     Attributes:
       branch: of the heads of pixels; the backbone's ``c1`` is its finest map.
       heads: of the image.
