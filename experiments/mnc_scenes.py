@@ -5,8 +5,8 @@ Published: none, the scenes are jaxseg's own
 Ours: not trained here
 Hardware and time: not run yet; meant for two cores
 Command: jaxseg train experiments/mnc_scenes.py
-Departures: VGG-16 of a quarter of the width with batch normalisation, maps of stride 8, anchors of 8 to 64 pixels, 64
-  proposals and 32 regions of an image; AdamW under a one-cycle schedule; 128x128 images of rooms with four classes of
+Departures: VGG-16 of three sixteenths of the width with batch normalisation, maps of stride 8, anchors of 8 to 64 pixels, 64
+  proposals and 16 regions of an image; AdamW under a one-cycle schedule; 128x128 images of rooms with four classes of
   objects.
 """
 
@@ -33,11 +33,11 @@ def recipe() -> Recipe:
         keys=("image", "index", "boxes", "classes", "valid", "instance_ids"),
     )
     things = data.facts().things
-    model = mnc_vgg16(len(things), width=16, dense=128, mask_features=64)
+    model = mnc_vgg16(len(things), width=12, dense=128, mask_features=64)
     model = model.clone(
         stride=8,
         anchor_sizes=SIZES,
-        samples=32,
+        samples=16,
         train_proposing=Proposing(256, 64, min_size=2.0),
         test_proposing=Proposing(256, 64, min_size=2.0),
         voting=Voting(count=20),
@@ -56,11 +56,11 @@ def recipe() -> Recipe:
         ),
         data=data,
         optimizer=AdamW(OneCycle(2e-3, warmup=0.1), weight_decay=1e-2, clip=5.0),
-        steps=800,
-        batch_size=8,
+        steps=1200,
+        batch_size=4,
         ema=0.99,
         log_every=25,
-        eval_every=400,
+        eval_every=600,
         save_every=200,
         eval_batch_size=20,
         keep_best="mask_ap50",
