@@ -5,9 +5,9 @@ Published: none, the scenes are jaxseg's own
 Ours: not trained here
 Hardware and time: not run yet; meant for two cores
 Command: jaxseg train experiments/mnc_scenes.py
-Departures: VGG-16 of three sixteenths of the width with batch normalisation, maps of stride 8, anchors of 8 to 64 pixels, 64
-  proposals and 16 regions of an image; AdamW under a one-cycle schedule; 128x128 images of rooms with four classes of
-  objects.
+Departures: VGG-16 of three sixteenths of the width with batch normalisation, maps of stride 8, anchors of 8 to 64
+  pixels, 64 proposals and 16 regions of an image; AdamW under a one-cycle schedule; 128x128 images of rooms with four
+  classes of objects.
 """
 
 from jaxseg.data import Data, Source
