@@ -2,8 +2,8 @@
 
 Paper: Dai et al. 2016, arXiv:1512.04412
 Published: none, the scenes are jaxseg's own
-Ours: not trained here
-Hardware and time: not run yet; meant for two cores
+Ours: mask AP50 74.0, mask AP 47.3, box AP50 73.6 on the held-out scenes after 1200 updates; mask AP50 64.6 after 600
+Hardware and time: 12 minutes of a core with both evaluations, of an AMD EPYC
 Command: jaxseg train experiments/mnc_scenes.py
 Departures: VGG-16 of three sixteenths of the width with batch normalisation, maps of stride 8, anchors of 8 to 64
   pixels, 64 proposals and 16 regions of an image; AdamW under a one-cycle schedule; 128x128 images of rooms with four
