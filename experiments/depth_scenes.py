@@ -2,8 +2,10 @@
 
 Paper: Ronneberger et al. 2015, arXiv:1505.04597 (the network); Eigen and Fergus 2015, arXiv:1411.4734 (the losses)
 Published: none, the scenes are jaxseg's own
-Ours: not trained here
-Hardware and time: two CPU cores
+Ours (depth): delta1 83.2, AbsRel 0.136 on the held-out scenes under a schedule of 1000 updates instead of 2500
+Ours (normals): not trained here
+Hardware and time (depth): 12 minutes of a core for those, of an AMD EPYC
+Hardware and time (normals): not run
 Command: jaxseg train experiments/depth_scenes.py:VARIANT
 Departures: the classifier of a U-Net read as log depth or as a vector; blocks of 2x2 pixels enter as channels; AdamW
   under a one-cycle schedule; 128x128 images of rooms. The scenes' focal length varies and no network is told it.
