@@ -17,7 +17,6 @@ the latter.
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
@@ -220,7 +219,7 @@ def page(kept: dict[str, Any]) -> str:
         )
     for part in (counted, timed):
         if part:
-            parts.append(f"{part['title']}:\n\n{as_table(part['rows'])}")
+            parts.append(f"{part['title']}:\n\n{measure.as_table(part['rows'])}")
     if trained_rows:
         rows = [trained_rows[name] for name in LINE if name in trained_rows]
         asked = " or ".join(sorted({f"{row['asked']:g}" for row in rows}))
@@ -232,7 +231,7 @@ def page(kept: dict[str, Any]) -> str:
             "percent. What comes from outside, selective search, is in neither the minutes nor the images a "
             "second, but in the column beside them."
         )
-        table = as_table([_cells(name, trained_rows[name]) for name in LINE if name in trained_rows])
+        table = measure.as_table([_cells(name, trained_rows[name]) for name in LINE if name in trained_rows])
         parts.append(f"## The same minutes for each\n\n{about}\n\n{table}")
     return "\n".join(parts)
 
@@ -251,31 +250,6 @@ def _cells(name: str, row: dict[str, Any]) -> dict[str, Any]:
         "images a second": row["images a second"],
         "search, s an image": row["search_s"],
     }
-
-
-def as_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a markdown table, numbers to the right.
-
-    >>> print(as_table([{"system": "a", "AP": 2.0}, {"system": "b", "AP": None}]))
-    | system | AP |
-    |---|--:|
-    | a | 2.0 |
-    | b |  |
-    <BLANKLINE>
-    """
-    head = list(rows[0])
-    marks = ["---" if any(isinstance(row[key], str) for row in rows) else "--:" for key in head]
-    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(marks)}|"]
-    lines += [f"| {' | '.join(_text(row[key]) for key in head)} |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, float):
-        return f"{value:.2f}" if value < 1 else f"{value:.1f}"
-    return str(value)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import measure
+
 
 def figures(workdir: Path) -> dict[str, float]:
     """Return the last figures of a run; none if it has none yet."""
@@ -54,13 +56,6 @@ def rows_of(runs: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def as_table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as a markdown table."""
-    head = list(rows[0])
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row.values())} |" for row in rows)]) + "\n"
-
-
 def main() -> None:
     """Print the table, and write it if asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -71,7 +66,7 @@ def main() -> None:
     if not rows:
         parser.error(f"{options.runs} holds no work directory of a single task (semantic_alone, panoptic_alone, ...)")
     title = "All tasks by one backbone, and each alone on the same backbone with as many updates: held-out scenes"
-    text = f"{title}\n\n{as_table(rows)}"
+    text = f"{title}\n\n{measure.as_table(rows)}"
     print(text)
     if options.out:
         options.out.write_text(f"# One backbone for everything\n\n{text}", encoding="utf-8")

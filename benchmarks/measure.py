@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 SETTLE_S = 0.03
 """Longer than the threads of OpenMP's pool keep a core busy after their work."""
@@ -90,6 +91,31 @@ def compare(
         if turn >= 2 and time.perf_counter() - begin > budget_s:
             break
     return Result(name, {c: statistics.median(t) * 1e3 for c, t in times.items()}, first, note, reference=reference)
+
+
+def as_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a markdown table, numbers to the right.
+
+    >>> print(as_table([{"system": "a", "AP": 2.0}, {"system": "b", "AP": None}]))
+    | system | AP |
+    |---|--:|
+    | a | 2.0 |
+    | b |  |
+    <BLANKLINE>
+    """
+    head = list(rows[0])
+    marks = ["---" if any(isinstance(row[key], str) for row in rows) else "--:" for key in head]
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(marks)}|"]
+    lines += [f"| {' | '.join(_text(row[key]) for key in head)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.2f}" if value < 1 else f"{value:.1f}"
+    return str(value)
 
 
 def table(results: Sequence[Result], *, title: str = "", remarks: Sequence[str] = ()) -> str:

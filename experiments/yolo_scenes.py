@@ -3,7 +3,7 @@
 Paper: Redmon et al. 2016, arXiv:1506.02640 (yolo_v1); Redmon and Farhadi 2018, arXiv:1804.02767 (yolo_v3)
 Published: none, the scenes are jaxseg's own
 Ours (yolo_v1): AP50 61.2, AP 26.3 on the held-out scenes after 6600 updates; 54.5 after 4400
-Ours (yolo_v3): AP50 62.3, AP 25.6 on the held-out scenes after 750 of 1500 updates; 60.8 and 24.3 at the end
+Ours (yolo_v3): AP50 60.8, AP 24.3 on the held-out scenes after 1500 updates
 Hardware and time (yolo_v1): 18 minutes of a core with three evaluations, of an AMD EPYC
 Hardware and time (yolo_v3): 5.5 minutes of a core of an AMD EPYC
 Command: jaxseg train experiments/yolo_scenes.py:VARIANT

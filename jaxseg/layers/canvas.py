@@ -35,6 +35,15 @@ def mean_outside(
     return jnp.where(inside(size, *image.shape[1:3])[..., None], x, mean)
 
 
+def whole(image: Shaped[Array, "b h w c"]) -> Int[Array, "b 2"]:
+    """Return rows and columns of canvases that are image all over.
+
+    >>> whole(jnp.zeros((1, 4, 6, 3))).tolist()
+    [[4, 6]]
+    """
+    return jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
+
+
 def squash(
     image: Shaped[Array, "b h w c"], size: Int[Array, "b 2"] | None, target: tuple[int, int]
 ) -> Float[Array, "b y x c"]:

@@ -65,7 +65,7 @@ DESCENT: dict[str, set[str]] = {
     "mask_rcnn": {"faster_rcnn", "faster_rcnn_c4"},
     "mnc": {"fast_rcnn", "faster_rcnn", "faster_rcnn_c4"},
     "panoptic_fpn": {"faster_rcnn", "mask_rcnn"},
-    "pyramid_heads": {"fast_rcnn", "faster_rcnn", "mask_rcnn"},
+    "pyramid_heads": {"faster_rcnn", "mask_rcnn"},
     "yolo_fastest": {"yolo_v3"},
     "deeplabv3plus": {"deeplabv3"},
     "segnet_variants": {"segnet"},

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxseg.backbones import vgg
 from jaxseg.errors import BadInput
-from jaxseg.layers.canvas import mean_outside
+from jaxseg.layers.canvas import mean_outside, whole
 from jaxseg.layers.fpn import FPN
 from jaxseg.layers.roi_heads import BoxHead, BoxPredictor, caffe_box_names
 from jaxseg.layers.rpn import Proposals
@@ -288,15 +288,6 @@ class FastRCNN(nn.Module):
             return {k: v for k, v in best._asdict().items() if k in ("boxes", "scores", "classes", "valid", "exact")}
 
         return map_images(one)(rois, valid, logits, deltas, size)
-
-
-def whole(image: Shaped[Array, "b h w c"]) -> Int[Array, "b 2"]:
-    """Return rows and columns of images that have no padding.
-
-    >>> whole(jnp.zeros((1, 4, 6, 3))).tolist()
-    [[4, 6]]
-    """
-    return jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
 
 
 def sliding_windows(canvas: tuple[int, int], sizes: tuple[int, ...]) -> Float[Array, "p 4"]:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.backbones import alexnet, vgg
 from jaxseg.errors import BadInput
+from jaxseg.layers.canvas import whole
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.roi_heads import BoxHead
 from jaxseg.layers.rpn import Proposals
@@ -68,7 +69,7 @@ class RCNN(FastRCNN):
         if self.scorer not in ("softmax", "svm"):
             raise BadInput(f"scorer {self.scorer!r} of R-CNN; there are 'softmax' and 'svm'")
         if size is None:
-            size = jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
+            size = whole(image)
         proposals, _ = self._propose(image, [], size, given, train=train)
         rois, valid = proposals.boxes, proposals.valid
         positive = valid
@@ -93,7 +94,7 @@ class RCNN(FastRCNN):
     ) -> tuple[Float[Array, "b p d"], Float[Array, "b p f"]]:
         """Return what stages after the first learn from: pool5, flat, and fc7 of each box."""
         if size is None:
-            size = jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
+            size = whole(image)
         pool5 = self._pool5(image, boxes, size, train=False)
         return pool5.reshape(*boxes.shape[:2], -1), self.box_head(pool5, train=False)
 

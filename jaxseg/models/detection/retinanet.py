@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.backbones import resnet
-from jaxseg.layers.canvas import mean_outside
+from jaxseg.layers.canvas import mean_outside, whole
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.fpn import FPN, torchvision_fpn_names
 from jaxseg.layers.norm import make_norm
@@ -103,9 +103,8 @@ class RetinaNet(nn.Module):
           train: return instead ``class_logits`` [b a k], ``anchor_deltas`` [b a 4] and ``anchors`` [a 4].
         """
         del targets
-        height, width = image.shape[1:3]
         if size is None:
-            size = jnp.broadcast_to(jnp.asarray([height, width], jnp.int32), (image.shape[0], 2))
+            size = whole(image)
         canvas = zeros_to_multiple(mean_outside(image, size, self.backbone.standardize), 32)
         found = self.backbone(canvas, train=train)
         levels = self.fpn([found[name] for name in self.maps], train=train)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from jaxseg.backbones import vgg
 from jaxseg.backbones.mobilenet_blocks import ConvBN
 from jaxseg.errors import BadInput
-from jaxseg.layers.canvas import squash
+from jaxseg.layers.canvas import squash, whole
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.default_boxes import DefaultBoxes
 from jaxseg.layers.standardize import Standardize, statistics
@@ -131,7 +131,7 @@ class SSD(nn.Module):
         if train:
             return {"class_logits": scores, "anchor_deltas": codes, **self._placed(boxes, image, size)}
         if size is None:
-            size = jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
+            size = whole(image)
         return self._detect(scores, codes, boxes, size)
 
     def _placed(self, boxes: Array, image: Array, size: Array | None) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.backbones.mobilenet_blocks import ACTIVATIONS, ConvBN
 from jaxseg.errors import BadInput
-from jaxseg.layers.canvas import squash
+from jaxseg.layers.canvas import squash, whole
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.standardize import UNIT_RANGE, Standardize
@@ -104,7 +104,7 @@ class YOLOv1(nn.Module):
         del targets
         x = squash(self.backbone.standardize.to_float(image), size, (self.image_size, self.image_size))
         if size is None:
-            size = jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
+            size = whole(image)
         x = self.backbone(x, train=train)
         b, rows, columns, _ = x.shape
         for i, units in enumerate(self.dense):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.backbones.mobilenet_blocks import ACTIVATIONS, ConvBN
 from jaxseg.errors import BadInput
-from jaxseg.layers.canvas import squash
+from jaxseg.layers.canvas import squash, whole
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.standardize import UNIT_RANGE, Standardize
 from jaxseg.ops import boxes as box_ops
@@ -91,7 +91,7 @@ class YOLOv3(nn.Module):
         del targets
         raw, anchors, cells = self.raw(image, size, train=train)
         if size is None:
-            size = jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
+            size = whole(image)
         if train:
             return {**raw, "anchors": anchors, "cells": cells, "image_size": size.astype(jnp.float32)}
         return self._detect(raw, anchors, cells, size)

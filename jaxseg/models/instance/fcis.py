@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxseg.backbones import resnet
-from jaxseg.layers.canvas import mean_outside
+from jaxseg.layers.canvas import mean_outside, whole
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.rpn import Proposals, Proposing, RPNHead, propose
 from jaxseg.layers.sampling import Background, image_keys, sample_regions, with_objects
@@ -117,7 +117,7 @@ class FCIS(nn.Module):
             and ``mask_logits`` [b s m m k+1], inside against outside.
         """
         if size is None:
-            size = jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
+            size = whole(image)
         maps = self.backbone(mean_outside(image, size, self.backbone.standardize), train=train)
         logits, deltas = self.rpn([maps["c4"]])
         grid = (maps["c4"].shape[1], maps["c4"].shape[2])

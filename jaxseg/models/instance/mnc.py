@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxseg.backbones import vgg
 from jaxseg.errors import BadInput
-from jaxseg.layers.canvas import mean_outside
+from jaxseg.layers.canvas import mean_outside, whole
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.roi_heads import BoxHead, BoxPredictor, uniform_fan_in
 from jaxseg.layers.rpn import Proposing, RPNHead, caffe_rpn_names, differentiable, propose
@@ -183,7 +183,7 @@ class MNC(nn.Module):
             ``mask_class_logits`` [b s k+1], ``roi_deltas`` [b s k+1 4], and ``mask_logits`` [b s m m 1].
         """
         if size is None:
-            size = jnp.broadcast_to(jnp.asarray(image.shape[1:3], jnp.int32), (image.shape[0], 2))
+            size = whole(image)
         x = self.backbone(mean_outside(image, size, self.backbone.standardize), train=train)[self.map]
         logits, deltas = self.rpn([x])
         anchors, counts = py_faster_rcnn_anchors(

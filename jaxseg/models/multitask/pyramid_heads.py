@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.errors import BadInput
+from jaxseg.layers.canvas import whole
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dense_heads import LabelHead, MapHead
 from jaxseg.layers.norm import make_norm
-from jaxseg.models.detection.fast_rcnn import whole
 from jaxseg.models.detection.faster_rcnn import fields_of
 from jaxseg.models.instance.mask_rcnn import MaskRCNN
 from jaxseg.ops.lab import lab_to_rgb, rgb_to_lab
