@@ -6,10 +6,10 @@ multiply-adds as two; what makes the proposals of the first two is not among the
 ``--proposals`` are the paper's with 64, 600 1000 and 2000, for which ``--count`` leaves out the timing.
 
 ``--minutes M`` trains each system's recipe on the embedded scenes for so long instead, on this machine, and tells its
-AP and how many images it finds the objects of in a second. The minutes are those of updates: compilation, evaluation
-and the search for proposals are not in them. Each recipe has its own network, optimiser and schedule, of as many
-updates as a few at first have shown to be made in the minutes. ``--system NAME`` trains one alone; what the file has
-for the same minutes already is not trained again.
+AP and how many images it finds the objects of in a second. The minutes are of one processor core, which other work on
+the machine does not change, and of updates alone: compilation, evaluation and the search for proposals are not in them.
+Each recipe has its own network, optimiser and schedule, of as many updates as a few at first have shown to take so
+long. ``--system NAME`` trains one alone; what the file has for the same minutes already is not trained again.
 
 Each of the three adds its part to ``--keep FILE.json`` and writes the page ``FILE.md`` beside it; ``--page`` only does
 the latter.
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -132,11 +132,9 @@ def trained(name: str, minutes: float, data_dir: str | None) -> dict[str, Any]:
         print(f"{name}: {steps} updates of {seconds:.3g} s", file=sys.stderr, flush=True)
         place = Path(folder) / "run"
         figures = fit(replace(recipe, stages=(stage,)), place, data_dir=data_dir)
-        rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
         return {
             "asked": minutes,
             "updates": steps,
-            "minutes": spent(rows) / 60,
             **{key: 100 * figures[key] for key in ("box_ap50", "box_ap", "mask_ap50", "mask_ap") if key in figures},
             "images a second": speed(str(place), data_dir),
             "search_s": search_seconds(stage.data, data_dir),
@@ -144,7 +142,7 @@ def trained(name: str, minutes: float, data_dir: str | None) -> dict[str, Any]:
 
 
 def step_seconds(recipe: Any, workdir: Path, data_dir: str | None) -> float:
-    """Seconds of an update, without those of the first ones, which compile and fill queues."""
+    """Seconds of a core that an update takes, without those of the first ones, which compile and fill queues."""
     import jax
 
     from jaxseg.train.log import Console
@@ -157,21 +155,10 @@ def step_seconds(recipe: Any, workdir: Path, data_dir: str | None) -> float:
         for i in range(FIRST + 4):
             if i == 4:
                 jax.block_until_ready(state)
-                begin = time.perf_counter()
+                begin = time.process_time()
             state = run.update(state, run.next_batch())
         jax.block_until_ready(state)
-        return (time.perf_counter() - begin) / FIRST
-
-
-def spent(rows: Sequence[dict[str, Any]]) -> float:
-    """Seconds of updates that a run's rows tell, for each update since the row before.
-
-    >>> spent([{"kind": "train", "step": 10, "seconds": 2.0}, {"kind": "train", "step": 15, "seconds": 1.0}])
-    25.0
-    """
-    logged = [row for row in rows if row["kind"] == "train" and "seconds" in row]
-    before = [0, *(row["step"] for row in logged)]
-    return sum(row["seconds"] * (row["step"] - start) for row, start in zip(logged, before, strict=False))
+        return (time.process_time() - begin) / FIRST
 
 
 def speed(workdir: str, data_dir: str | None) -> float:
@@ -226,8 +213,8 @@ def page(kept: dict[str, Any]) -> str:
         machines = " or ".join(sorted({row["machine"] for row in rows}))
         loads = [row["load"] for row in rows]
         about = (
-            f"Each system's recipe trained for {asked} minutes of updates on {machines}, under a load of "
-            f"{min(loads):.0f} to {max(loads):.0f} processes; AP on the 200 held-out scenes of 128x128 pixels, in "
+            f"Each system's recipe trained for {asked} minutes of a core on {machines}, images a second under a load "
+            f"of {min(loads):.0f} to {max(loads):.0f} processes; AP on the 200 held-out scenes of 128x128 pixels, in "
             "percent. What comes from outside, selective search, is in neither the minutes nor the images a "
             "second, but in the column beside them."
         )
@@ -242,7 +229,6 @@ def _cells(name: str, row: dict[str, Any]) -> dict[str, Any]:
         "system": system,
         "shared between regions": sharing,
         "updates": row["updates"],
-        "minutes": row["minutes"],
         "box AP50": row.get("box_ap50"),
         "box AP": row.get("box_ap"),
         "mask AP50": row.get("mask_ap50"),
@@ -306,7 +292,7 @@ def main() -> None:
     parser.add_argument("--proposals", type=int, default=200, help="of an image (default 200)")
     parser.add_argument("--count", action="store_true", help="count operations alone")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds at most for each row (default 60)")
-    parser.add_argument("--minutes", type=float, help="train the line's recipes on scenes, each for so long")
+    parser.add_argument("--minutes", type=float, help="of a core: train the line's recipes on scenes, each for so long")
     parser.add_argument("--system", choices=LINE, help="train this recipe alone")
     parser.add_argument("--data-dir", help="where prepared data lie")
     parser.add_argument("--keep", type=Path, default=KEEP, help="what is measured goes here, FILE.json")

@@ -154,6 +154,7 @@ class Key:
 BATCH: Mapping[str, Key] = {
     "image": Key("uint8|uint16|float32", "b h w c", "raw values: RGB 0..255, or the data set's bands", fill=0),
     "real": Key("bool", "b", "false on rows that only fill up the last batch"),
+    "present": Key("bool", "b", "true where the row carries the labels of the task before it, as in ``parts/present``"),
     "size": Key("int32", "b 2", "rows and columns that are image, not padding", needs=("extent",)),
     "original_size": Key("int32", "b 2", "rows and columns of the image as it was read"),
     "index": Key("int64", "b", "number of the example in its split; int32 on devices without 64-bit integers"),

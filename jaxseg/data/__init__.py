@@ -5,7 +5,9 @@
 """
 
 from jaxseg.data import sets, transforms
+from jaxseg.data.examples import Source
 from jaxseg.data.facts import Facts
-from jaxseg.data.pipeline import Batches, Data, Source
+from jaxseg.data.mixture import Mixture, Part
+from jaxseg.data.pipeline import Batches, Data
 
-__all__ = ["Batches", "Data", "Facts", "Source", "sets", "transforms"]
+__all__ = ["Batches", "Data", "Facts", "Mixture", "Part", "Source", "sets", "transforms"]

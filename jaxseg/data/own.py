@@ -14,7 +14,8 @@ The class has four things::
         def __getitem__(self, index):                # keys as in jaxseg.types.BATCH, without the axis b
             return {"image": read(self.files[index]), "label": ...}   # u8[h w 3], u8[h w] with 255 for void
 
-It may say more: ``splits`` (their names), ``palette``, ``things`` and ``thing_palette`` (classes of objects), ``bands``
+It may say more: ``keys`` (what its records hold, unless that is an image and a label), ``splits`` (their names),
+``palette``, ``things`` and ``thing_palette`` (classes of objects), ``bands``
 (names of the image's channels, three of them unless it says otherwise), ``joints``. The module is found beside the
 recipe's file, in the current directory, or among what is installed; workers import it too.
 """

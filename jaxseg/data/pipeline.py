@@ -11,46 +11,23 @@ import functools
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from jaxseg.data import records, sets, slots
+from jaxseg.data import records
 from jaxseg.data.canvases import CanvasOrder, eval_order
+from jaxseg.data.examples import DataDir, Examples, Source
 from jaxseg.data.facts import Facts
+from jaxseg.data.mixture import Mixed, Mixture, mixed
 from jaxseg.data.prefetch import Batch, prefetched
 from jaxseg.data.records import Record
 from jaxseg.data.sizes import check_sizes, follows_from_size
-from jaxseg.data.transforms import Canvas, RandomFlip, RandomRotate90, Transform
 from jaxseg.errors import BadInput
-from jaxseg.types import bare_key, closure
 
 _ENDLESS = 2**32
 """Epochs. Grain's own endless repetition has a length that overflows when it is sliced or made into batches of one."""
-
-DataDir = str | os.PathLike[str] | None
-
-
-@dataclass(frozen=True)
-class Source:
-    """A split of a data set and the transforms applied to it, in order. ``options`` go to the data set's builder.
-
-    Attributes:
-      dataset: a name of ``jaxseg data list``; ``folder:PATH`` for a folder of images and masks
-        (:mod:`jaxseg.data.folders`); or ``my_module:Cells`` for a class of your own (:mod:`jaxseg.data.own`).
-      split: "train", a slice such as "train[:20]", or a sum such as "train+val".
-      transforms: applied in order.
-      options: pairs of name and value.
-
-    >>> Source("camvid", "train[:20]").transforms
-    ()
-    """
-
-    dataset: str
-    split: str
-    transforms: tuple[Transform, ...] = ()
-    options: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +35,7 @@ class Data:
     """The data of one training stage.
 
     Attributes:
-      train: what is trained on.
+      train: what is trained on; a :class:`jaxseg.data.mixture.Mixture` where each task has data sets of its own.
       val: what is evaluated during and after training.
       workers: processes that load and transform; 0 does it in threads of this process. The stream is the same.
       keys: what a batch holds (see :data:`jaxseg.types.BATCH`), ``real`` comes on top. The pipeline itself gives
@@ -81,13 +58,13 @@ class Data:
     (['image', 'label', 'real'], (2, 8, 8, 3))
     """
 
-    train: Source
-    val: Source
+    train: Source | Mixture
+    val: Source | Mixture
     workers: int = 0
     keys: tuple[str, ...] = ("image", "label")
     slots: int = 16
     prefetch: int = 2
-    test: Source | None = None
+    test: Source | Mixture | None = None
     proposal_slots: int = records.PROPOSAL_SLOTS
     rle_bytes: int = records.RLE_BYTES
 
@@ -159,159 +136,38 @@ class Data:
         >>> Data(train=source, val=source).rooted().train == source
         True
         """
-        train, val, test = (
-            source if source is None else replace(source, dataset=sets.rooted(source.dataset))
-            for source in (self.train, self.val, self.test)
-        )
+        train, val, test = (None if source is None else source.rooted() for source in (self.train, self.val, self.test))
         assert train is not None
         assert val is not None
         return replace(self, train=train, val=val, test=test)
 
     def facts(self, data_dir: DataDir = None) -> Facts:
         """Return the facts of the data set that is evaluated on; your own annotations' lie beside the prepared data."""
-        return sets.facts(self.val.dataset, data_dir=data_dir, options=self.val.options)
+        return self.val.facts(data_dir)
 
-    def eval_source(self, split: str | None) -> Source:
+    def eval_source(self, split: str | None) -> Source | Mixture:
         """Return the source of a split as :meth:`eval_batches` names it."""
         if split in (None, "val"):
             return self.val
         if split == "train":
-            return replace(self.train, transforms=self.val.transforms)
+            return self.train.seen_as(self.val)
         if split == "test" and self.test is not None:
             return self.test
-        return replace(self.val, split=split)
+        return self.val.of_split(split)
 
-    def _examples(self, source: Source, data_dir: DataDir, seed: int) -> "Examples":
+    def _examples(self, source: Source | Mixture, data_dir: DataDir, seed: int) -> Examples | Mixed:
         where = None if data_dir is None else os.fspath(data_dir)
-        examples = Examples(source, self.keys, self.slots, self.proposal_slots, where, seed, self.rle_bytes)
-        len(examples)  # opens it now: a mistake in the recipe shows here, not in a worker
-        _check_mirrored_joints(source, self.keys, sets.facts(source.dataset, data_dir=where, options=source.options))
-        return examples
-
-
-def _check_mirrored_joints(source: Source, keys: Sequence[str], facts: Facts) -> None:
-    """Raise if a transform mirrors images and leaves a left joint's number to what is a right one then."""
-    if not facts.joint_pairs or "keypoints" not in {bare_key(key) for key in keys}:
-        return
-    for transform in source.transforms:
-        if isinstance(transform, RandomRotate90) or (isinstance(transform, RandomFlip) and not transform.swap):
-            raise BadInput(
-                f"data set {source.dataset!r} has left and right joints, which change places in a mirror image, but "
-                f"{transform} does not exchange them: RandomFlip(swap={facts.joint_pairs}) does"
-            )
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Examples of a source; files are opened on first access, in the process that reads them.
-
-    >>> import tempfile
-    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     len(Examples(Source("scenes", "train", (), tiny), ("image",), 16, 16, folder, 0))
-    3
-    """
-
-    source: Source
-    keys: tuple[str, ...]
-    slots: int
-    proposal_slots: int
-    data_dir: str | None
-    seed: int
-    rle_bytes: int = records.RLE_BYTES
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: Any) -> tuple[int, Record]:
-        try:
-            return int(index), self._records[index]
-        except BadInput as error:
-            raise BadInput(f"{self._where(index)}: {error}") from error
-        except (OSError, ValueError, SyntaxError, EOFError) as error:  # what decoders raise
-            words = " ".join(f"{type(error).__name__}: {error}".split())
-            raise BadInput(f"{self._where(index)} cannot be read: {words}; prepare the data set anew") from error
-
-    def transformed(self, position: int, numbered: tuple[int, Record]) -> Record:
-        """Transform an example for a batch; its ``position`` in the stream seeds everything random."""
-        index, record = numbered
-        rng = np.random.default_rng((self.seed, position))
-        where = self._where(index)
-        record = self._placed(index, record)
-        for transform in self.source.transforms:
-            try:
-                record = transform(record, rng)
-            except BadInput as error:
-                raise BadInput(f"{where}: {error}") from error
-            except KeyError as error:
-                raise BadInput(f"{where} has no {error}, which {type(transform).__name__} needs") from error
-        done = records.to_batch_row(
-            record,
-            keys=self.keys,
+        make = functools.partial(
+            Examples,
             slots=self.slots,
             proposal_slots=self.proposal_slots,
+            data_dir=where,
+            seed=seed,
             rle_bytes=self.rle_bytes,
-            where=where,
         )
-        records.validate(done, where=where, limits=self._limits)
-        return done
-
-    def _where(self, index: Any) -> str:
-        return f"{self.source.dataset}/{self.source.split}[{index}]"
-
-    def _placed(self, index: int, record: Record) -> Record:
-        """Add the requested keys that the pipeline itself fills, of the image as it was read."""
-        wanted = {bare_key(name) for name in closure(self.keys)}
-        height, width = records.size(record)
-        known = {
-            "index": np.asarray(index, np.int64),
-            "original_size": np.asarray([height, width], np.int32),
-            "extent": np.asarray([0, 0, width, height], np.float32),
-        }
-        if "area" in wanted and "area" not in record and "boxes" in record:
-            known["area"] = slots.areas(record)
-        if "rle" in wanted and "rle" not in record and "instance_ids" in record and "boxes" in record:
-            known["rle"] = slots.masks_as_text(record)
-        if self.canvas is not None:
-            wanted.add("original_size")
-        return {**record, **{key: value for key, value in known.items() if key in wanted}}
-
-    @property
-    def canvas(self) -> Canvas | None:
-        """The canvas among the transforms; the first, if there are several."""
-        return next((transform for transform in self.source.transforms if isinstance(transform, Canvas)), None)
-
-    def canvases(self) -> np.ndarray | None:
-        """Return which canvas each example goes on, i64[examples]; None without canvases, or with one alone."""
-        canvas = self.canvas
-        if canvas is None or len(canvas.sizes) == 1:
-            return None
-        shapes, inverse = np.unique(self.sizes(), axis=0, return_inverse=True)
-        chosen = np.asarray([canvas.choose(height, width) for height, width in shapes.tolist()], np.int64)
-        return chosen[inverse.reshape(-1)]
-
-    def sizes(self) -> np.ndarray:
-        """Return i32[examples 2], height and width of every image as it is read."""
-        return np.asarray(self._records.sizes())
-
-    def ordered(self, order: Any, position: int) -> Record:
-        """Return the transformed example at that position of an order of examples."""
-        return self.transformed(position, self[order[position]])
-
-    @functools.cached_property
-    def _limits(self) -> dict[str, int]:
-        return sets.facts(self.source.dataset, data_dir=self.data_dir, options=self.source.options).limits
-
-    @functools.cached_property
-    def _records(self) -> Any:
-        source = self.source
-        wanted = closure(("image", *self.keys))
-        return sets.open_split(
-            source.dataset, source.split, keys=wanted, data_dir=self.data_dir, options=source.options
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_records", "_limits")}
+        examples = mixed(source, self.keys, make) if isinstance(source, Mixture) else make(source, self.keys)
+        examples.check()
+        return examples
 
 
 class Batches(Iterator[Batch]):
@@ -329,7 +185,14 @@ class Batches(Iterator[Batch]):
     """
 
     def __init__(
-        self, examples: Examples, *, batch_size: int, seed: int, shard: tuple[int, int], workers: int, ahead: int
+        self,
+        examples: Examples | Mixed,
+        *,
+        batch_size: int,
+        seed: int,
+        shard: tuple[int, int],
+        workers: int,
+        ahead: int,
     ):
         import grain
 
@@ -389,7 +252,7 @@ class EvalBatches(Iterable[Batch]):
     """
 
     def __init__(
-        self, examples: Examples, total: int, batch_size: int, shard: tuple[int, int], workers: int, ahead: int
+        self, examples: Examples | Mixed, total: int, batch_size: int, shard: tuple[int, int], workers: int, ahead: int
     ):
         import grain
 
@@ -423,10 +286,10 @@ class EvalBatches(Iterable[Batch]):
 
 
 @functools.lru_cache(maxsize=64)
-def _check_sizes(examples: Examples, chosen: bytes, batch_size: int) -> None:
+def _check_sizes(examples: Examples | Mixed, chosen: bytes, batch_size: int) -> None:
     """Check once per process what cannot be stacked: it is evaluated again and again, and sizes may cost a reading."""
     source = examples.source
-    if batch_size > 1 and follows_from_size(source.transforms):
+    if batch_size > 1 and isinstance(source, Source) and follows_from_size(source.transforms):
         numbers = np.frombuffer(chosen, np.int64)
         check_sizes(source.transforms, examples.sizes(), numbers, batch_size, f"{source.dataset}/{source.split}")
 

@@ -6,7 +6,7 @@ Inside the pipeline integer maps may be narrower than in a batch (a label is uin
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -111,8 +111,7 @@ def to_batch_row(
     done: Record = {}
     if any("boxes" in (bare_key(name), *key_of(BATCH, name).needs) for name in keys):
         record = _fitted(record, slots, where)
-    masks = [beside(name, row.mask) for name, row in ((name, key_of(BATCH, name)) for name in keys) if row.mask]
-    for name in dict.fromkeys((*keys, *masks)):
+    for name in with_masks(keys):
         row = key_of(BATCH, name)
         array = _value(record, name)
         if array is None:
@@ -129,6 +128,16 @@ def to_batch_row(
             array = _padded(array, rle_bytes, rule)
         done[name] = _cast(name, array, row, where)
     return done
+
+
+def with_masks(keys: Sequence[str]) -> tuple[str, ...]:
+    """Return keys of a batch and the masks that come with them.
+
+    >>> with_masks(("image", "depth"))
+    ('image', 'depth', 'depth_valid')
+    """
+    masks = [beside(name, row.mask) for name, row in ((name, key_of(BATCH, name)) for name in keys) if row.mask]
+    return tuple(dict.fromkeys((*keys, *masks)))
 
 
 def _fitted(record: Record, slots: int, where: str) -> Record:
@@ -159,6 +168,8 @@ def _default(record: Record, name: str) -> np.ndarray | None:
         return areas(record, beside(name, "boxes"))
     if bare == "hidden_ids" and beside(name, "instance_ids") in record:
         return np.zeros(record[beside(name, "instance_ids")].shape, np.uint16)
+    if bare == "present":
+        return np.asarray(True)
     if name in ("extent", "size"):
         height, width = size(record)
         extent = record.get("extent", np.asarray([0, 0, width, height], np.float32))

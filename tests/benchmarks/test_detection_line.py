@@ -35,7 +35,7 @@ def test_a_system_is_trained_for_the_minutes_once_and_its_row_stands_in_the_page
     def trained(name, minutes, data_dir):
         calls.append(name)
         figures = {"box_ap50": 50.0, "box_ap": 25.0, "images a second": 4.0, "search_s": None}
-        return {"asked": minutes, "updates": 7, "minutes": 2.9, **figures}
+        return {"asked": minutes, "updates": 7, **figures}
 
     calls, keep = [], tmp_path / "line.json"
     monkeypatch.setattr(line, "trained", trained)
@@ -46,16 +46,6 @@ def test_a_system_is_trained_for_the_minutes_once_and_its_row_stands_in_the_page
     text = keep.with_suffix(".md").read_text()
     assert "trained for 4 minutes" in text
     assert (
-        "| SSD | everything: one stage, a box for every cell of several maps | 7 | 2.9 | 50.0 | 25.0 |  |  | 4.0 |  |"
-        in text
+        "| SSD | everything: one stage, a box for every cell of several maps | 7 | 50.0 | 25.0 |  |  | 4.0 |  |" in text
     )
     assert "| R-CNN | 9.0 |" in text
-
-
-def test_minutes_are_those_of_updates(line):
-    rows = [
-        {"kind": "train", "step": 10, "seconds": 2.0},
-        {"kind": "eval", "step": 10, "box_ap": 0.1},
-        {"kind": "train", "step": 15, "seconds": 1.0},
-    ]
-    assert line.spent(rows) == 25.0

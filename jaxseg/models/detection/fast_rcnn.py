@@ -23,13 +23,13 @@ from jaxseg.layers.canvas import mean_outside, whole
 from jaxseg.layers.fpn import FPN
 from jaxseg.layers.roi_heads import BoxHead, BoxPredictor, caffe_box_names
 from jaxseg.layers.rpn import Proposals
+from jaxseg.layers.sampling import sample_regions
 from jaxseg.layers.standardize import FAST_RCNN, Standardize, statistics
 from jaxseg.ops import boxes as box_ops
 from jaxseg.ops import codings
 from jaxseg.ops.anchors import exact_base_anchors, grid_anchors
 from jaxseg.ops.backend import map_images
 from jaxseg.ops.detections import detections
-from jaxseg.ops.match import BELOW, match, sample
 from jaxseg.ops.pad import zeros_to_multiple
 from jaxseg.ops.roi import pyramid_levels, roi_align
 from jaxseg.ops.roi_pool import roi_pool
@@ -250,26 +250,15 @@ class FastRCNN(nn.Module):
         Returns:
           The regions, those that cover an object first; which there are; and which cover an object.
         """
-        objects = targets["valid"]
-        if "crowd" in targets:
-            objects = objects & ~targets["crowd"]
-        boxes = jnp.concatenate([proposals.boxes, targets["boxes"]], axis=1)
-        there = jnp.concatenate([proposals.valid, objects], axis=1)
-
-        def one(key: Array, boxes: Array, there: Array, truth: Array, objects: Array) -> tuple[Array, Array, Array]:
-            found = match(truth, objects, boxes, high=0.5, low=0.5, anchor_valid=there)
-            negative = (found.index == BELOW) & (found.iou >= self.least_overlap)
-            drawn = sample(key, found.index >= 0, negative, count=self.samples, fraction=self.positive_fraction)
-            return jnp.where(drawn.valid[:, None], boxes[drawn.index], 0), drawn.valid, drawn.positive
-
-        rois, valid, positive = jax.vmap(one)(self._keys(targets), boxes, there, targets["boxes"], objects)
+        rois, valid, positive = sample_regions(
+            self.make_rng("sample"),
+            proposals,
+            targets,
+            count=self.samples,
+            positive_fraction=self.positive_fraction,
+            backgrounds=((self.least_overlap, 0.5, 1.0),),
+        )
         return jax.lax.stop_gradient(rois), valid, positive
-
-    def _keys(self, targets: Mapping[str, Array]) -> Array:
-        """Return a key for each image, by its number in the data set or else in the batch."""
-        rows = jnp.arange(len(targets["valid"]), dtype=jnp.uint32)
-        numbers = targets["index"].astype(jnp.uint32) if "index" in targets else rows
-        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng("sample"), numbers)
 
     def _detect(self, rois: Array, valid: Array, logits: Array, deltas: Array, size: Array) -> dict[str, Array]:
         find = partial(

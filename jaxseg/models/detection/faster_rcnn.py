@@ -27,6 +27,7 @@ from jaxseg.errors import BadInput
 from jaxseg.layers.fpn import FPN, detectron2_fpn_names, torchvision_fpn_names
 from jaxseg.layers.roi_heads import BoxHead, detectron2_box_names, torchvision_box_names
 from jaxseg.layers.rpn import Proposals, Proposing, RPNHead, detectron2_rpn_names, propose, torchvision_rpn_names
+from jaxseg.layers.sampling import image_keys
 from jaxseg.layers.standardize import MSRA, Standardize, statistics
 from jaxseg.models.detection.fast_rcnn import RATIOS, FastRCNN, Map
 from jaxseg.ops.anchors import detectron2_anchors, py_faster_rcnn_anchors, torchvision_anchors
@@ -97,7 +98,7 @@ class FasterRCNN(FastRCNN, kw_only=True):
     ) -> tuple[dict[str, Array], list[Map], Array]:
         found, levels, regions = super()._find_in(canvas, levels, size, targets, given, train=train)
         if train and targets is not None:
-            keys, count = self._keys(targets), found["objectness"].shape[1:]
+            keys, count = image_keys(self.make_rng("sample"), targets), found["objectness"].shape[1:]
             found["anchor_luck"] = jax.vmap(lambda key: jax.random.uniform(key, count))(keys)
         return found, levels, regions
 
