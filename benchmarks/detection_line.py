@@ -6,8 +6,8 @@ multiply-adds as two; what makes the proposals of the first two is not among the
 ``--proposals`` are the paper's with 64, 600 1000 and 2000, for which ``--count`` leaves out the timing.
 
 ``--minutes M`` trains each system's recipe on the embedded scenes for so long instead, on this machine, and tells its
-AP and how many images it finds the objects of in a second. The minutes are of one processor core, which other work on
-the machine does not change, and of updates alone: compilation, evaluation and the search for proposals are not in them.
+AP and how many images it finds the objects of in a second. Times are those of one processor core, which other work on
+the machine hardly changes; the minutes are of updates alone: compilation, evaluation and the search for proposals are not in them.
 Each recipe has its own network, optimiser and schedule, of as many updates as a few at first have shown to take so
 long. ``--system NAME`` trains one alone; what the file has for the same minutes already is not trained again.
 
@@ -162,7 +162,7 @@ def step_seconds(recipe: Any, workdir: Path, data_dir: str | None) -> float:
 
 
 def speed(workdir: str, data_dir: str | None) -> float:
-    """Images a second, in batches of one, from pixels and proposals to detections."""
+    """Images a second of a core, in batches of one, from pixels and proposals to detections."""
     import jax
 
     import jaxseg
@@ -174,24 +174,24 @@ def speed(workdir: str, data_dir: str | None) -> float:
     batches = list(stage.data.eval_batches(batch_size=1, data_dir=data_dir, limit=20))
     call = jax.jit(forward(run.model, run.task))
     jax.block_until_ready(call(run.variables, batches[0]))
-    begin = time.perf_counter()
+    begin = time.process_time()
     for batch in batches:
         jax.block_until_ready(call(run.variables, batch))
-    return len(batches) / (time.perf_counter() - begin)
+    return len(batches) / (time.process_time() - begin)
 
 
 def search_seconds(data: Any, data_dir: str | None) -> float | None:
-    """Seconds of an image's search for proposals; None where nothing is searched."""
+    """Seconds of a core that an image's search for proposals takes; None where nothing is searched."""
     from jaxseg.data.transforms import SelectiveSearch
 
     rng = np.random.default_rng(0)
     for step in data.val.transforms:
         if isinstance(step, SelectiveSearch):
             images = [batch["image"][0] for batch in data.eval_batches(batch_size=1, data_dir=data_dir, limit=5)]
-            begin = time.perf_counter()
+            begin = time.process_time()
             for image in images:
                 replace(step, cached=False)({"image": np.asarray(image)}, rng)
-            return (time.perf_counter() - begin) / len(images)
+            return (time.process_time() - begin) / len(images)
     return None
 
 
@@ -211,12 +211,10 @@ def page(kept: dict[str, Any]) -> str:
         rows = [trained_rows[name] for name in LINE if name in trained_rows]
         asked = " or ".join(sorted({f"{row['asked']:g}" for row in rows}))
         machines = " or ".join(sorted({row["machine"] for row in rows}))
-        loads = [row["load"] for row in rows]
         about = (
-            f"Each system's recipe trained for {asked} minutes of a core on {machines}, images a second under a load "
-            f"of {min(loads):.0f} to {max(loads):.0f} processes; AP on the 200 held-out scenes of 128x128 pixels, in "
-            "percent. What comes from outside, selective search, is in neither the minutes nor the images a "
-            "second, but in the column beside them."
+            f"Each system's recipe trained for {asked} minutes of a core of {machines}; AP on the 200 held-out scenes of 128x128 pixels, in "
+            "percent; images a second of a core, one at a time. What comes from outside, selective search, is in "
+            "neither, but in the last column."
         )
         table = measure.as_table([_cells(name, trained_rows[name]) for name in LINE if name in trained_rows])
         parts.append(f"## The same minutes for each\n\n{about}\n\n{table}")
@@ -234,7 +232,7 @@ def _cells(name: str, row: dict[str, Any]) -> dict[str, Any]:
         "mask AP50": row.get("mask_ap50"),
         "mask AP": row.get("mask_ap"),
         "images a second": row["images a second"],
-        "search, s an image": row["search_s"],
+        "search, s of a core": row["search_s"],
     }
 
 
@@ -265,7 +263,7 @@ def train_line(options: argparse.Namespace) -> None:
             print(f"{name}: kept already", file=sys.stderr, flush=True)
         elif options.system:
             row = trained(name, options.minutes, options.data_dir)
-            row = {**row, "machine": computer(), "load": load()}
+            row = {**row, "machine": computer()}
             add(options.keep, {"minutes": {name: row}})
             print(json.dumps(row), file=sys.stderr, flush=True)
         else:
