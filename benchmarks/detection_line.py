@@ -7,9 +7,9 @@ multiply-adds as two; what makes the proposals of the first two is not among the
 
 ``--minutes M`` trains each system's recipe on the embedded scenes for so long instead, on this machine, and tells its
 AP and how many images it finds the objects of in a second. Times are those of one processor core, which other work on
-the machine hardly changes; the minutes are of updates alone: compilation, evaluation and the search for proposals are not in them.
-Each recipe has its own network, optimiser and schedule, of as many updates as a few at first have shown to take so
-long. ``--system NAME`` trains one alone; what the file has for the same minutes already is not trained again.
+the machine hardly changes; the minutes are of updates alone: compilation, evaluation and the search for proposals are
+not in them. Each recipe has its own network, optimiser and schedule, of as many updates as a few at first have shown to
+take so long. ``--system NAME`` trains one alone; what the file has for the same minutes already is not trained again.
 
 Each of the three adds its part to ``--keep FILE.json`` and writes the page ``FILE.md`` beside it; ``--page`` only does
 the latter.
@@ -212,8 +212,8 @@ def page(kept: dict[str, Any]) -> str:
         asked = " or ".join(sorted({f"{row['asked']:g}" for row in rows}))
         machines = " or ".join(sorted({row["machine"] for row in rows}))
         about = (
-            f"Each system's recipe trained for {asked} minutes of a core of {machines}; AP on the 200 held-out scenes of 128x128 pixels, in "
-            "percent; images a second of a core, one at a time. What comes from outside, selective search, is in "
+            f"Each system's recipe trained for {asked} minutes of a core of {machines}; AP on the 200 held-out "
+            "scenes of 128x128 pixels, in percent; images a second of a core, one at a time. What comes from outside, selective search, is in "
             "neither, but in the last column."
         )
         table = measure.as_table([_cells(name, trained_rows[name]) for name in LINE if name in trained_rows])
