@@ -213,8 +213,8 @@ def page(kept: dict[str, Any]) -> str:
         machines = " or ".join(sorted({row["machine"] for row in rows}))
         about = (
             f"Each system's recipe trained for {asked} minutes of a core of {machines}; AP on the 200 held-out "
-            "scenes of 128x128 pixels, in percent; images a second of a core, one at a time. What comes from outside, selective search, is in "
-            "neither, but in the last column."
+            "scenes of 128x128 pixels, in percent; images a second of a core, one at a time. What comes from "
+            "outside, selective search, is in neither, but in the last column."
         )
         table = measure.as_table([_cells(name, trained_rows[name]) for name in LINE if name in trained_rows])
         parts.append(f"## The same minutes for each\n\n{about}\n\n{table}")
