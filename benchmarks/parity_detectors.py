@@ -39,8 +39,13 @@ NAMES = {
     "keypoint_rcnn_resnet50_fpn": "keypointrcnn_resnet50_fpn",
     "retinanet_resnet50_fpn": "retinanet_resnet50_fpn",
     "retinanet_resnet50_fpn_v2": "retinanet_resnet50_fpn_v2",
+    "ssd300_vgg16": "ssd300_vgg16",
+    "ssdlite320_mobilenet_v3_large": "ssdlite320_mobilenet_v3_large",
 }
 CANVASES = ((320, 320), (256, 416))
+ONLY_CANVAS = {"ssd300_vgg16": (300, 300), "ssdlite320_mobilenet_v3_large": (320, 320)}
+"""Networks whose input is of one size."""
+
 BOX, SCORE = 1e-2, 1e-4
 """Pixels and probability within which a detection is the same."""
 
@@ -92,7 +97,11 @@ def reference(name: str, images: np.ndarray) -> Any:
                         layer.weight *= 3
         model(tensors(images))
     model.eval()
-    if "retina" in name:
+    if "ssd" in name:
+        for head, wanted in ((model.head.classification_head, 2.0), (model.head.regression_head, 0.5)):
+            for layer in head.module_list:
+                spread(model, layer if name == "ssd300_vgg16" else layer[-1], wanted, images)
+    elif "retina" in name:
         spread(model, model.head.classification_head.cls_logits, 2.0, images)
         spread(model, model.head.regression_head.bbox_reg, 0.3, images)
     else:
@@ -131,13 +140,14 @@ def photographs(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
 
 def compare(name: str, paths: Sequence[Path]) -> list[Agreement]:
     """Both networks on both canvases."""
-    theirs = reference(name, photographs(paths, CANVASES[0]))
+    sizes = (ONLY_CANVAS[name],) if name in ONLY_CANVAS else CANVASES
+    theirs = reference(name, photographs(paths, sizes[0]))
     model = registry.create_model(name)
     source = {key: value.numpy() for key, value in theirs.state_dict().items()}
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.uint8)))
     variables = convert(source, shapes, registry.find(name).names["torchvision"])
     apply, found = jax.jit(model.apply), []
-    for size in CANVASES:
+    for size in sizes:
         agreement = Agreement(name, size)
         keep_size(theirs, size)
         for image in photographs(paths, size):
