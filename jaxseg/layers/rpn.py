@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -32,6 +32,7 @@ class RPNHead(nn.Module):
       anchors: anchors in every cell.
       convs: how many 3x3 convolutions; 1 in the paper, 2 in torchvision's second version.
       outputs: scores of an anchor: 1, or 2 for the paper's softmax over background and object.
+      stride: of the first 3x3 convolution, and its dilation: on a map that was dilated to a finer stride.
       dtype: compute dtype.
 
     >>> levels = [jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 2, 2, 2))]
@@ -44,13 +45,18 @@ class RPNHead(nn.Module):
     anchors: int = 3
     convs: int = 1
     outputs: int = 1
+    stride: int = 1
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
     def __call__(self, levels: Sequence[Map]) -> tuple[Float[Array, "b a"], Float[Array, "b a 4"]]:
         """Return objectness logits and box codes of all anchors, level by level, float32."""
-        options = {"kernel_init": normal_01, "dtype": self.dtype}
-        convs = [Conv(self.features, 3, padding=1, **options, name=f"conv{i}") for i in range(self.convs)]
+        options: dict[str, Any] = {"kernel_init": normal_01, "dtype": self.dtype}
+        steps = [self.stride, *[1] * (self.convs - 1)]
+        convs = [
+            Conv(self.features, 3, stride=step, padding=step, dilation=step, **options, name=f"conv{i}")
+            for i, step in enumerate(steps)
+        ]
         objectness = Conv(self.outputs * self.anchors, 1, **options, name="objectness")
         codes = Conv(4 * self.anchors, 1, **options, name="deltas")
         logits, deltas = [], []

@@ -14,23 +14,25 @@ import jax
 import jax.numpy as jnp
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("shared", "own"), meta_fields=("compute",))
+@partial(jax.tree_util.register_dataclass, data_fields=("shared", "own", "given"), meta_fields=("compute",))
 @dataclass(frozen=True)
 class Deferred:
-    """Outputs to be: ``compute(shared, own)`` returns them by key.
+    """Outputs to be: ``compute(shared, own, given)`` returns them by key.
 
-    >>> resolved({"image": 0, "deferred": Deferred(2, 3, lambda shared, own: {"sum": shared + own})})
+    >>> resolved({"image": 0, "deferred": Deferred(2, 3, lambda shared, own, given: {"sum": shared + own})})
     {'image': 0, 'sum': 5}
 
     Attributes:
       shared: the arrays that all heads read.
       own: this head's, its parameters.
       compute: a pure function.
+      given: further arrays that it reads, which have no gradient.
     """
 
     shared: Any
     own: Any
-    compute: Callable[[Any, Any], dict[str, Any]]
+    compute: Callable[[Any, Any, Any], dict[str, Any]]
+    given: Any = ()
 
 
 def resolved(outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +43,9 @@ def resolved(outputs: Mapping[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for key, value in outputs.items():
-        found.update(value.compute(value.shared, value.own) if isinstance(value, Deferred) else {key: value})
+        found.update(
+            value.compute(value.shared, value.own, value.given) if isinstance(value, Deferred) else {key: value}
+        )
     return found
 
 

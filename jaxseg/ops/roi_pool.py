@@ -29,6 +29,7 @@ def roi_pool(
     *,
     size: Size,
     stride: float | int,
+    every: int = 1,
 ) -> Float[Array, "b p y x c"]:
     """Return the largest value in each of ``size`` bins of every box; the gradient goes to its first cell.
 
@@ -42,6 +43,8 @@ def roi_pool(
       valid: which slots hold a box; the others give zeros, and so do boxes with a coordinate that is not finite.
       size: rows and columns of bins. A bin that lies outside the map gives zero.
       stride: pixels to a cell.
+      every: of a bin, look at its first cell and each so many after it, along both sides: a map whose network was
+        dilated to have no stride is read as one that has.
     """
     finite = jnp.isfinite(boxes).all(-1)
     boxes = jnp.where(finite[..., None], boxes.astype(jnp.float32), 0)
@@ -49,7 +52,7 @@ def roi_pool(
     bins, scale = pair(size, "size"), np.float32(1 / stride)
     rows = _bins(boxes[..., 1] * scale, boxes[..., 3] * scale, counts, bins[0], x.shape[1])
     columns = _bins(boxes[..., 0] * scale, boxes[..., 2] * scale, counts, bins[1], x.shape[2])
-    out: Array = _maximum((x.shape, x.dtype), current(), x, (*rows, *columns))
+    out: Array = _maximum((x.shape, x.dtype), every, current(), x, (*rows, *columns))
     return out.reshape(*boxes.shape[:2], *bins, x.shape[3])
 
 
@@ -64,16 +67,17 @@ def _bins(lo: Array, hi: Array, counts: Array, bins: int, length: int) -> tuple[
     return first, jnp.where(counts[..., None], jnp.maximum(end, first), first)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _maximum(like: Like, backend: str, x: Array, runs: Runs) -> Array:
-    return choose(x, *runs, cpu=by_loop, default=at_once, backend=backend)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _maximum(like: Like, every: int, backend: str, x: Array, runs: Runs) -> Array:
+    return _maximum_forward(like, every, backend, x, runs)[0]
 
 
-def _maximum_forward(like: Like, backend: str, x: Array, runs: Runs) -> tuple[Array, Array]:
-    return choose(x, *runs, cpu=by_loop, default=at_once, backend=backend)
+def _maximum_forward(like: Like, every: int, backend: str, x: Array, runs: Runs) -> tuple[Array, Array]:
+    cpu, default = partial(by_loop, every=every), partial(at_once, every=every)
+    return choose(x, *runs, cpu=cpu, default=default, backend=backend)
 
 
-def _maximum_backward(like: Like, backend: str, winners: Array, dy: Array) -> tuple[Array, None]:
+def _maximum_backward(like: Like, every: int, backend: str, winners: Array, dy: Array) -> tuple[Array, None]:
     (b, h, w, c), dtype = like
     flat = winners.reshape(b, -1, c)
     flat = jnp.where(flat < 0, h * w, flat)  # empty bins: dropped
@@ -86,7 +90,7 @@ def _maximum_backward(like: Like, backend: str, winners: Array, dy: Array) -> tu
 _maximum.defvjp(_maximum_forward, _maximum_backward)
 
 
-def by_loop(x: Array, top: Array, bottom: Array, left: Array, right: Array) -> tuple[Array, Array]:
+def by_loop(x: Array, top: Array, bottom: Array, left: Array, right: Array, *, every: int = 1) -> tuple[Array, Array]:
     """Return the largest values ``[b p bins c]`` and the cell of each in its map, -1 if none: one bin a step.
 
     >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
@@ -104,17 +108,17 @@ def by_loop(x: Array, top: Array, bottom: Array, left: Array, right: Array) -> t
         box = j // (m * n)
         y_bin, x_bin, image = box * m + j // n % m, box * n + j % n, box // top.shape[1]
 
-        def over_rows(y: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
-            def over_columns(x: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
-                cell = y * w + x
+        def over_rows(i: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+            def over_columns(k: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+                cell = (y_first[y_bin] + every * i) * w + x_first[x_bin] + every * k
                 values = lax.dynamic_slice(table, (image * (h * w) + cell, zero), (1, c))
                 better = values > best[0]
                 return jnp.where(better, values, best[0]), jnp.where(better, cell, best[1])
 
-            return lax.fori_loop(x_first[x_bin], x_end[x_bin], over_columns, best)
+            return lax.fori_loop(0, _visits(x_first[x_bin], x_end[x_bin], every), over_columns, best)
 
         nothing = (jnp.full((1, c), -jnp.inf, x.dtype), jnp.full((1, c), -1, jnp.int32))
-        values, cells = lax.fori_loop(y_first[y_bin], y_end[y_bin], over_rows, nothing)
+        values, cells = lax.fori_loop(0, _visits(y_first[y_bin], y_end[y_bin], every), over_rows, nothing)
         values = jnp.where(cells < 0, jnp.zeros_like(values), values)
         put = lax.dynamic_update_slice
         return put(results[0], values, (j, zero)), put(results[1], cells, (j, zero))
@@ -126,7 +130,7 @@ def by_loop(x: Array, top: Array, bottom: Array, left: Array, right: Array) -> t
     return values.reshape(shape), cells.reshape(shape)
 
 
-def at_once(x: Array, top: Array, bottom: Array, left: Array, right: Array) -> tuple[Array, Array]:
+def at_once(x: Array, top: Array, bottom: Array, left: Array, right: Array, *, every: int = 1) -> tuple[Array, Array]:
     """Return the same as ``by_loop``: a step looks at the n-th cell of all bins.
 
     >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
@@ -140,12 +144,13 @@ def at_once(x: Array, top: Array, bottom: Array, left: Array, right: Array) -> t
     shape = (*top.shape[:2], m, n)
     down = [jnp.broadcast_to(a[:, :, :, None], shape).reshape(*shape[:2], m * n) for a in (top, bottom)]
     across = [jnp.broadcast_to(a[:, :, None, :], shape).reshape(*shape[:2], m * n) for a in (left, right)]
-    width = jnp.maximum(across[1] - across[0], 1)
-    count = (down[1] - down[0]) * (across[1] - across[0])
+    columns = _visits(across[0], across[1], every)
+    width = jnp.maximum(columns, 1)
+    count = _visits(down[0], down[1], every) * columns
     table = x.reshape(b, h * w, c)
 
     def step(i: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
-        cell = (down[0] + i // width) * w + across[0] + i % width
+        cell = (down[0] + every * (i // width)) * w + across[0] + every * (i % width)
         cell = jnp.where(i < count, cell, 0)
         values = jax.vmap(lambda rows, at: rows.at[at].get(mode="clip"))(table, cell)
         better = (values > best[0]) & (i < count)[..., None]
@@ -155,3 +160,8 @@ def at_once(x: Array, top: Array, bottom: Array, left: Array, right: Array) -> t
     nothing = (jnp.full(whole, -jnp.inf, x.dtype), jnp.full(whole, -1, jnp.int32))
     values, cells = lax.fori_loop(0, count.max(initial=0), step, nothing)
     return jnp.where(cells < 0, jnp.zeros_like(values), values), cells
+
+
+def _visits(first: Array, end: Array, every: int) -> Array:
+    """Return how many cells of a run are looked at."""
+    return (end - first + every - 1) // every

@@ -120,12 +120,12 @@ class MultiTask:
                 compute = later[name].compute
                 return lambda shared, own, given: {
                     key: Term(*(cast(Any, jnp.asarray(part, jnp.float32)) for part in term))
-                    for key, term in tasks[name].loss(compute(shared, own), given).items()
+                    for key, term in tasks[name].loss(compute(shared, own, given[1]), given[0]).items()
                 }
 
             shared = next(iter(later.values())).shared
-            given = [views[name][1] for name in later]
-            here = [batch["real"].any() if "real" in batch else jnp.asarray(True) for batch in given]
+            given = [(views[name][1], later[name].given) for name in later]
+            here = [batch["real"].any() if "real" in batch else jnp.asarray(True) for batch, _ in given]
             owns = [each.own for each in later.values()]
             found |= dict(zip(later, in_turn(tuple(map(of, later)), shared, owns, given, here), strict=True))
         return {name: found[name] for name, _ in self.pairs}

@@ -308,6 +308,22 @@ def test_roi_pool_takes_the_first_largest_cell_of_each_bin(size):
         np.testing.assert_array_equal(where.reshape(want.shape), cells)
 
 
+@pytest.mark.parametrize("form", [roi_pool.by_loop, roi_pool.at_once])
+def test_roi_pool_can_look_at_every_second_cell_of_a_bin(form):
+    x = np.random.default_rng(0).normal(size=(1, 9, 9, 2)).astype(F)
+    rows, columns = [(0, 4), (3, 8)], [(1, 4), (4, 4)]
+    first, end, left, right = (
+        jnp.asarray([[[run[i] for run in runs]]], jnp.int32) for runs in (rows, columns) for i in (0, 1)
+    )
+    values, cells = form(jnp.asarray(x), first, end, left, right, every=2)
+    for k, ((top, bottom), (start, stop)) in enumerate((row, column) for row in rows for column in columns):
+        part = x[0, top:bottom:2, start:stop:2].reshape(-1, 2)
+        np.testing.assert_array_equal(values[0, 0, k], part.max(0) if len(part) else np.zeros(2))
+        found = np.asarray(cells[0, 0, k])
+        assert (found >= 0).all() == bool(len(part))
+        assert all(x[0].reshape(-1, 2)[cell, c] == part[:, c].max() for c, cell in enumerate(found) if cell >= 0)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -57,6 +57,7 @@ class FastRCNN(nn.Module):
       side: rows and columns of cells that the box head has of a region.
       multiple: canvases are padded to multiples of it.
       pooling: how regions are cut: "align", RoIAlign; or "max", RoI pooling with whole cells, of one level.
+      pool_every: cells from one that RoI pooling looks at to the next.
       aligned: whether RoIAlign subtracts half a cell.
       sampling_ratio: samples along a bin's side; 0 for as many as it has cells.
       level_epsilon: by which regions may fall short of the next level.
@@ -90,6 +91,7 @@ class FastRCNN(nn.Module):
     side: int = 7
     multiple: int = 32
     pooling: str = "align"
+    pool_every: int = 1
     aligned: bool = False
     sampling_ratio: int = 2
     level_epsilon: float = 1e-6
@@ -216,7 +218,8 @@ class FastRCNN(nn.Module):
             raise BadInput(f"pooling {self.pooling!r} of regions; there are 'align' and 'max'")
         first, count = self.finest_stride.bit_length() - 1, self.roi_levels
         if self.pooling == "max":
-            regions = roi_pool(levels[0], codings.to_last_pixel(rois), valid, size=side, stride=self.finest_stride)
+            options = {"size": side, "stride": self.finest_stride, "every": self.pool_every}
+            regions = roi_pool(levels[0], codings.to_last_pixel(rois), valid, **options)
         else:
             regions = roi_align(
                 levels[:count],

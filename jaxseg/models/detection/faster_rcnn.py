@@ -117,11 +117,12 @@ class FasterRCNN(FastRCNN, kw_only=True):
 
     def _anchors(self, canvas: tuple[int, int], levels: list[Map]) -> tuple[Array, tuple[int, ...]]:
         """Return the anchors, and how many each level has."""
-        grids = [(x.shape[1], x.shape[2]) for x in levels]
+        step = self.rpn.stride
+        grids = [((x.shape[1] - 1) // step + 1, (x.shape[2] - 1) // step + 1) for x in levels]
         ratios = [RATIOS] * len(levels)
         if self.anchors == "torchvision":
             return torchvision_anchors(canvas, grids, self.anchor_sizes, ratios)
-        strides = [self.finest_stride << i for i in range(len(levels))]
+        strides = [step * self.finest_stride << i for i in range(len(levels))]
         if self.anchors == "detectron2":
             return detectron2_anchors(grids, strides, self.anchor_sizes, ratios)
         if self.anchors == "py_faster_rcnn":

@@ -2,13 +2,14 @@
 
 VGG-16 with DeepLab's pools sees the image at three scales. Each task reads six of its maps, five of them normalised,
 through 1x1 convolutions that all scales share, brings them to one size, and fuses first the maps of each scale, then
-the scales. Geometry and numbers are those of the author's release (jkokkin/UberNet).
+the scales. Objects are found on conv5_3 of the first scale (:mod:`jaxseg.models.multitask.detector`). Geometry and
+numbers are those of the author's release (jkokkin/UberNet).
 
 In training the tasks' outputs are deferred (:mod:`jaxseg.ops.deferred`) and each scale of the trunk is computed again
 in the backward pass, so that memory does not grow with the number of tasks (section 3.3 of the paper).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,14 +18,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.backbones.vgg import VGG
 from jaxseg.errors import pick
 from jaxseg.layers.conv import Conv
 from jaxseg.layers.dropout import Dropout
 from jaxseg.layers.norm import BatchNorm
+from jaxseg.layers.rpn import Proposing
 from jaxseg.layers.standardize import CAFFE, UNIT_RANGE, Standardize, statistics
+from jaxseg.models.multitask.detector import Detector, detector
 from jaxseg.ops.deferred import Deferred
 from jaxseg.ops.pool import avg_pool, max_pool
 from jaxseg.ops.resize import resize_bilinear
@@ -32,6 +35,9 @@ from jaxseg.registry import register
 
 Map = Float[Array, "b _ _ _"]
 Taps = list[Map]
+Shared = tuple[list[Taps], Map]
+"""The maps of all scales that the tasks read, and conv5_3 of the first as it is."""
+
 Weights = dict[str, Array]
 
 SCALES = (1, 2, 4)
@@ -87,6 +93,12 @@ HEADS: dict[str, Head] = {
 """Boundaries, normals, salient objects, semantic segmentation and boundaries, human parts, as the author calls them.
 """
 
+DETECTION = "det"
+"""The seventh task, whose layers are :class:`jaxseg.models.multitask.detector.Detector`."""
+
+TASKS = (*HEADS, DETECTION)
+"""All tasks."""
+
 
 class Trunk(nn.Module):
     """VGG-16 at stride 8, and its classifier as a dilated 3x3 convolution and a 1x1 one (DeepLab's LargeFOV).
@@ -131,7 +143,8 @@ class UberNet(nn.Module):
 
     Attributes:
       trunk: shared by all scales and tasks.
-      heads: tasks, by the names of :data:`HEADS`; outputs are called ``task/key``.
+      detector: of objects.
+      heads: tasks, by the names of :data:`TASKS`; outputs are called ``task/key``.
       num_classes: of semantic segmentation and semantic boundaries.
       num_parts: of humans, background included.
       standardize: statistics of the input.
@@ -139,7 +152,8 @@ class UberNet(nn.Module):
     """
 
     trunk: Trunk
-    heads: tuple[str, ...] = tuple(HEADS)
+    detector: Detector
+    heads: tuple[str, ...] = TASKS
     num_classes: int = 21
     num_parts: int = 7
     standardize: Standardize = CAFFE
@@ -151,33 +165,63 @@ class UberNet(nn.Module):
         return self.trunk.backbone.in_channels
 
     @nn.compact
-    def __call__(self, image: Shaped[Array, "b h w c"], *, train: bool = False) -> dict[str, Any]:
+    def __call__(
+        self,
+        image: Shaped[Array, "b h w c"],
+        size: Int[Array, "b 2"] | None = None,
+        targets: Mapping[str, Array] | None = None,
+        *,
+        train: bool = False,
+    ) -> dict[str, Any]:
         """Return each task's outputs for raw pixels of any size; sides are padded to 32 k + 1 inside.
 
         ``task/boundary_logits`` or ``task/saliency_logits`` with ``task/side_logits`` of the three scales;
-        ``task/logits`` with ``task/aux_logits_{stride}``; ``task/normal``. In training, ``task/deferred`` stands for
-        them.
+        ``task/logits`` with ``task/aux_logits_{stride}``; ``task/normal``; ``det/boxes`` and what else detectors
+        return. In training, ``task/deferred`` stands for them.
+
+        Args:
+          image: of three bytes a pixel, or what else ``standardize`` takes.
+          size: rows and columns of each that are image, for detection; None for all.
+          targets: the objects, for detection in training, as :class:`jaxseg.models.detection.faster_rcnn.FasterRCNN`
+            takes them.
+          train: what is returned, and whose statistics normalise.
         """
         h, w = image.shape[1:3]
         x = self.standardize(image, self.in_channels).astype(self.dtype)
         sides = [32 * max(-(-(n - 1) // 32), 1) + 1 for n in (h, w)]
         x = jnp.pad(x, ((0, 0), (0, sides[0] - h), (0, sides[1] - w), (0, 0)), mode="edge")
         again = nn.remat(lambda trunk, y: trunk(y, train=train))
-        taps = []
+        taps, last = [], []
         for stride in SCALES:
             y = x if stride == 1 else avg_pool(x, 3, stride=stride, padding=1)
             maps = again(self.trunk, y)
+            last.append(maps[4])
             taps.append([self._normalized(f"norm{stride}_{k}", y, train) for k, y in enumerate(maps[:5], 1)] + maps[5:])
-        outputs: dict[str, Any] = {}
+        shared, outputs = (taps, last[0]), {}
         for name in self.heads:
-            head = pick(HEADS, name, "task of UberNet")
+            if name == DETECTION:
+                outputs |= self._objects(shared, image, size, targets, train=train)
+                continue
+            head = HEADS[pick(dict(zip(TASKS, TASKS, strict=True)), name, "task of UberNet")]
             compute = partial(_outputs, head, (sides[0], sides[1]), (h, w))
             weights = self._weights(name, head, [tap.shape[-1] for tap in taps[0]])
             if train:
-                outputs[f"{name}/deferred"] = Deferred(taps, weights, compute)
+                outputs[f"{name}/deferred"] = Deferred(shared, weights, compute)
             else:
-                outputs |= {f"{name}/{key}": value for key, value in compute(taps, weights).items()}
+                outputs |= {f"{name}/{key}": value for key, value in compute(shared, weights, ()).items()}
         return outputs
+
+    def _objects(
+        self, shared: Shared, image: Array, size: Array | None, targets: Mapping[str, Array] | None, *, train: bool
+    ) -> dict[str, Any]:
+        if not train or self.is_initializing():
+            found = self.detector(shared[1], image, size, targets, train=train)
+            return {f"{DETECTION}/{key}": value for key, value in found.items()}
+        layers, variables = self.detector.unbind()
+        keys = {name: jax.random.key_data(self.make_rng(name)) for name in ("dropout", "sample")}
+        given = (image, size, targets, keys)
+        compute = partial(_found, layers, jax.random.key_impl(self.make_rng("sample")))
+        return {f"{DETECTION}/deferred": Deferred(shared, variables["params"], compute, given)}
 
     def _normalized(self, name: str, x: Map, train: bool) -> Map:
         norm = BatchNorm(epsilon=1.0, use_scale=False, use_bias=False, dtype=self.dtype, name=name)
@@ -217,9 +261,10 @@ class OneByOne(nn.Module):
 
 
 def _outputs(
-    head: Head, sides: tuple[int, int], size: tuple[int, int], taps: list[Taps], weights: dict[str, Weights]
+    head: Head, sides: tuple[int, int], size: tuple[int, int], shared: Shared, weights: dict[str, Weights], given: Any
 ) -> dict[str, Array]:
     """Return a task's outputs, cropped to the image, of the taps of all scales."""
+    del given
     at = ((sides[0] - 1) // head.stride + 1, (sides[1] - 1) // head.stride + 1)
     scales = [
         _applied(
@@ -229,11 +274,19 @@ def _outputs(
                 for i, x in enumerate(maps, 1)
             ],
         )
-        for maps in taps
+        for maps in shared[0]
     ]
     fused = _applied(weights["fuse_scales"], scales)
     whole = [resize_bilinear(x, sides, align_corners=True)[:, : size[0], : size[1]] for x in (fused, *scales)]
     return head.read(whole[0], whole[1:])
+
+
+def _found(layers: Detector, kind: Any, shared: Shared, weights: Mapping[str, Any], given: Any) -> dict[str, Array]:
+    """Return what the losses of the detector are made of."""
+    image, size, targets, keys = given
+    rngs = {name: jax.random.wrap_key_data(data, impl=kind) for name, data in keys.items()}
+    found: Any = layers.apply({"params": weights}, shared[1], image, size, targets, train=True, rngs=rngs)
+    return found
 
 
 def _applied(weights: Weights, maps: Taps) -> Map:
@@ -245,23 +298,32 @@ def _applied(weights: Weights, maps: Taps) -> Map:
 @register(
     task="multitask",
     paper="arXiv:1609.02132",
-    params=20_483_904 + 148_756,
+    params=20_483_904 + 148_756 + 122_372_785,
     small={
         "trunk.backbone.blocks": (1, 1, 1, 1, 1),
         "trunk.backbone.width": 4,
         "trunk.features": 8,
         "num_parts": 3,
+        "num_things": 3,
+        "detector.rpn.features": 16,
+        "detector.box_head.dense": (32, 32),
+        "detector.anchor_sizes": ((8, 16, 32, 64),),
+        "detector.train_proposing": Proposing(256, 64, min_size=2.0),
+        "detector.test_proposing": Proposing(256, 64, min_size=2.0),
+        "detector.samples": 64,
+        "detector.detections": 20,
     },
 )
 def ubernet_vgg16(
-    heads: tuple[str, ...] = tuple(HEADS),
+    heads: tuple[str, ...] = TASKS,
     num_classes: int = 21,
     num_parts: int = 7,
+    num_things: int = 20,
     in_channels: int = 3,
     standardize: Standardize | None = None,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> UberNet:
-    """UberNet on VGG-16: its six tasks of dense maps."""
+    """UberNet on VGG-16: its seven tasks."""
     backbone = VGG(
         pool_size=3,
         output_stride=8,
@@ -272,6 +334,7 @@ def ubernet_vgg16(
     )
     return UberNet(
         trunk=Trunk(backbone, dtype=dtype),
+        detector=detector(num_things, dtype=dtype),
         heads=heads,
         num_classes=num_classes,
         num_parts=num_parts,
