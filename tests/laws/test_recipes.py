@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxseg.data import Facts, records
+from jaxseg.data import Facts, Mixture, records
 from jaxseg.recipe import dump, load, load_file, shipped
 from jaxseg.recipe_files import split
 from jaxseg.tasks.protocol import check_facts
@@ -67,6 +67,14 @@ def facts_of(data):
 def batch_of(stage, source, rows):
     """Shapes of a batch of that data set, which need not be there: a made-up record goes through the transforms."""
     data = stage.data
+    if isinstance(source, Mixture):
+        found = {f"{task}/present": jax.ShapeDtypeStruct((rows,), bool) for task in source.tasks}
+        for part in source.parts:
+            keys = tuple(name for name in data.keys if name.rpartition("/")[0] in ("", *part.tasks))
+            own = batch_of(replace(stage, data=replace(data, keys=keys)), part.source, rows)
+            assert all(found.get(key, leaf) == leaf for key, leaf in own.items())
+            found |= own
+        return found
     facts = facts_of(replace(data, val=source))
     size = SIZES.get(source.dataset, (375, 500))
     label = np.zeros(size, np.uint8)
