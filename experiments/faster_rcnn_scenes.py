@@ -26,7 +26,7 @@ from jaxseg.tasks.regions import FASTER_RCNN_PROPOSAL_LOSS, FASTER_RCNN_REGION_L
 from jaxseg.train.optim import AdamW, OneCycle
 
 NAME = "faster_rcnn_{variant}_scenes"
-VARIANTS = {"end_to_end": (800,), "alternating": (400, 400, 300, 300)}
+VARIANTS = {"end_to_end": (800,), "alternating": (600, 800, 300, 500)}
 """Updates of each stage."""
 
 HEADS = r"box_head|box_predictor"
