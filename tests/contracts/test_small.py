@@ -11,8 +11,8 @@ from flax import traverse_util
 from jaxseg import registry
 from tests.contracts.zoo import MAPPERS, ODD, SMALL, image_of, main_output, one_of_each_file, output_size, sizes
 
-DEEP = {"u2netp", "hed_mobilenet_v2"}
-"""Of more than a hundred convolutions one behind the other: they take long to compile."""
+DEEP = {"u2netp", "hed_mobilenet_v2", "hrnet_ocr_w18", "enet", "attention_unet", "deeplabv3plus_xception65"}
+"""Of many convolutions one behind the other: they take long to compile."""
 
 SMALL = [case for case in one_of_each_file(SMALL) if case.id not in DEEP] + [
     pytest.param(name, marks=pytest.mark.slow, id=name) for name in SMALL if name in DEEP

@@ -122,6 +122,7 @@ def hundred(tmp_path_factory):
     return with_ids("coco128_panoptic", tmp_path_factory.mktemp("hundred"))
 
 
+@pytest.mark.slow
 def test_the_panoptic_truth_of_a_hundred_images_goes_in_unchanged_and_boxes_find_their_segments(hundred):
     folder, records = shared_data("coco128_panoptic") / "annotations", hundred
     truth = list(panoptic_truth(folder, "panoptic_train2017"))

@@ -126,7 +126,15 @@ def terms_of(model, task, shapes):
     return jax.eval_shape(forward, batch)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.replace(".py", ""))
+FIRST = {split(path)[0]: path for path in reversed(FILES)}
+"""One variant of every file; its siblings share most of it."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[] if path in FIRST.values() else pytest.mark.slow) for path in FILES],
+    ids=[path.name.replace(".py", "") for path in FILES],
+)
 def test_its_parts_fit_together(path):
     """Transforms, network, task and optimizer, on batches such as the data set would give."""
     for stage in load_file(path).stages:

@@ -21,6 +21,12 @@ CODED = {"fast_rcnn_vgg16", "faster_rcnn_vgg16", "mnc_vgg16"}
 
 EVERY = [(name, source) for name, entry in registry.entries().items() for source in entry.names]
 IMPORTABLE = [pair for pair in EVERY if pair not in ONE_WAY]
+OF_FILE = {(registry.find(name).module, source): (name, source) for name, source in reversed(IMPORTABLE)}
+CASES = [
+    pytest.param(*pair, marks=[] if pair in OF_FILE.values() else pytest.mark.slow, id="-".join(pair))
+    for pair in IMPORTABLE
+]
+"""Every table of names; always for one network of every file, and with ``-m slow`` for its siblings."""
 
 
 def small(leaf):
@@ -49,7 +55,7 @@ def traced(name):
     return shapes, transposed
 
 
-@pytest.mark.parametrize(("name", "source"), IMPORTABLE, ids=map("-".join, IMPORTABLE))
+@pytest.mark.parametrize(("name", "source"), CASES)
 def test_ours_theirs_ours(name, source):
     """Random numbers of every leaf go out and come back, and each leaf has a name of its own outside."""
     rules, shapes = registry.find(name).names[source], traced(name)[0]
@@ -69,7 +75,7 @@ def test_every_table_of_names_is_walked():
     assert len(IMPORTABLE) > 30
 
 
-@pytest.mark.parametrize(("name", "source"), IMPORTABLE, ids=map("-".join, IMPORTABLE))
+@pytest.mark.parametrize(("name", "source"), CASES)
 def test_rules_say_which_kernels_are_transposed(name, source):
     rules, (_, transposed) = registry.find(name).names[source], traced(name)
     for path in transposed:

@@ -73,6 +73,7 @@ def test_three_steps_end_in_the_same_place(alone, place, accumulate):
         np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.slow
 def test_nothing_of_a_step_runs_on_the_host_and_no_objects_are_finite():
     model, tx, batch = network(), SGD(0.02).build(STEPS), rooms(range(2))
     batch["valid"][:] = False
