@@ -69,7 +69,7 @@ def main() -> None:
     text = f"{title}\n\n{measure.as_table(rows)}"
     print(text)
     if options.out:
-        options.out.write_text(f"# One backbone for everything\n\n{text}", encoding="utf-8")
+        options.out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
