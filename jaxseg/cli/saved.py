@@ -1,5 +1,6 @@
 """Predictions of a split, saved while it is evaluated: ``jaxseg evaluate --save-predictions``."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg.data import Data, Facts
+from jaxseg.data import Data, Facts, Source
 from jaxseg.data.coco_results import ResultFiles
 from jaxseg.data.sets import image_ids
 from jaxseg.data.transforms.frame import Frame
@@ -135,10 +136,10 @@ def saved_predictions(
     ('image', 'label', 'index', 'size', 'original_size', 'extent')
     """
     source = data.eval_source(split)
-    try:
-        ids = image_ids(source.dataset, source.split, data_dir=data_dir, options=source.options)
-    except BadInput:  # the data set has no such numbers
-        ids = None
+    ids = None
+    if isinstance(source, Source):
+        with contextlib.suppress(BadInput):  # the data set has no such numbers
+            ids = image_ids(source.dataset, source.split, data_dir=data_dir, options=source.options)
     keys = (*data.keys, *(key for key in NEEDED if key not in data.keys))
     number = (lambda index: index) if ids is None else (lambda index: int(ids[index]))
     return replace(data, keys=keys), SavedPredictions(ResultFiles(folder, facts, rule=paste_rule(task)), number)

@@ -206,7 +206,7 @@ def _augmentation(look: Look, crop: Decision, square: bool) -> tuple[Decision, .
     found = []
     if look.mirrored:
         found.append(Decision("RandomFlip()", "left and right may change places: classes lie alike in both halves"))
-    found.append(Decision("RandomScale(0.75, 1.5)", "things are nearer or farther"))
+    found.append(scaling(look))
     if look.tiny:
         names = ", ".join(look.facts.classes[k] for k in look.tiny)
         why = f"{crop.why}. Every third crop is placed by class, since parts are tiny: {names}"
@@ -216,9 +216,34 @@ def _augmentation(look: Look, crop: Decision, square: bool) -> tuple[Decision, .
     if not look.upright and square:
         why = "no class lies higher or lower than the others: any of the eight positions is as good"
         found.append(Decision("RandomRotate90()", why))
-    if look.is_rgb:
-        found.append(Decision("Photometric(0.2, 0.2, 0.2)", "brightness, contrast and saturation vary"))
+    found.append(lighting(look))
     return tuple(found)
+
+
+def scaling(look: Look) -> Decision:
+    """Return how much larger or smaller images become.
+
+    >>> class Cells:
+    ...     upright = False
+    >>> scaling(Cells()).text
+    'RandomScale(0.9, 1.1)'
+    """
+    if look.upright:
+        return Decision("RandomScale(0.75, 1.5)", "things are nearer or farther")
+    return Decision("RandomScale(0.9, 1.1)", "where no side is up, seen from above, an instrument has one scale")
+
+
+def lighting(look: Look) -> Decision:
+    """Return how light and colours change.
+
+    >>> class Cells:
+    ...     is_rgb = False
+    >>> lighting(Cells()).text
+    'Photometric(0.2, 0.2)'
+    """
+    if look.is_rgb:
+        return Decision("Photometric(0.2, 0.2, 0.2)", "brightness, contrast and saturation vary")
+    return Decision("Photometric(0.2, 0.2)", "brightness and contrast vary")
 
 
 def _evaluation(look: Look, batch: int) -> dict[str, Any]:

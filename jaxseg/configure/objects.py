@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxseg import registry
 from jaxseg.configure import decide, memory
-from jaxseg.configure.choose import ForObjects, Plan
+from jaxseg.configure.choose import ForObjects, Plan, lighting, scaling
 from jaxseg.configure.decide import Decision, Wishes
 from jaxseg.configure.look import Look, Objects
 from jaxseg.conversion.pixels import statistics_of
@@ -216,7 +216,7 @@ def _augmentation(look: Look, crop: Decision, cropped: bool) -> tuple[Decision, 
     if look.mirrored:
         found.append(Decision("RandomFlip()", "left and right may change places"))
     if cropped:
-        found.append(Decision("RandomScale(0.75, 1.5)", "things are nearer or farther"))
+        found.append(scaling(look))
         found.append(Decision(f"RandomCrop({crop.text})", crop.why))
         if not look.upright and height == width:
             why = "no class lies higher or lower than the others: any of the eight positions is as good"
@@ -224,8 +224,7 @@ def _augmentation(look: Look, crop: Decision, cropped: bool) -> tuple[Decision, 
     else:
         why = f"{crop.why}; things are nearer or farther"
         found.append(Decision(f"LargeScaleJitter((0.75, 1.5), ({crop.text}))", why))
-    if look.is_rgb:
-        found.append(Decision("Photometric(0.2, 0.2, 0.2)", "brightness, contrast and saturation vary"))
+    found.append(lighting(look))
     return tuple(found)
 
 

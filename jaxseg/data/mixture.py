@@ -120,42 +120,54 @@ def _with_source(part: Part, source: Source) -> Part:
     return replace(part, source=source)
 
 
-def mixed(mixture: Mixture, keys: Sequence[str], make: Callable[..., Examples]) -> "Mixed":
-    """Return the examples of a mixture.
-
-    Args:
-      mixture: the data sets.
-      keys: what a batch holds.
-      make: examples of a source, given its keys and tasks.
-
-    Raises:
-      BadInput: a key is of a task that no data set has.
-    """
-    for name in keys:
-        task = name.rpartition("/")[0]
-        if task:
-            pick(dict.fromkeys(mixture.tasks), task, "task of the mixture")
-    parts = []
-    for part in mixture.parts:
-        own = tuple(name for name in keys if "/" not in name or name.rpartition("/")[0] in part.tasks)
-        parts.append(replace(make(part.source, own), tasks=part.tasks))
-    return Mixed(mixture, tuple(keys), tuple(parts))
-
-
 @dataclass(frozen=True)
 class Mixed:
     """The examples of a mixture, numbered through, with the same methods as :class:`jaxseg.data.examples.Examples`.
+
+    >>> import tempfile
+    >>> tiny = (("size", 8), ("train", 3), ("val", 2))
+    >>> labels, depth = (Source("scenes", split, (), tiny) for split in ("train", "val"))
+    >>> both = Mixture((Part(labels, ("seg",)), Part(depth, ("depth",))))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     make = functools.partial(Examples, slots=1, proposal_slots=1, data_dir=folder, seed=0)
+    ...     examples = Mixed.of(both, ("image", "seg/label", "depth/depth"), make)
+    ...     row = examples.transformed(0, examples[4])
+    >>> len(examples), row["depth/present"].item(), row["seg/present"].item(), row["seg/label"][0, 0].item()
+    (5, True, False, 255)
 
     Attributes:
       source: the mixture.
       keys: what a row of a batch holds.
       parts: the examples of each data set.
+      ends: one more than the number of each data set's last example.
     """
 
     source: Mixture
     keys: tuple[str, ...]
     parts: tuple[Examples, ...]
     ends: tuple[int, ...] = field(init=False, compare=False)
+
+    @classmethod
+    def of(cls, mixture: Mixture, keys: Sequence[str], make: Callable[..., Examples]) -> "Mixed":
+        """Return the examples of a mixture.
+
+        Args:
+          mixture: the data sets.
+          keys: what a batch holds.
+          make: examples of a source, given its keys.
+
+        Raises:
+          BadInput: a key is of a task that no data set has.
+        """
+        for name in keys:
+            task = name.rpartition("/")[0]
+            if task:
+                pick(dict.fromkeys(mixture.tasks), task, "task of the mixture")
+        parts = []
+        for part in mixture.parts:
+            own = tuple(name for name in keys if "/" not in name or name.rpartition("/")[0] in part.tasks)
+            parts.append(replace(make(part.source, own), tasks=part.tasks))
+        return cls(mixture, tuple(keys), tuple(parts))
 
     def __post_init__(self):
         sizes = [len(part) * of.times for part, of in zip(self.parts, self.source.parts, strict=True)]

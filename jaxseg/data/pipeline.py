@@ -20,7 +20,7 @@ from jaxseg.data import records
 from jaxseg.data.canvases import CanvasOrder, eval_order
 from jaxseg.data.examples import DataDir, Examples, Source
 from jaxseg.data.facts import Facts
-from jaxseg.data.mixture import Mixed, Mixture, mixed
+from jaxseg.data.mixture import Mixed, Mixture
 from jaxseg.data.prefetch import Batch, prefetched
 from jaxseg.data.records import Record
 from jaxseg.data.sizes import check_sizes, follows_from_size
@@ -165,7 +165,7 @@ class Data:
             seed=seed,
             rle_bytes=self.rle_bytes,
         )
-        examples = mixed(source, self.keys, make) if isinstance(source, Mixture) else make(source, self.keys)
+        examples = Mixed.of(source, self.keys, make) if isinstance(source, Mixture) else make(source, self.keys)
         examples.check()
         return examples
 

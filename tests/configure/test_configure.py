@@ -140,7 +140,8 @@ def test_a_street_gets_flips_weights_and_crops_by_class_and_a_slower_backbone():
 def test_cells_get_turns_their_own_statistics_and_one_canvas():
     plan = choose(CELLS, Wishes("fpn_resnet50", batch_size=4), device="accelerator")
     kinds = [text.partition("(")[0] for text in texts(plan.train)]
-    assert kinds == ["RandomFlip", "RandomScale", "RandomCrop", "RandomRotate90"], "no colours, no up"
+    assert kinds == ["RandomFlip", "RandomScale", "RandomCrop", "RandomRotate90", "Photometric"]
+    assert {"RandomScale(0.9, 1.1)", "Photometric(0.2, 0.2)"} <= set(texts(plan.train)), "no colours, no up"
     assert "RandomCrop(480, 480)" in texts(plan.train), "square, as it is turned"
     assert texts(plan.losses) == ["CrossEntropy()", "Dice(1.0)"]
     assert {name: value.text for name, value in plan.fields.items()} == {

@@ -307,6 +307,21 @@ def test_photometric_is_torchvisions_colour_jitter(amount, record):
     same(record, moved, set(record) - {"image"})
 
 
+@pytest.mark.parametrize(("dtype", "bands"), [("uint8", 1), ("uint16", 4), ("float32", 2)])
+def test_photometric_of_other_bands_changes_brightness_and_contrast(dtype, bands):
+    top = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
+    image = (rng().random((8, 9, bands)) * top).astype(dtype)
+    brightness, contrast = 1 + rng(3).uniform(-1, 1, 4)[:2] * 0.5
+    moved = T.Photometric(0.5, 0.5)({"image": image}, rng(3))["image"]
+    bright = brightness * image.astype(np.float64)
+    expected = contrast * bright + (1 - contrast) * bright.mean()
+    expected = expected if dtype == "float32" else np.clip(expected, 0, top)
+    assert moved.dtype == dtype
+    assert np.abs(moved - expected).max() <= (1e-5 if dtype == "float32" else 1)
+    with pytest.raises(BadInput, match="RGB"):
+        T.Photometric(saturation=0.5)({"image": image}, rng())
+
+
 def test_hue_turns_colours_around_grey():
     from jaxseg.data.transforms.photometric import hue_matrix
 

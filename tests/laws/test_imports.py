@@ -52,6 +52,8 @@ JAX, ops of parameters, networks of training."""
 NOWHERE = {"tensorflow", "torch", "torchvision", "tf_keras", "keras"}
 
 DESCENT: dict[str, set[str]] = {
+    "detector": {"fast_rcnn", "faster_rcnn"},  # of UberNet
+    "ubernet": {"detector"},
     "bayesian_segnet": {"segnet"},
     "crfrnn": {"fcn"},
     "deeplabv3": {"fcn"},

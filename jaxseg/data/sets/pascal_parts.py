@@ -78,7 +78,7 @@ class PascalParts(LocalBuilder):
         for split in FACTS.splits:
             path = voc / "ImageSets" / "Main" / f"{split}.txt"
             if path.is_file():
-                names = [name for name in _listed(path) if people(annotations / f"{name}.mat")]
+                names = [name for name in _listed(path) if _people(annotations / f"{name}.mat")]
                 found[split] = (len(names), _examples(voc, annotations, names))
         if not found:
             raise BadInput(f"{voc / 'ImageSets' / 'Main'} holds neither train.txt nor val.txt; {FACTS.source}")
@@ -89,7 +89,7 @@ Builder = PascalParts
 to_record = label_files.to_record
 
 
-def people(path: Path) -> list[list[tuple[str, np.ndarray]]]:
+def _people(path: Path) -> list[list[tuple[str, np.ndarray]]]:
     """Return the parts of each person of an annotation that has any: name and bool map of each.
 
     Raises:
@@ -109,14 +109,14 @@ def people(path: Path) -> list[list[tuple[str, np.ndarray]]]:
     return [parts for parts in found if parts]
 
 
-def label_of(path: Path) -> np.ndarray:
+def _label_of(path: Path) -> np.ndarray:
     """Return the map of classes, u8[h w], of an annotation with people.
 
     Raises:
       BadInput: a part has a name that no class gathers.
     """
     label: np.ndarray | None = None
-    for name, mask in (part for parts in people(path) for part in parts):
+    for name, mask in (part for parts in _people(path) for part in parts):
         if name not in NUMBERS:
             raise BadInput(
                 f"{path}: {name!r} is no part of a person in PASCAL-Part; classes gather {len(NUMBERS)} parts"
@@ -152,5 +152,5 @@ def _listed(path: Path) -> list[str]:
 
 def _examples(voc: Path, annotations: Path, names: list[str]) -> Iterator[dict[str, Any]]:
     for name in names:
-        label = label_of(annotations / f"{name}.mat")
+        label = _label_of(annotations / f"{name}.mat")
         yield label_files.example(find_image(voc / "JPEGImages", name, (".jpg", ".jpeg")), label, name)

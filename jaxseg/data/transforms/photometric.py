@@ -20,6 +20,9 @@ class Photometric:
     ColorJitter; the hue turns by an angle uniform in +- ``hue`` * 360 degrees around the grey axis. All of it is one
     affine map of RGB, applied once and clipped once, in the order brightness, contrast, saturation, hue.
 
+    Images of other bands or more than 8 bits have brightness and contrast alone; the mean that contrast keeps is that
+    of all bands, and whole numbers stay within their type.
+
     >>> rng = np.random.default_rng(0)
     >>> Photometric(brightness=0.5)({"image": np.full((1, 1, 3), 100, np.uint8)}, rng)["image"].shape
     (1, 1, 3)
@@ -34,13 +37,17 @@ class Photometric:
         """Return the record with its image recoloured.
 
         Raises:
-          BadInput: the image is not uint8 RGB.
+          BadInput: saturation or hue is to change, and the image is not uint8 RGB.
         """
-        check_rgb(self, record["image"])
+        pixels = record["image"]
+        if self.saturation or self.hue or (pixels.dtype == np.uint8 and pixels.shape[-1] == 3):
+            check_rgb(self, pixels)
         draw = rng.uniform(-1, 1, 4)
         brightness, contrast, saturation = 1 + draw[:3] * (self.brightness, self.contrast, self.saturation)
         angle = draw[3] * self.hue * 2 * np.pi
-        image = Image.fromarray(np.ascontiguousarray(record["image"]))
+        if pixels.dtype != np.uint8 or pixels.shape[-1] != 3:
+            return {**record, "image": _scaled(pixels, brightness, contrast)}
+        image = Image.fromarray(np.ascontiguousarray(pixels))
         matrix = brightness * np.eye(3)
         offset = np.zeros(3)
         if self.contrast:
@@ -50,6 +57,15 @@ class Photometric:
             matrix, offset = step @ matrix, step @ offset
         rows = np.concatenate([matrix, offset[:, None]], 1)
         return {**record, "image": np.asarray(image.convert("RGB", tuple(rows.ravel().tolist())))}
+
+
+def _scaled(pixels: np.ndarray, brightness: float, contrast: float) -> np.ndarray:
+    """Return pixels of any bands and type, brighter and of more contrast."""
+    bright = brightness * pixels.astype(np.float32)
+    changed = contrast * bright + (1 - contrast) * bright.mean(dtype=np.float64)
+    if pixels.dtype.kind == "u":
+        changed = np.clip(np.rint(changed), 0, np.iinfo(pixels.dtype).max)
+    return changed.astype(pixels.dtype)
 
 
 @dataclass(frozen=True)
