@@ -206,7 +206,7 @@ def _augmentation(look: Look, crop: Decision, square: bool) -> tuple[Decision, .
     found = []
     if look.mirrored:
         found.append(Decision("RandomFlip()", "left and right may change places: classes lie alike in both halves"))
-    found.append(scaling(look))
+    found.append(scaling(look.upright))
     if look.tiny:
         names = ", ".join(look.facts.classes[k] for k in look.tiny)
         why = f"{crop.why}. Every third crop is placed by class, since parts are tiny: {names}"
@@ -216,32 +216,28 @@ def _augmentation(look: Look, crop: Decision, square: bool) -> tuple[Decision, .
     if not look.upright and square:
         why = "no class lies higher or lower than the others: any of the eight positions is as good"
         found.append(Decision("RandomRotate90()", why))
-    found.append(lighting(look))
+    found.append(lighting(look.is_rgb))
     return tuple(found)
 
 
-def scaling(look: Look) -> Decision:
-    """Return how much larger or smaller images become.
+def scaling(upright: bool) -> Decision:
+    """Return how much larger or smaller images become, by whether they have a side that is up.
 
-    >>> class Cells:
-    ...     upright = False
-    >>> scaling(Cells()).text
+    >>> scaling(False).text
     'RandomScale(0.9, 1.1)'
     """
-    if look.upright:
+    if upright:
         return Decision("RandomScale(0.75, 1.5)", "things are nearer or farther")
     return Decision("RandomScale(0.9, 1.1)", "where no side is up, seen from above, an instrument has one scale")
 
 
-def lighting(look: Look) -> Decision:
-    """Return how light and colours change.
+def lighting(is_rgb: bool) -> Decision:
+    """Return how light changes, and colours if there are any.
 
-    >>> class Cells:
-    ...     is_rgb = False
-    >>> lighting(Cells()).text
+    >>> lighting(False).text
     'Photometric(0.2, 0.2)'
     """
-    if look.is_rgb:
+    if is_rgb:
         return Decision("Photometric(0.2, 0.2, 0.2)", "brightness, contrast and saturation vary")
     return Decision("Photometric(0.2, 0.2)", "brightness and contrast vary")
 

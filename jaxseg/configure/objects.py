@@ -216,7 +216,7 @@ def _augmentation(look: Look, crop: Decision, cropped: bool) -> tuple[Decision, 
     if look.mirrored:
         found.append(Decision("RandomFlip()", "left and right may change places"))
     if cropped:
-        found.append(scaling(look))
+        found.append(scaling(look.upright))
         found.append(Decision(f"RandomCrop({crop.text})", crop.why))
         if not look.upright and height == width:
             why = "no class lies higher or lower than the others: any of the eight positions is as good"
@@ -224,7 +224,7 @@ def _augmentation(look: Look, crop: Decision, cropped: bool) -> tuple[Decision, 
     else:
         why = f"{crop.why}; things are nearer or farther"
         found.append(Decision(f"LargeScaleJitter((0.75, 1.5), ({crop.text}))", why))
-    found.append(lighting(look))
+    found.append(lighting(look.is_rgb))
     return tuple(found)
 
 
