@@ -3,9 +3,9 @@
 Paper: Kirillov et al. 2019, arXiv:1901.02446 (maps of pixels from a pyramid); Eigen and Fergus 2015, arXiv:1411.4734
   (the losses)
 Published: none, the scenes are jaxseg's own
-Ours (depth): not trained here
+Ours (depth): delta1 92.0, AbsRel 0.102 on the held-out scenes after 4000 updates; 89.2 after 2000
 Ours (normals): not trained here
-Hardware and time (depth): not run
+Hardware and time (depth): 21 minutes of a core of an AMD EPYC, making the rooms included
 Hardware and time (normals): not run
 Command: jaxseg train experiments/depth_scenes.py:VARIANT
 Departures: a ResNet-18 of half the width with batch normalisation, a pyramid of 64 channels, a branch of 32 channels,
