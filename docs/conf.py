@@ -22,7 +22,18 @@ copyright = author
 release = version = jaxseg.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-tables = ("dense_vs_patchwise", "detection_line", "folders", "ops", "networks", "parity", "results")
+tables = (
+    "dense_vs_patchwise",
+    "detection_line",
+    "everything",
+    "folders",
+    "networks",
+    "ops",
+    "parity",
+    "parity_detectors",
+    "recipes_from_data",
+    "results",
+)
 included = [f"benchmarks/{page}.md" for page in tables]
 exclude_patterns = ["_build", "_generated/*.md", *included]
 html_theme = "furo"
