@@ -27,7 +27,7 @@ class Part:
     Attributes:
       source: what is read.
       tasks: whose labels it has.
-      times: how often an epoch has each of its examples.
+      times: how often an epoch of training has each of its examples.
 
     >>> Part(Source("voc", "train"), ("semantic", "boundary")).times
     1
@@ -84,6 +84,10 @@ class Mixture:
     def of_split(self, split: str) -> "Mixture":
         """Return another split of every data set."""
         return self._with(lambda source: source.of_split(split))
+
+    def once(self) -> "Mixture":
+        """Return the same with each example once, as in evaluation."""
+        return replace(self, parts=tuple(replace(part, times=1) for part in self.parts))
 
     def seen_as(self, other: "Source | Mixture") -> "Mixture":
         """Return these examples with the transforms of others, of the data set in the same place."""

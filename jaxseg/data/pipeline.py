@@ -147,13 +147,15 @@ class Data:
 
     def eval_source(self, split: str | None) -> Source | Mixture:
         """Return the source of a split as :meth:`eval_batches` names it."""
-        if split in (None, "val"):
-            return self.val
-        if split == "train":
-            return self.train.seen_as(self.val)
-        if split == "test" and self.test is not None:
-            return self.test
-        return self.val.of_split(split)
+        if split is None or split == "val":
+            found = self.val
+        elif split == "train":
+            found = self.train.seen_as(self.val)
+        elif split == "test" and self.test is not None:
+            found = self.test
+        else:
+            found = self.val.of_split(split)
+        return found.once() if isinstance(found, Mixture) else found
 
     def _examples(self, source: Source | Mixture, data_dir: DataDir, seed: int) -> Examples | Mixed:
         where = None if data_dir is None else os.fspath(data_dir)

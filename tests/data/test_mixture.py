@@ -68,7 +68,7 @@ def first(array):
 
 
 def test_every_row_says_which_labels_it_has_and_lacks_nothing():
-    (batch,) = data().eval_batches(batch_size=5)
+    (batch,) = data(val=both("val", times=3)).eval_batches(batch_size=5)  # judged once
     assert first(batch["image"]) == [0, 1, 100, 101, 102]
     assert batch["index"].tolist() == [0, 1, 2, 3, 4]
     assert batch["seg/present"].tolist() == [True, True, False, False, False]
