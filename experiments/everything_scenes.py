@@ -53,7 +53,7 @@ TASKS: dict[str, tuple[Callable[[Any], Task], float, str, tuple[str, ...]]] = {
         ("boxes", "classes", "valid", "instance_ids", "label", "panoptic"),
     ),
     "depth": (lambda facts: Depth((ScaleInvariant(), L1Log())), 1.0, "delta1", ("depth", "depth_valid")),
-    "normals": (lambda facts: Normals(), 1.0, "mean_angle", ("normal", "normal_valid")),
+    "normals": (lambda facts: Normals(), 4.0, "mean_angle", ("normal", "normal_valid")),
     "boundary": (lambda facts: Boundary(metric=BoundaryODS(10)), 4.0, "ods", ("boundary",)),
     "saliency": (lambda facts: Saliency(), 1.0, "max_f", ("saliency",)),
     "color": (lambda facts: Colorization(class_weight=0.0, color_weight=1.0), 1.0, "auc", ()),
