@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from PIL import Image
 
 from jaxseg import viz
@@ -43,12 +44,13 @@ def samples(folder: Path, step: int, *, stage: Any, variables: Any, data_dir: An
     Returns:
       The predicted keys that no painter draws (:func:`jaxseg.viz.painter.unpainted`).
     """
-    batch = _examples(stage.data, stage.pictures, None if data_dir is None else str(data_dir))
-    found = jax.device_get(_predict(stage.model, stage.task)(variables, batch))
-    sheets = viz.compare(batch, found, stage.data.facts(data_dir))
+    facts, sheets, found = stage.data.facts(data_dir), [], {}
+    for batch in _examples(stage.data, stage.pictures, None if data_dir is None else str(data_dir)):
+        found = jax.device_get(_predict(stage.model, stage.task)(variables, batch))
+        sheets += viz.compare(batch, found, facts).values()
     if sheets:
         with atomic(folder / f"step_{step:08}.png") as part:
-            Image.fromarray(viz.stack(list(sheets.values()), title=f"step {step}")).save(part, format="PNG")
+            Image.fromarray(viz.stack(sheets, title=f"step {step}")).save(part, format="PNG")
     return viz.unpainted(found)
 
 
@@ -83,8 +85,12 @@ def cut(folder: Path, step: int) -> None:
 
 
 @lru_cache(maxsize=2)
-def _examples(data: Any, number: int, data_dir: str | None) -> Any:
-    return next(iter(data.eval_batches(batch_size=number, limit=number, data_dir=data_dir)))
+def _examples(data: Any, number: int, data_dir: str | None) -> tuple[Any, ...]:
+    """Return one batch of images, or one of each where their sizes differ."""
+    rows = tuple(data.eval_batches(batch_size=1, limit=number, data_dir=data_dir))
+    if len({row["image"].shape for row in rows}) > 1:
+        return rows
+    return ({key: np.concatenate([row[key] for row in rows]) for key in rows[0]},)
 
 
 @lru_cache(maxsize=2)
