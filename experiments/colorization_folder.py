@@ -2,9 +2,11 @@
 
 Paper: Zhang et al. 2016, arXiv:1603.08511
 Published: none on these photographs
-Ours: bsds500: colour AuC 90.4, rebalanced 67.9, PSNR 24.3 on the 100 validation images after 300 updates (grey: 88.8,
+Ours (folder): not trained here
+Ours (bsds500): colour AuC 90.4, rebalanced 67.9, PSNR 24.3 on the 100 validation images after 300 updates (grey: 88.8,
   66.0, 22.9; the prior's mean colour: 90.1, 66.6, 24.0)
-Hardware and time: 7.5 minutes of a core of an AMD EPYC
+Hardware and time (folder): not run
+Hardware and time (bsds500): 7.5 minutes of a core of an AMD EPYC
 Command: jaxseg train experiments/colorization_folder.py:VARIANT, in a directory that holds the folder photographs
 Departures: a quarter of the width, crops of 128 pixels, AdamW under a one-cycle schedule; no rebalancing, plain mean
   of the colours' shares, and a Huber loss on it with the factor of 2017 (arXiv:1705.02999): few photographs teach
