@@ -6,7 +6,7 @@ Published: none, the scenes are jaxseg's own
 Ours (depth): delta1 92.0, AbsRel 0.102 on the held-out scenes after 4000 updates; 89.2 after 2000
 Ours (normals): mean angle 13.2 degrees, median 7.6 on the held-out scenes after 1000 updates; 15.2 after 500
 Hardware and time (depth): 21 minutes of a core of an AMD EPYC, making the rooms included
-Hardware and time (normals): 6 minutes of a core of an AMD EPYC, without making the rooms
+Hardware and time (normals): 5 minutes of a core of an AMD EPYC, without making the rooms
 Command: jaxseg train experiments/depth_scenes.py:VARIANT
 Departures: a ResNet-18 of half the width with batch normalisation, a pyramid of 64 channels, a branch of 32 channels,
   the network of everything_scenes with one head; AdamW under a one-cycle schedule; 3000 training images of rooms of
