@@ -80,9 +80,7 @@ PAIRS = (
     *((kind, "mit_b0") for kind in ("FPN", "MAnet", "PSPNet", "UPerNet")),
     *((kind, "tu-mobilenetv3_large_100") for kind in ("FPN", "Linknet", "UPerNet", "UnetPlusPlus")),
     *((kind, "tu-resnet50") for kind in ("DeepLabV3", "DeepLabV3Plus", "PAN")),
-    *(("Unet", f"efficientnet-b{i}") for i in (0, 4, 7)),
-    *(("Unet", f"tu-{name}") for name in ("regnety_002", "regnety_032", "regnetx_032", "convnext_tiny", "hrnet_w18")),
-    *(("Unet", name) for name in ("densenet121", "densenet161", "se_resnext50_32x4d", "timm-efficientnet-b3")),
+    *(("Unet", name) for name in ("efficientnet-b0", "tu-regnety_002")),
 )
 """Architectures and encoders that no registered network has."""
 

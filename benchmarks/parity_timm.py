@@ -78,7 +78,6 @@ BESIDE: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "resnext101_32x8d": _ours(resnet.resnet(101, groups=32, width_per_group=8), RESNET),
     "resnext101_64x4d": _ours(resnet.resnet(101, groups=64, width_per_group=4), RESNET),
     "swin_tiny_patch4_window7_224": _swin("swin_tiny_patch4_window7_224"),
-    "swinv2_tiny_window8_256": _swin("swinv2_tiny_window8_256"),
     "vgg11": _ours(vgg.VGG(vgg.VGG11), vgg.torchvision_names(vgg.VGG11, "none")),
     "vgg16": _ours(vgg.VGG(vgg.VGG16), vgg.torchvision_names(vgg.VGG16, "none")),
     "vgg16_bn": _ours(vgg.VGG(vgg.VGG16, norm="batch"), vgg.torchvision_names(vgg.VGG16, "batch")),

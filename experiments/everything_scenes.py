@@ -3,8 +3,16 @@
 Paper: Kirillov et al. 2019, arXiv:1901.02446 (objects, labels and panoptic maps on one pyramid); Kendall et al. 2018,
   arXiv:1705.07115 (depth and labels by one network)
 Published: none, the scenes are jaxseg's own
-Ours: not trained here
-Hardware and time: two CPU cores
+Ours (everything): mIoU 54.4, PQ 64.1, delta1 78.3, normals 15.9 degrees, boundary ODS 81.4, saliency max F 81.2, colour
+  AuC 88.0 on 100 held-out scenes after 600 updates
+Ours (semantic_alone): mIoU 52.1
+Ours (panoptic_alone): PQ 67.8
+Ours (depth_alone): delta1 78.2
+Ours (normals_alone): 15.6 degrees
+Ours (boundary_alone): ODS 89.6
+Ours (saliency_alone): max F 81.8
+Ours (color_alone): colour AuC 87.7
+Hardware and time: 9 minutes of a core of an AMD EPYC for everything, 2 to 8 for each alone
 Command: jaxseg train experiments/everything_scenes.py:VARIANT
 Departures: a ResNet-18 of half the width with batch normalisation that learns, a pyramid of 64 channels, a branch of 32
   channels for maps of pixels; panoptic scores are those of the labels; colours are regressed from the lightness, which
@@ -48,12 +56,12 @@ TASKS: dict[str, tuple[Callable[[Any], Task], float, str, tuple[str, ...]]] = {
             labels=facts.classes,
             stuff_area=64,
         ),
-        1.25,
+        1.0,
         "pq",
         ("boxes", "classes", "valid", "instance_ids", "label", "panoptic"),
     ),
     "depth": (lambda facts: Depth((ScaleInvariant(), L1Log())), 1.0, "delta1", ("depth", "depth_valid")),
-    "normals": (lambda facts: Normals(), 3.0, "mean_angle", ("normal", "normal_valid")),
+    "normals": (lambda facts: Normals(), 4.0, "mean_angle", ("normal", "normal_valid")),
     "boundary": (lambda facts: Boundary(metric=BoundaryODS(10)), 4.0, "ods", ("boundary",)),
     "saliency": (lambda facts: Saliency(), 1.0, "max_f", ("saliency",)),
     "color": (lambda facts: Colorization(class_weight=0.0, color_weight=1.0), 1.0, "auc", ()),
