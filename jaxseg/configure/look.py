@@ -43,7 +43,7 @@ class Look:
     """Facts about a data set that decide how to train on it.
 
     Attributes:
-      dataset: as in :class:`jaxseg.data.pipeline.Source`.
+      dataset: as in :class:`jaxseg.data.examples.Source`.
       options: likewise.
       facts: classes, things, bands.
       train: name of the training split.
@@ -119,7 +119,7 @@ def look(
     (3, ((16, 16),), True)
 
     Args:
-      dataset: as in :class:`jaxseg.data.pipeline.Source`.
+      dataset: as in :class:`jaxseg.data.examples.Source`.
       options: likewise.
       data_dir: where prepared data lie.
       objects: whether to look at the objects too.

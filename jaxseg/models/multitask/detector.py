@@ -20,7 +20,7 @@ from jaxseg.models.detection.faster_rcnn import FasterRCNN
 from jaxseg.ops import codings
 
 SIZES = (64, 128, 256, 512)
-"""Roots of the anchors' areas, pixels: a window of 16 by 16 times 4, 8, 16 and 32."""
+"""Roots of the anchors' areas in pixels, a window of 16 by 16 times 4, 8, 16 and 32."""
 
 
 class Given(nn.Module):
