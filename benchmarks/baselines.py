@@ -44,8 +44,8 @@ def same_everywhere(key: str, value: Any) -> Predict:
     """Return a prediction that is one value, or one map, for every image."""
 
     def predict(batch: Batch) -> dict[str, Any]:
-        shape = (*np.shape(batch["image"])[:3], *np.shape(value)[-1:][: int(key in ("ab", "normal"))])
-        return {key: jnp.broadcast_to(jnp.asarray(value, jnp.float32), shape)}
+        channels = np.shape(value)[-1:] if key in ("ab", "normal") else ()
+        return {key: jnp.broadcast_to(jnp.asarray(value, jnp.float32), (*batch["image"].shape[:3], *channels))}
 
     return predict
 

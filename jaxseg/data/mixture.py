@@ -206,8 +206,7 @@ class Mixed:
         size = records.size(row)
         lacking = {name: key for name, key in self._blanks.items() if name not in row}
         row |= {name: _blank(key, size, lengths) for name, (key, lengths) in lacking.items()}
-        row |= {f"{task}/present": np.asarray(task in part.tasks) for task in self.source.tasks}
-        return {name: row[name] for name in sorted(row)}
+        return row | {f"{task}/present": np.asarray(task in part.tasks) for task in self.source.tasks}
 
     @property
     def canvas(self) -> Canvas | None:
