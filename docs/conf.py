@@ -23,6 +23,8 @@ release = version = jaxseg.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 tables = (
+    "baselines_boundary",
+    "baselines_color",
     "dense_vs_patchwise",
     "detection_line",
     "everything",
