@@ -3,6 +3,7 @@
 import gc
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -50,3 +51,28 @@ def _programs_of_a_module():
     if statm.is_file() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > ENOUGH:
         jax.clear_caches()
         gc.collect()
+
+
+class Said(NamedTuple):
+    """What a command said: its exit status, its stdout and the lines of its stderr."""
+
+    status: int
+    out: str
+    err: list[str]
+
+
+@pytest.fixture
+def jaxseg(capsys, monkeypatch):
+    """Run a command in this process through its entry point: a verb run alone first keeps its own help options."""
+    from jaxseg.cli.main import main
+
+    monkeypatch.setenv("JAXSEG_CACHE", "off")
+    monkeypatch.delenv("JAXSEG_TRACEBACK", raising=False)
+
+    def run(*argv) -> Said:
+        capsys.readouterr()
+        status = main([str(word) for word in argv])
+        said = capsys.readouterr()
+        return Said(status, said.out, said.err.splitlines())
+
+    return run

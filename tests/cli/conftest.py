@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -36,29 +35,6 @@ def recipe():
     )
     return Recipe(stages=(stage,), name="tiny")
 '''
-
-
-class Said(NamedTuple):
-    """What a command said: its exit status, its stdout and the lines of its stderr."""
-
-    status: int
-    out: str
-    err: list[str]
-
-
-@pytest.fixture
-def jaxseg(capsys, monkeypatch):
-    """Run a command in this process."""
-    monkeypatch.setenv("JAXSEG_CACHE", "off")
-    monkeypatch.delenv("JAXSEG_TRACEBACK", raising=False)
-
-    def run(*argv) -> Said:
-        capsys.readouterr()
-        status = main([str(word) for word in argv])
-        said = capsys.readouterr()
-        return Said(status, said.out, said.err.splitlines())
-
-    return run
 
 
 @pytest.fixture(scope="session")

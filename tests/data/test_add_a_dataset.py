@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from jaxseg.cli.data import command
 from jaxseg.data import Data, Source, sets
 from jaxseg.data.records import encode_png
 from jaxseg.data.statistics import measure_bands
@@ -40,12 +39,9 @@ def image(index):
     return np.random.default_rng(index).integers(0, 65536, (6, 8, 5)).astype(np.uint16)
 
 
-def test_the_pages_data_set_is_found_prepared_and_batched(fields, tmp_path):
-    from click.testing import CliRunner
-
-    words = ["prepare", "fields", "--source", str(fields), "--data-dir", str(tmp_path / "prepared")]
-    done = CliRunner().invoke(command, words)
-    assert "fields is ready" in done.output, done.output
+def test_the_pages_data_set_is_found_prepared_and_batched(fields, tmp_path, jaxseg):
+    done = jaxseg("data", "prepare", "fields", "--source", fields, "--data-dir", tmp_path / "prepared")
+    assert "fields is ready" in done.out, done.err
     source = Source("fields", "val")
     (batch,) = Data(train=source, val=source).eval_batches(batch_size=2, data_dir=tmp_path / "prepared")
     np.testing.assert_array_equal(batch["image"], [image(0), image(1)])

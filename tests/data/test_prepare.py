@@ -5,10 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from jaxseg.cli.data import command
 from jaxseg.data import sets
 from jaxseg.data.label_files import example, label_map
 from jaxseg.data.notes import gather, report
@@ -113,19 +111,17 @@ def test_sets_that_make_themselves_can_be_made_again(tmp_path):
     assert sets.prepared_from("scenes", data_dir=tmp_path, options=options) is None
 
 
-def test_the_command_line_says_from_what_and_when(source, tmp_path):
-    where = str(tmp_path / "prepared")
-
+def test_the_command_line_says_from_what_and_when(source, tmp_path, jaxseg):
     def say(*words):
-        return CliRunner().invoke(command, [*words, "--data-dir", where], standalone_mode=False)
+        return jaxseg("data", *words, "--data-dir", tmp_path / "prepared")
 
-    done = say("prepare", "camvid", "--source", str(source))
-    assert "prepared on 20" in done.output
-    assert f"from {source} (10 files, 0.0 MB, last changed 20" in done.output
-    assert f"prepared from: {source} (10 files" in say("show", "camvid").output
+    done = say("prepare", "camvid", "--source", source)
+    assert "prepared on 20" in done.out
+    assert f"from {source} (10 files, 0.0 MB, last changed 20" in done.out
+    assert f"prepared from: {source} (10 files" in say("show", "camvid").out
     correct(source)
-    assert isinstance(say("prepare", "camvid").exception, BadInput)
-    assert "is ready" in say("prepare", "camvid", "--again").output
+    assert say("prepare", "camvid").status == 2
+    assert "is ready" in say("prepare", "camvid", "--again").out
 
 
 def test_a_link_in_a_circle_ends(tmp_path):
@@ -186,12 +182,10 @@ def test_the_refusal_of_an_oblong_pair_names_exif(tmp_path):
         read(tmp_path / "a.jpg", (9, 9))
 
 
-def test_notes_reach_the_command_line(source, tmp_path):
+def test_notes_reach_the_command_line(source, tmp_path, jaxseg):
     photograph(source / "train" / "a.png", 3)
-    done = CliRunner().invoke(
-        command, ["prepare", "camvid", "--source", str(source), "--data-dir", str(tmp_path / "p")]
-    )
-    assert "note: turned as their EXIF entries say, though their labels fit without the turn too: a.png" in done.output
+    done = jaxseg("data", "prepare", "camvid", "--source", source, "--data-dir", tmp_path / "p")
+    assert "note: turned as their EXIF entries say, though their labels fit without the turn too: a.png" in done.out
 
 
 # ---- palettes and bits

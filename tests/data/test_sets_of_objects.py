@@ -4,10 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from jaxseg.cli.data import command
 from jaxseg.data import Data, Source, sets, voc_xml
 from jaxseg.data.origin import Origin
 from jaxseg.data.records import encode_png
@@ -102,11 +100,11 @@ def test_the_repositorys_own_folders_are_found(cells, tmp_path):
     assert sets.prepared_splits("bccd", data_dir=where) == {"train": 2, "val": 1, "test": 1}
 
 
-def test_the_commands_show_things_where_they_show_classes(cells, tmp_path):
+def test_the_commands_show_things_where_they_show_classes(cells, tmp_path, jaxseg):
     def said(*words):
-        done = CliRunner().invoke(command, [*map(str, words), "--data-dir", str(tmp_path / "prepared")])
-        assert done.exit_code == 0, done.output
-        return done.output
+        done = jaxseg("data", *words, "--data-dir", tmp_path / "prepared")
+        assert done.status == 0, done.err
+        return done.out
 
     assert "splits: train 2, val 1\n" in said("prepare", "bccd", "--source", cells)
     shown = said("show", "bccd").splitlines()

@@ -1,5 +1,5 @@
-"""The command line and the tiny training of its own tests."""
+"""The tiny training of its own tests."""
 
-from tests.cli.conftest import jaxseg, trained
+from tests.cli.conftest import trained
 
-__all__ = ["jaxseg", "trained"]
+__all__ = ["trained"]
