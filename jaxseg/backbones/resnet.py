@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jaxseg.errors import BadInput
-from jaxseg.layers.conv import Conv
+from jaxseg.layers.conv import Conv, WeightStandardizedConv
 from jaxseg.layers.norm import make_norm
 from jaxseg.layers.standardize import IMAGENET, Standardize, statistics
 from jaxseg.ops.pool import max_pool
+from jaxseg.ops.window import Padding
 from jaxseg.types import Rules
 
 Map = Float[Array, "b _ _ _"]
@@ -48,6 +49,10 @@ class ResNet(nn.Module):
         the authors' own networks (MSRA).
       ceil_mode: whether the stem's pool keeps the ragged last row and column, as Caffe does.
       norm: "batch", "group", "instance", "layer" or "none".
+      padding: "torch" for the same number of zeros on both sides, "SAME" for TensorFlow's, which at stride 2 puts the
+        odd one at the end.
+      weight_standardized: standardise the kernel of each convolution (Kolesnikov et al. 2020, arXiv:1912.11370, with
+        ``norm="group"``).
       in_channels: of the image.
       standardize: statistics of the input.
       dtype: compute dtype.
@@ -64,6 +69,8 @@ class ResNet(nn.Module):
     stride_on: str = "3x3"
     ceil_mode: bool = False
     norm: str = "batch"
+    padding: str = "torch"
+    weight_standardized: bool = False
     in_channels: int = 3
     standardize: Standardize = IMAGENET
     dtype: jnp.dtype | type = jnp.float32
@@ -81,21 +88,13 @@ class ResNet(nn.Module):
             raise BadInput(f"multi_grid {self.multi_grid} of ResNet: one number for each of {self.depths[-1]} blocks")
         if self.stem not in STEMS:
             raise BadInput(f"stem {self.stem!r} of ResNet; there are {' and '.join(repr(k) for k in STEMS)}")
+        if self.padding not in ("torch", "SAME"):
+            raise BadInput(f"padding {self.padding!r} of ResNet; there are 'torch' and 'SAME'")
         x = self.standardize(image, self.in_channels).astype(self.dtype)
         for i, (size, stride, wider) in enumerate(STEMS[self.stem], 1):
-            x = Conv(
-                self.width * wider // 2,
-                size,
-                stride=stride,
-                padding=size // 2,
-                use_bias=False,
-                kernel_init=kaiming_fan_out,
-                dtype=self.dtype,
-                name=f"conv{i}",
-            )(x)
-            x = jax.nn.relu(make_norm(self.norm)(dtype=self.dtype, name=f"norm{i}")(x, train=train))
+            x = jax.nn.relu(_conv_norm(self, f"{i}", x, self.width * wider // 2, size, stride=stride, train=train))
         maps = {"c1": x}
-        x = max_pool(x, 3, stride=2, padding=1, ceil_mode=self.ceil_mode)
+        x = max_pool(x, 3, stride=2, padding=_padding(self, 1), ceil_mode=self.ceil_mode)
         block = BasicBlock
         if self.bottleneck:
             block = partial(Bottleneck, groups=self.groups, width_per_group=self.width_per_group)
@@ -115,6 +114,8 @@ class ResNet(nn.Module):
                     dilation=spread,
                     stride_on=self.stride_on,
                     norm=self.norm,
+                    padding=self.padding,
+                    weight_standardized=self.weight_standardized,
                     dtype=self.dtype,
                     name=f"layer{stage}_{i}",
                 )(x, train=train)
@@ -149,6 +150,8 @@ class Bottleneck(nn.Module):
     width_per_group: int = 64
     stride_on: str = "3x3"
     norm: str = "batch"
+    padding: str = "torch"
+    weight_standardized: bool = False
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
@@ -178,6 +181,8 @@ class BasicBlock(nn.Module):
     dilation: int = 1
     stride_on: str = "3x3"
     norm: str = "batch"
+    padding: str = "torch"
+    weight_standardized: bool = False
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
@@ -198,7 +203,7 @@ def _shortcut(block: Block, x: Map, features: int, *, train: bool) -> Map:
 
 
 def _conv_norm(
-    block: Block,
+    block: Block | ResNet,
     name: str,
     x: Map,
     features: int,
@@ -209,11 +214,11 @@ def _conv_norm(
     groups: int = 1,
     train: bool,
 ) -> Map:
-    conv = Conv(
+    conv = (WeightStandardizedConv if block.weight_standardized else Conv)(
         features,
         size,
         stride=stride,
-        padding=dilation * (size // 2),
+        padding=_padding(block, dilation * (size // 2)),
         dilation=dilation,
         groups=groups,
         use_bias=False,
@@ -223,6 +228,10 @@ def _conv_norm(
         parent=block,
     )
     return make_norm(block.norm)(dtype=block.dtype, name=f"norm{name}", parent=block)(conv(x), train=train)
+
+
+def _padding(block: Block | ResNet, each_side: int) -> Padding:
+    return "SAME" if block.padding == "SAME" else each_side
 
 
 DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {

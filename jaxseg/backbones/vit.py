@@ -92,14 +92,17 @@ class ViT(nn.Module):
         x = x[:, 0, 1:].reshape(x.shape[0], *grid, self.width)
         return {"c4_patches": x, **Pyramid(self.features, dtype=self.dtype, name="pyramid")(x, train=train)}
 
-    def states(self, x: Map, *, train: bool) -> tuple[list[Float[Array, "b 1 n c"]], tuple[int, int]]:
+    def states(
+        self, x: Map, patch_size: int | None = None, *, train: bool
+    ) -> tuple[list[Float[Array, "b 1 n c"]], tuple[int, int]]:
         """Return the tokens behind each block, the class token first, and the rows and columns of patches.
 
         Args:
-          x: a standardised image whose sides are multiples of the patch's.
+          x: a standardised image whose sides are multiples of the patch's, or a map of another network.
+          patch_size: side of a patch on it; None for that of the image.
           train: whether stochastic depth drops branches.
         """
-        size = self.patch_size
+        size = self.patch_size if patch_size is None else patch_size
         x = Conv(self.width, size, stride=size, kernel_init=dense_init, dtype=self.dtype, name="patches")(x)
         b, h, w, c = x.shape
         positions = self.param("positions", dense_init, (1, 1 + self.grid**2, c), jnp.float32)

@@ -47,9 +47,18 @@ class ViTBlocks(ViT):
           size: multiples of the patch's side to which the image is resized first; None where it has such a size.
           train: whether stochastic depth drops branches.
         """
+        return self.blocks(self.standardized(image, size), train=train)
+
+    def standardized(self, image: Shaped[Array, "b h w c"], size: tuple[int, int] | None) -> Float[Array, "b y x d"]:
+        """Return the standardised image in the compute dtype, resized where a size is given."""
         x = self.standardize(image, self.in_channels)
-        x = (x if size is None else resize_bilinear(x, size)).astype(self.dtype)
-        states, grid = self.states(x, train=train)
+        return (x if size is None else resize_bilinear(x, size)).astype(self.dtype)
+
+    def blocks(
+        self, x: Float[Array, "b y x d"], patch_size: int | None = None, *, train: bool
+    ) -> dict[str, Float[Array, "b _ _ _"]]:
+        """Return the maps and class tokens of ``out_blocks``; arguments as of :meth:`ViT.states`."""
+        states, grid = self.states(x, patch_size, train=train)
         norm = LayerNorm(self.epsilon, dtype=self.dtype, name="norm") if self.normalize else None
         found = {}
         for i in self.out_blocks:

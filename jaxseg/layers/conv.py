@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from jaxseg.ops import conv as ops
 from jaxseg.ops.window import Padding, Size, pair
@@ -48,13 +49,39 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         out = ops.conv(
             x.astype(self.dtype),
-            kernel.astype(self.dtype),
+            self._convolved_with(kernel).astype(self.dtype),
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
         )
         return _add_bias(self, out)
+
+    def _convolved_with(self, kernel: Array) -> Array:
+        """Return the kernel of the convolution made of the parameter."""
+        return kernel
+
+
+class WeightStandardizedConv(Conv):
+    """Convolve with the kernel of each output channel brought to mean 0 and variance 1, in float32.
+
+    ``epsilon`` is added to the variance, as in timm and transformers; the convolution is otherwise :class:`Conv`.
+
+    >>> layer, x = WeightStandardizedConv(1, 1, epsilon=0.0), jnp.array([5.0, 7.0]).reshape(1, 1, 1, 2)
+    >>> layer.apply({"params": {"kernel": jnp.array([1.0, 3.0]).reshape(1, 1, 2, 1), "bias": jnp.zeros(1)}}, x).item()
+    2.0
+
+    Reference:
+      Qiao et al. 2019, arXiv:1903.10520.
+    """
+
+    epsilon: float = 1e-8
+
+    @override
+    def _convolved_with(self, kernel: Array) -> Array:
+        centred = kernel - kernel.mean(axis=(0, 1, 2), keepdims=True)
+        variance = jnp.square(centred).mean(axis=(0, 1, 2), keepdims=True)
+        return centred * jax.lax.rsqrt(variance + self.epsilon)
 
 
 class ConvTranspose(nn.Module):

@@ -134,6 +134,7 @@ def test_dilation_is_the_strided_network_at_every_place(bottleneck, stride_on):
         (lambda: resnet(18, stride_on="2x2"), "there are '3x3'"),
         (lambda: resnet(18, multi_grid=(1, 2, 4)), "one number for each of 2 blocks"),
         (lambda: resnet(18, stem="5x5"), "there are '7x7' and '3x3x3'"),
+        (lambda: ResNet(padding="VALID"), "there are 'torch' and 'SAME'"),
     ],
 )
 def test_mistakes_are_named(fault, message):

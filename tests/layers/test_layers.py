@@ -7,7 +7,7 @@ import pytest
 
 from jaxseg.errors import BadInput
 from jaxseg.layers.activation import PReLU
-from jaxseg.layers.conv import Conv, ConvTranspose
+from jaxseg.layers.conv import Conv, ConvTranspose, WeightStandardizedConv
 from jaxseg.layers.dropout import Dropout, DropPath
 from jaxseg.layers.standardize import CAFFE, CENTRED, GREY, IMAGENET, RAW_BGR, UNIT, UNIT_RANGE, Standardize, statistics
 from jaxseg.types import DATA_AXIS
@@ -38,6 +38,18 @@ def test_conv_modules_equal_torch(layer, shape):
         )
     out = layer.apply({"params": params}, jnp.asarray(x))
     np.testing.assert_allclose(out, reference.permute(0, 2, 3, 1), atol=1e-5)
+
+
+def test_standardised_kernels_equal_torchs_normalisation_of_each_output_channel():
+    torch = pytest.importorskip("torch", reason="the oracle is PyTorch (extra 'parity')")
+    layer, x = WeightStandardizedConv(5, 3, epsilon=0.1, use_bias=False), jnp.zeros((1, 3, 3, 2)).at[0, 1, 1].set(1.0)
+    kernel = np.random.default_rng(0).normal(1.0, 0.5, (3, 3, 2, 5)).astype(np.float32)
+    rows = torch.from_numpy(kernel).permute(3, 2, 0, 1).reshape(1, 5, -1)
+    standardised = torch.nn.functional.batch_norm(rows, None, None, training=True, eps=0.1).reshape(5, 2, 3, 3)
+    out = layer.clone(padding=1).apply(
+        {"params": {"kernel": jnp.asarray(kernel)}}, x
+    )  # of an impulse: the kernel, mirrored
+    np.testing.assert_allclose(out[0, ::-1, ::-1], standardised.sum(1).permute(1, 2, 0), atol=1e-5)
 
 
 def test_compute_dtype_leaves_parameters_in_float32():

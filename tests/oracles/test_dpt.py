@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxseg.backbones.vit_blocks import ViTBlocks
+from jaxseg.backbones.vit_hybrid import HybridViTBlocks
 from jaxseg.models.depth import depth_anything, dpt
 from jaxseg.registry import create_model
 from jaxseg.weights.names import convert, rename, restore
@@ -25,6 +26,19 @@ def the_dpt(**options):
     return transformers.DPTForDepthEstimation(transformers.DPTConfig(**{**SIZES, **own, **NECK, **options}))
 
 
+def the_hybrid():
+    resnet = {"depths": [1, 2, 1], "embedding_size": 32, "hidden_sizes": [128, 256, 512], "layer_type": "bottleneck"}
+    resnet |= {"out_features": ["stage1", "stage2", "stage3"], "global_padding": "same"}
+    return the_dpt(
+        is_hybrid=True,
+        backbone_config={**resnet, "model_type": "bit", "embedding_dynamic_padding": True},
+        backbone_featmap_shape=[1, 512, 4, 4],
+        neck_ignore_stages=[0, 1],
+        neck_hidden_sizes=[128, 256, *WIDTHS[2:]],
+        reassemble_factors=[1, 1, 1, 0.5],
+    )
+
+
 def the_depth_anything(**options):
     own = {"image_size": 56, "out_indices": [1, 2, 3, 4], "reshape_hidden_states": False, "use_mask_token": True}
     backbone = transformers.Dinov2Config(**{**SIZES, **own}, patch_size=14)
@@ -38,6 +52,22 @@ def small(**options):
 
 
 DPT = dpt.DPT(backbone=small(interpolation="bilinear", epsilon=1e-12, normalize=False), widths=WIDTHS, features=8)
+HYBRID = dpt.DPT(
+    backbone=HybridViTBlocks(
+        width=16,
+        depth=4,
+        heads=2,
+        grid=4,
+        out_blocks=BLOCKS[2:],
+        resnet_depths=(1, 2, 1),
+        resnet_width=32,
+        interpolation="bilinear",
+        epsilon=1e-12,
+        normalize=False,
+    ),
+    widths=(128, 256, *WIDTHS[2:]),
+    features=8,
+)
 DEPTH_ANYTHING = dpt.DPT(
     backbone=small(patch_size=14, layer_scale=1.0, antialias=False),
     widths=WIDTHS,
@@ -79,6 +109,15 @@ def test_dpt_equals_transformers():
         np.testing.assert_array_equal(value, theirs.state_dict()[name].numpy(), err_msg=name)
 
 
+def test_dpt_hybrid_equals_transformers():
+    theirs = raised(draw(the_hybrid()))
+    variables = agree(HYBRID, theirs, dpt.HYBRID_NAMES, [(64, 64)], "inverse_depth")
+    theirs.dpt.embeddings.image_size = (96, 96)  # only held against the image
+    agree(HYBRID, theirs, dpt.HYBRID_NAMES, [(96, 96)], "inverse_depth")
+    for name, value in restore(variables, dpt.HYBRID_NAMES).items():
+        np.testing.assert_array_equal(value, theirs.state_dict()[name].numpy(), err_msg=name)
+
+
 def test_depth_anything_equals_transformers():
     theirs = raised(draw(the_depth_anything()))
     agree(DEPTH_ANYTHING, theirs, depth_anything.TRANSFORMERS_NAMES, [(56, 56), (42, 70)], "inverse_depth")
@@ -102,6 +141,7 @@ def test_another_size_is_resized_to_patches_and_back():
 
 COUNTS = {
     "dpt_large": (343_030_465, 2 * 1024 + 2 * (9 * 256**2 + 256)),
+    "dpt_hybrid": (122_377_985, 2 * 768 + 2 * (9 * 256**2 + 256)),
     "depth_anything_v1_small": (24_785_089, 384 + 2 * (9 * 64**2 + 64)),
     "depth_anything_v2_base": (97_470_785, 768 + 2 * (9 * 128**2 + 128)),
 }
@@ -109,7 +149,7 @@ COUNTS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("dpt_large", marks=pytest.mark.slow), *[n for n in COUNTS if n != "dpt_large"]]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("dpt")) for name in COUNTS]
 )
 def test_networks_have_the_parameters_that_are_read_in_transformers(name):
     model, (count, unread) = create_model(name), COUNTS[name]
@@ -128,6 +168,17 @@ PUBLISHED = {
     "backbone.embeddings.mask_token": (depth_anything, None),
     "head.conv3.bias": (depth_anything, "head3/bias"),
 }
+HYBRID_PUBLISHED = {
+    "dpt.embeddings.backbone.bit.embedder.convolution.weight": "backbone/resnet/conv1/kernel",
+    "dpt.embeddings.backbone.bit.embedder.norm.bias": "backbone/resnet/norm1/bias",
+    "dpt.embeddings.backbone.bit.encoder.stages.2.layers.8.conv2.weight": "backbone/resnet/layer3_8/conv2/kernel",
+    "dpt.embeddings.backbone.bit.encoder.stages.0.layers.0.downsample.norm.weight": (
+        "backbone/resnet/layer1_0/norm_shortcut/scale"
+    ),
+    "dpt.embeddings.projection.weight": "backbone/patches/kernel",
+    "dpt.layernorm.weight": None,
+    "neck.reassemble_stage.readout_projects.2.0.weight": "decoder/readout2/kernel",
+}
 AUTHORS = {
     "pretrained.blocks.0.attn.qkv.bias": "backbone/block0/{query,key,value}/bias",
     "pretrained.mask_token": "",
@@ -142,6 +193,7 @@ def test_names_of_published_files():
     assert {name: rename(name, file.TRANSFORMERS_NAMES) for name, (file, _) in PUBLISHED.items()} == {
         name: path for name, (_, path) in PUBLISHED.items()
     }
+    assert {name: rename(name, dpt.HYBRID_NAMES) for name in HYBRID_PUBLISHED} == HYBRID_PUBLISHED
     assert {name: rename(name, depth_anything.AUTHORS_NAMES) for name in AUTHORS} == AUTHORS
 
 

@@ -3,7 +3,12 @@
 Tokens behind four blocks of a vision transformer are put back in their places, each as a map at another stride
 (section 3.1), and fused coarse to fine by residual units and bilinear steps; three convolutions make the depth of the
 result. Trained on data sets whose depth has no common unit, the network says how near a pixel is up to scale and shift.
+
+DPT-Hybrid has its transformer on the maps of a residual network, and two of that network's maps in the place of the
+first two blocks.
 """
+
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -12,6 +17,7 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxseg.backbones import vit
 from jaxseg.backbones.vit_blocks import ViTBlocks
+from jaxseg.backbones.vit_hybrid import BIT_NAMES, HybridViTBlocks
 from jaxseg.layers.conv import Conv, ConvTranspose
 from jaxseg.layers.standardize import CENTRED, Standardize, statistics
 from jaxseg.ops.resize import resize_bilinear
@@ -30,8 +36,10 @@ class DPT(nn.Module):
     (1, 40, 50)
 
     Attributes:
-      backbone: ``backbone(image, train=...)`` with ``block{i}`` and ``class{i}``.
-      widths: channels of the four reassembled maps, finest first.
+      backbone: ``backbone(image, train=...)`` with ``block{i}`` and ``class{i}``, and before them a hybrid's ``c2`` and
+        ``c3``.
+      widths: channels of the four reassembled maps, finest first; a hybrid's first two are as wide as its network has
+        them.
       features: channels of the decoder.
       head_features: channels of the second last convolution.
       readout: join the class token to every other one, by a dense layer (section 3.1, "project").
@@ -67,7 +75,8 @@ class DPT(nn.Module):
         rows, columns = (nearest_multiple(n, multiple) for n in (h, w))
         tokens = self.backbone(image, (rows, columns), train=train)
         x = Decoder(self.widths, self.features, self.readout, self.by_stride, dtype=self.dtype, name="decoder")(
-            [(tokens[f"block{i}"], tokens[f"class{i}"]) for i in self.backbone.out_blocks]
+            [(tokens[key], None) for key in ("c2", "c3") if key in tokens]
+            + [(tokens[f"block{i}"], tokens[f"class{i}"]) for i in self.backbone.out_blocks]
         )
         x = Conv(self.features // 2, 3, padding=1, dtype=self.dtype, name="head1")(x)
         x = resize_bilinear(x, (rows, columns), align_corners=True)
@@ -95,9 +104,9 @@ class Decoder(nn.Module):
     dtype: jnp.dtype | type = jnp.float32
 
     @nn.compact
-    def __call__(self, blocks: list[tuple[Map, Float[Array, "b 1 1 c"]]]) -> Map:
+    def __call__(self, blocks: Sequence[tuple[Map, Float[Array, "b 1 1 c"] | None]]) -> Map:
         """Map tokens of patches and the class token of each block, first to last, to a map at an eighth of the patch's
-        stride.
+        stride. Without a class token it is a map of a convolutional network, which is at its stride.
         """
         maps = [self._reassembled(i, *tokens) for i, tokens in enumerate(blocks)]
         x = None
@@ -108,7 +117,11 @@ class Decoder(nn.Module):
         assert x is not None
         return x
 
-    def _reassembled(self, i: int, x: Map, token: Float[Array, "b 1 1 c"]) -> Map:
+    def _reassembled(self, i: int, x: Map, token: Float[Array, "b 1 1 c"] | None) -> Map:
+        reduce = Conv(self.features, 3, padding=1, use_bias=False, dtype=self.dtype, name=f"reduce{i}")
+        return reduce(x if token is None else self._at_its_stride(i, x, token))
+
+    def _at_its_stride(self, i: int, x: Map, token: Float[Array, "b 1 1 c"]) -> Map:
         dtype = self.dtype
         if self.readout:
             joined = jnp.concatenate([x, jnp.broadcast_to(token, x.shape)], axis=-1)
@@ -119,7 +132,7 @@ class Decoder(nn.Module):
             x = ConvTranspose(self.widths[i], factor, stride=factor, dtype=dtype, name=f"resize{i}")(x)
         if i == 3:
             x = Conv(self.widths[i], 3, stride=2, padding=1, dtype=dtype, name="resize3")(x)
-        return Conv(self.features, 3, padding=1, use_bias=False, dtype=dtype, name=f"reduce{i}")(x)
+        return x
 
 
 class Fusion(nn.Module):
@@ -217,6 +230,14 @@ TRANSFORMERS_NAMES: Rules = (
 )
 """Rules from ``DPTForDepthEstimation`` of transformers, as in the files of ``Intel/dpt-large``."""
 
+HYBRID_NAMES: Rules = (
+    *((rf"dpt\.embeddings\.backbone\.bit\.{name}", f"backbone/resnet/{path}") for name, path in BIT_NAMES),
+    (r"dpt\.embeddings\.projection\.weight", "backbone/patches/kernel"),
+    (r"dpt\.embeddings\.projection\.bias", "backbone/patches/bias"),
+    *TRANSFORMERS_NAMES,
+)
+"""The same with ``is_hybrid``, as in the files of ``Intel/dpt-hybrid-midas``."""
+
 
 @register(
     task="relative_depth",
@@ -244,3 +265,43 @@ def dpt_large(
         normalize=False,
     )
     return DPT(backbone=backbone, max_depth=max_depth, dtype=dtype)
+
+
+@register(
+    task="relative_depth",
+    paper="arXiv:2103.13413",
+    names={"transformers": HYBRID_NAMES},
+    small={
+        "backbone.resnet_depths": (1, 1, 1),
+        "backbone.resnet_width": 32,
+        "backbone.width": 16,
+        "backbone.depth": 2,
+        "backbone.heads": 2,
+        "backbone.grid": 4,
+        "backbone.out_blocks": (0, 1),
+        "widths": (128, 256, 12, 16),
+        "features": 8,
+        "head_features": 8,
+    },
+)
+def dpt_hybrid(
+    max_depth: float = 0.0,
+    in_channels: int = 3,
+    standardize: Standardize | None = None,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> DPT:
+    """DPT-Hybrid, on R50+ViT-B/16 for images of 384 pixels."""
+    backbone = HybridViTBlocks(
+        grid=24,
+        width=768,
+        depth=12,
+        heads=12,
+        interpolation="bilinear",
+        epsilon=1e-12,
+        in_channels=in_channels,
+        standardize=statistics(standardize, CENTRED, in_channels),
+        dtype=dtype,
+        out_blocks=(8, 11),
+        normalize=False,
+    )
+    return DPT(backbone=backbone, widths=(256, 512, 768, 768), max_depth=max_depth, dtype=dtype)
