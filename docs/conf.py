@@ -1,10 +1,13 @@
 """Sphinx's settings. Pages that follow from the code are written anew at every build, into docs/_generated."""
 
+import functools
 import os
 import sys
 from pathlib import Path
 
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 
 HERE = Path(__file__).resolve().parent
@@ -46,6 +49,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_default_options = {"undoc-members": True}
+toc_object_entries = False  # thousands of them would be copied for every page; the reference lists its modules
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -94,6 +98,26 @@ def papers(found: list[catalogue.Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class NamesOfOthers(SphinxPostTransform):
+    """Leave annotations that name classes of libraries as text: Sphinx would look through all our objects for each."""
+
+    default_priority = 5
+
+    def run(self, **options: object) -> None:
+        """Replace those references that nothing of jaxseg can answer, before Sphinx resolves the others."""
+        known = ends_of(frozenset(self.env.domains["py"].objects))
+        for node in list(self.document.findall(pending_xref)):
+            target = node.get("reftarget", "")
+            if node.get("refdomain") == "py" and not target.startswith("jaxseg.") and target.lstrip(".") not in known:
+                node.replace_self(node[0].deepcopy() if len(node) == 1 else node.children)
+
+
+@functools.cache
+def ends_of(names: frozenset[str]) -> set[str]:
+    """Every name by which a reference could find one of the dotted names: itself, and what follows each of its dots."""
+    return {".".join(parts[i:]) for parts in (name.split(".") for name in names) for i in range(len(parts))}
+
+
 def complain(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """A public name without a docstring is a warning, and so an error in ``make check``."""
     if not any(line.strip() for line in lines):
@@ -102,5 +126,6 @@ def complain(app: Sphinx, what: str, name: str, obj: object, options: object, li
 
 def setup(app: Sphinx) -> None:
     """Connect the above."""
+    app.add_post_transform(NamesOfOthers)
     app.connect("builder-inited", write_pages)
     app.connect("autodoc-process-docstring", complain)
