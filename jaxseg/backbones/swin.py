@@ -40,7 +40,8 @@ class Swin(nn.Module):
       depths: blocks per stage.
       width: channels of the first stage; they double with each.
       heads: of the attention per stage.
-      window: side of the windows, in cells.
+      window: side of the windows, in cells, of all stages or of each. Where a stage's map was smaller than that at the
+        pre-training, so are its windows: 8 in the last stage of Swin v2 with windows of 16 on 256 pixels.
       version: 1, or 2 for Swin v2.
       shift_first: whether a map is shifted before zeros fill it up to whole windows, as in timm. The authors,
         torchvision and transformers shift it afterwards; a map of whole windows is the same to both.
@@ -56,7 +57,7 @@ class Swin(nn.Module):
     depths: tuple[int, ...] = (2, 2, 6, 2)
     width: int = 96
     heads: tuple[int, ...] = (3, 6, 12, 24)
-    window: int = 7
+    window: int | tuple[int, ...] = 7
     version: int = 1
     shift_first: bool = False
     expansion: int = 4
@@ -81,13 +82,14 @@ class Swin(nn.Module):
         x = Conv(self.width, 4, stride=4, dtype=self.dtype, name="patches")(x)
         x = LayerNorm(**norm, name="patches_norm")(x, train=train)
         maps, place, last = {}, 0, max(sum(self.depths) - 1, 1)
+        windows = self.window if isinstance(self.window, tuple) else (self.window,) * len(self.depths)
         for s, depth in enumerate(self.depths, 1):
             if s > 1:
                 x = self._merge(s, x, train=train)
             for i in range(depth):
                 x = Block(
                     heads=self.heads[s - 1],
-                    window=self.window,
+                    window=windows[s - 1],
                     shifted=i % 2 == 1,
                     version=self.version,
                     shift_first=self.shift_first,
@@ -294,7 +296,7 @@ def swin(
     variant: str,
     *,
     version: int = 1,
-    window: int | None = None,
+    window: int | tuple[int, ...] | None = None,
     shift_first: bool = False,
     drop_path: float = 0.1,
     map_norm: bool = False,
@@ -330,7 +332,7 @@ def _pruned(net: Swin, stages: int) -> Swin:
     return net.clone(depths=net.depths[:stages], heads=net.heads[:stages])
 
 
-def _in_timm(variant: str, version: int, window: int) -> EncoderSpec:
+def _in_timm(variant: str, version: int, window: int | tuple[int, ...]) -> EncoderSpec:
     rules = in_timm(swin_names.timm(version, of_maps=True))
     options = {"variant": variant, "version": version, "window": window, "shift_first": True}
     return replace(fixed(swin, rules, finest=4, **options), prune=_pruned)
@@ -339,6 +341,7 @@ def _in_timm(variant: str, version: int, window: int) -> EncoderSpec:
 ENCODERS: dict[str, EncoderSpec] = {
     **{f"tu-swin_{name}_patch4_window7_224": _in_timm(name, 1, 7) for name in VARIANTS},
     "tu-swin_base_patch4_window12_384": _in_timm("base", 1, 12),
-    **{f"tu-swinv2_{name}_window{side}_256": _in_timm(name, 2, side) for name in VARIANTS for side in (8, 16)},
+    **{f"tu-swinv2_{name}_window8_256": _in_timm(name, 2, 8) for name in VARIANTS},
+    **{f"tu-swinv2_{name}_window16_256": _in_timm(name, 2, (16, 16, 16, 8)) for name in VARIANTS},
 }
 """By the name in segmentation-models-pytorch; the sizes in them are those of the pre-training."""

@@ -65,6 +65,28 @@ def test_equals_timm_at_whole_and_at_broken_windows(version, size):
     assert_maps(net, rules, draw(theirs), lambda module, x: [m.permute(0, 3, 1, 2) for m in module(x)], [size])
 
 
+NAMES = [name for name in swin.ENCODERS if "small" not in name and ("tiny" in name or "384" in name)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_windows_of_each_stage_are_those_of_the_pre_training(name):
+    timm = pytest.importorskip("timm", reason="the oracle is timm")
+    with torch.device("meta"):
+        theirs = timm.create_model(name.removeprefix("tu-"), features_only=True, pretrained=False)
+    window = swin.ENCODERS[name].build().window
+    windows = window if isinstance(window, tuple) else (window,) * 4
+    assert [theirs[f"layers_{s}"].blocks[0].window_size for s in range(4)] == [(w, w) for w in windows]
+
+
+def test_a_stage_whose_map_was_smaller_than_the_windows_has_smaller_ones():
+    timm = pytest.importorskip("timm", reason="the oracle is timm")
+    sizes = {"embed_dim": WIDTH, "depths": DEPTHS, "num_heads": HEADS, "window_size": WINDOW, "img_size": 64}
+    theirs = timm.create_model("swinv2_tiny_window8_256", features_only=True, pretrained=False, **sizes)
+    net = swin.Swin(DEPTHS, WIDTH, HEADS, (4, 4, 4, 2), version=2, shift_first=True)
+    rules = swin_names.timm(2, of_maps=True)
+    assert_maps(net, rules, draw(theirs), lambda module, x: [m.permute(0, 3, 1, 2) for m in module(x)], [(64, 64)])
+
+
 def test_equals_transformers():
     transformers = pytest.importorskip("transformers", reason="the oracle is transformers")
     stages = [f"stage{i}" for i in (1, 2, 3, 4)]
