@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from jaxseg.backbones import densenet, senet
 from tests.torchvision_cpu import torchvision_or_skip
 
 NOTE = """\
@@ -15,7 +16,9 @@ Parameters that it makes and never calls, such as EfficientNet's last convolutio
 
 
 def sizes(name: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Multiples of 32, and an odd size where padding means the same to both."""
+    """Multiples of 32, and an odd size where padding means the same to both; Swin's as for timm."""
+    if "swin" in name:
+        return (160, 192), (161, 211)
     return (128, 160), (160, 224) if name.startswith("deeplabv3plus") else (161, 211)
 
 
@@ -28,6 +31,10 @@ def logits(network: Any, image: Any) -> Any:
     return network(padded)[:, :, :h, :w]
 
 
+ANY_SIZE = {"strict_img_size": False}
+"""What a Swin of timm is told so that it takes other images than those of its pre-training."""
+
+
 def _network(name: str, encoder: str, **options: Any) -> Callable[[], Any]:
     """The library's class of that name on an encoder without pretrained weights, 21 classes."""
 
@@ -36,7 +43,12 @@ def _network(name: str, encoder: str, **options: Any) -> Callable[[], Any]:
         import segmentation_models_pytorch as smp
         import torch
 
-        network = getattr(smp, name)(encoder, encoder_weights=None, classes=21, **options)
+        from tests.oracles.torch_side import draw
+
+        more = ANY_SIZE if encoder.startswith("tu-swin") else {}
+        network = getattr(smp, name)(encoder, encoder_weights=None, classes=21, **options, **more)
+        if encoder.startswith(("tu-convnext", "tu-swin")):  # for the same reasons as in parity_timm.py
+            draw(network.encoder)
         for layer in network.encoder.modules() if encoder.startswith("mit_") else ():
             if isinstance(layer, torch.nn.Linear):  # else attention would be uniform, with weights of 0.02
                 torch.nn.init.normal_(layer.weight, 0, layer.in_features**-0.5)
@@ -65,7 +77,8 @@ def _saved(network: Any) -> tuple[Any, Any]:
     """What its configuration says that it is."""
     from jaxseg.conversion.smp import saved
 
-    found = saved({**network.config, "_model_class": type(network).__name__})
+    config = {key: value for key, value in network.config.items() if key not in ANY_SIZE}
+    found = saved({**config, "_model_class": type(network).__name__})
     return found.model, found.rules
 
 
@@ -80,7 +93,11 @@ PAIRS = (
     *((kind, "mit_b0") for kind in ("FPN", "MAnet", "PSPNet", "UPerNet")),
     *((kind, "tu-mobilenetv3_large_100") for kind in ("FPN", "Linknet", "UPerNet", "UnetPlusPlus")),
     *((kind, "tu-resnet50") for kind in ("DeepLabV3", "DeepLabV3Plus", "PAN")),
-    *(("Unet", name) for name in ("efficientnet-b0", "tu-regnety_002")),
+    *(("Unet", f"efficientnet-b{i}") for i in range(8)),
+    *(("Unet", name) for name in (*densenet.ENCODERS, *senet.ENCODERS)),
+    *(("Unet", f"tu-{name}") for name in ("efficientnet_b0", "tf_efficientnet_b0", "regnetx_002", "regnety_002")),
+    *(("Unet", f"tu-{name}") for name in ("convnext_tiny", "hrnet_w18")),
+    *(("Unet", f"tu-{name}") for name in ("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256")),
 )
 """Architectures and encoders that no registered network has."""
 

@@ -33,7 +33,7 @@ def test_every_public_network_has_rules(parity):
 def test_the_page_holds_every_network(parity):
     page = (ROOT / "docs" / "benchmarks" / "parity.md").read_text()
     missing = [pair for pair in parity.pairs() if f"| `{pair[0]}` | {pair[1]} |" not in page]
-    assert not missing, f"python benchmarks/parity.py --only NAME --out docs/benchmarks/parity.md for {missing}"
+    assert not missing, f"python benchmarks/parity.py --missing --out docs/benchmarks/parity.md, for {missing}"
 
 
 def test_rows_replace_those_of_the_same_network(parity):
@@ -42,6 +42,20 @@ def test_rows_replace_those_of_the_same_network(parity):
     lines = [line for line in parity.merged(old, [str(row)]).splitlines()[2:] if line.startswith("|")]
     assert lines == [str(row), "| `b` | timm | 2 | | |", "| `c` | smp | 1 | | |"]
     assert row.worst == 2e-6
+
+
+def test_missing_rows_alone_are_made(parity, monkeypatch, tmp_path):
+    def row(*pair):
+        return parity.Row(*pair, 7, {(64, 96): 1e-6})
+
+    first, *others = parity.pairs("resnext*")
+    page, compared = tmp_path / "parity.md", []
+    page.write_text(parity.merged("", [str(row(*first))]))
+    monkeypatch.setattr(parity, "compare", lambda *pair: compared.append(pair) or row(*pair))
+    monkeypatch.setattr(sys, "argv", ["parity.py", "--only", "resnext*", "--missing", "--out", str(page)])
+    assert parity.main() == 0
+    assert compared == others
+    assert all(str(row(*pair)) in page.read_text() for pair in (first, *others))
 
 
 def test_statistics_of_the_input_are_found(parity):
