@@ -1,6 +1,6 @@
 """A vision transformer as decoders that reassemble its tokens read it: the maps behind several of its blocks.
 
-Ranftl et al. 2021, arXiv:2103.13413, section 3.1.
+Ranftl et al. 2021, arXiv:2103.13413, section 3.
 """
 
 from dataclasses import fields

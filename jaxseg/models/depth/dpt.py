@@ -1,8 +1,9 @@
 """DPT: vision transformers for dense prediction (Ranftl et al. 2021, arXiv:2103.13413).
 
 Tokens behind four blocks of a vision transformer are put back in their places, each as a map at another stride
-(section 3.1), and fused coarse to fine by residual units and bilinear steps; three convolutions make the depth of the
-result. Trained on data sets whose depth has no common unit, the network says how near a pixel is up to scale and shift.
+(section 3, "Convolutional decoder"), and fused coarse to fine by residual units and bilinear steps; three convolutions
+make the depth of the result. Trained on data sets whose depth has no common unit, the network says how near a pixel is
+up to scale and shift.
 
 DPT-Hybrid has its transformer on the maps of a residual network, and two of that network's maps in the place of the
 first two blocks.
@@ -42,7 +43,7 @@ class DPT(nn.Module):
         them.
       features: channels of the decoder.
       head_features: channels of the second last convolution.
-      readout: join the class token to every other one, by a dense layer (section 3.1, "project").
+      readout: join the class token to every other one, by a dense layer (section 3, "project").
       by_stride: each fusion doubles the map, and the image is resized to a multiple of twice the patch, as DPT does it;
         else each fusion leads to the next map's size, and the head to a multiple of the patch (Depth Anything).
       max_depth: metres of the largest depth, for networks that give metres; 0 for inverse depth without a unit.
