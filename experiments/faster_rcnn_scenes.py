@@ -3,9 +3,9 @@
 Paper: Ren et al. 2015, arXiv:1506.01497
 Published: none, the scenes are jaxseg's own
 Ours (end_to_end): AP50 60.5, AP 29.4 on the held-out scenes after 800 updates; 50.8 after 400
-Ours (alternating): AP50 46.9, AP 19.6 under 400, 400, 300 and 300 updates
+Ours (alternating): AP50 60.3, AP 28.4 after 600, 800, 300 and 500 updates; 58.3 behind the first two steps
 Hardware and time (end_to_end): 10.8 minutes with both evaluations, two cores of an AMD EPYC, alone on the machine
-Hardware and time (alternating): 10 minutes of a core of an AMD EPYC for those
+Hardware and time (alternating): 14 minutes of a core with all evaluations, of an AMD EPYC
 Command: jaxseg train experiments/faster_rcnn_scenes.py:VARIANT
 Departures: VGG16 of a quarter of its width with batch normalisation, dense layers of 256 units, anchors of 16, 32 and
   64 pixels, 64 regions of an image; AdamW under a one-cycle schedule; 128x128 images of rooms with four classes of

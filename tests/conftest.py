@@ -39,7 +39,7 @@ def _folders_of_its_own(tmp_path_factory):
         yield
 
 
-ENOUGH = 3 * 2**30
+ENOUGH = 4 * 2**30
 """Bytes of a process from which compiled programs of modules that are done with are dropped."""
 
 

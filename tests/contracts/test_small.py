@@ -11,7 +11,15 @@ from flax import traverse_util
 from jaxseg import registry
 from tests.contracts.zoo import MAPPERS, ODD, SMALL, image_of, main_output, one_of_each_file, output_size, sizes
 
-DEEP = {"u2netp", "hed_mobilenet_v2", "hrnet_ocr_w18", "enet", "attention_unet", "deeplabv3plus_xception65"}
+DEEP = {
+    "attention_unet",
+    "deeplabv3plus_xception65",
+    "dpt_hybrid",
+    "enet",
+    "hed_mobilenet_v2",
+    "hrnet_ocr_w18",
+    "u2netp",
+}
 """Of many convolutions one behind the other: they take long to compile."""
 
 SMALL = [case for case in one_of_each_file(SMALL) if case.id not in DEEP] + [

@@ -14,6 +14,9 @@ from tests.contracts.zoo import DETECTORS, image_of, objects_of, one_of_each_fil
 
 SIZE = (64, 96)
 NAMES = one_of_each_file(DETECTORS)
+ALIKE = {"faster_rcnn_resnet101_fpn", "keypoint_rcnn_resnet50_fpn"}
+"""Of parts that another network here has as well: they run with ``-m slow``."""
+RUN = [pytest.param(*case.values, marks=pytest.mark.slow, id=case.id) if case.id in ALIKE else case for case in NAMES]
 LEARNING = ("mask_rcnn_resnet50_fpn", "retinanet_resnet50_fpn")
 GRADIENTS = [pytest.param(name, marks=[] if name in LEARNING else pytest.mark.slow) for name in DETECTORS]
 DRAWN = {
@@ -36,7 +39,7 @@ def prepared(name):
     return model, traverse_util.unflatten_dict(leaves)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RUN)
 def test_detections_are_finite_sorted_in_the_image_and_of_their_own_image(name):
     """Compiled once; what is no image does not matter, nor do the other images of the batch."""
     model, variables = prepared(name)

@@ -64,7 +64,7 @@ def straight(tmp_path_factory):
     return data, workdir
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_killed_run_ends_bit_identical(straight, tmp_path, workers):
     data, reference = straight
     row = random.Random().randrange(2, STEPS - 8)
