@@ -93,7 +93,7 @@ PAIRS = (
     *((kind, "mit_b0") for kind in ("FPN", "MAnet", "PSPNet", "UPerNet")),
     *((kind, "tu-mobilenetv3_large_100") for kind in ("FPN", "Linknet", "UPerNet", "UnetPlusPlus")),
     *((kind, "tu-resnet50") for kind in ("DeepLabV3", "DeepLabV3Plus", "PAN")),
-    *(("Unet", f"efficientnet-b{i}") for i in range(8)),
+    *(("Unet", f"{timm}efficientnet-b{i}") for timm in ("", "timm-") for i in range(8)),
     *(("Unet", name) for name in (*densenet.ENCODERS, *senet.ENCODERS)),
     *(("Unet", f"tu-{name}") for name in ("efficientnet_b0", "tf_efficientnet_b0", "regnetx_002", "regnety_002")),
     *(("Unet", f"tu-{name}") for name in ("convnext_tiny", "hrnet_w18")),

@@ -97,7 +97,7 @@ def _v3(size: str, **options: Any) -> Callable[[Any], tuple[Any, Any]]:
 V2, RESNET = mobilenet_timm.V2_NAMES, resnet.TORCHVISION_NAMES
 TF: dict[str, Any] = {"padding": "SAME", "standardize": CENTRED}
 
-FAMILIES = ("convnext_*", "efficientnet_*", "hrnet_*", "regnetx_*", "regnety_0[0-6]*", "swin*")
+FAMILIES = ("convnext_*", "efficientnet_*", "hrnet_*", "regnet*", "swin*", "tf_efficientnet_*")
 
 MAPS = tuple(
     name
