@@ -144,7 +144,7 @@ def convert_keeping(
     unfilled = [path for path in leaves if path not in filled]
     faults += [(path, "nothing in the file fills it") for path in unfilled]
     if faults:
-        raise BadInput(_table(faults, unused, unfilled))
+        raise BadInput(_table(faults, unused, unfilled, len(leaves)))
     tree = traverse_util.unflatten_dict({key: filled[path] for path, (key, _) in leaves.items()})
     return Converted(tree, tuple(sorted(kept)), tuple(inflated))
 
@@ -236,11 +236,15 @@ def _leaves(target: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], Any]]
     return leaves
 
 
-def _table(faults: list[tuple[str, str]], unused: list[str], unfilled: list[str]) -> str:
-    """Return the faults, one a line, with the nearest name on the other side where something may have been meant."""
+def _table(faults: list[tuple[str, str]], unused: list[str], unfilled: list[str], count: int) -> str:
+    """Return the faults, one a line, with the nearest name on the other side where something may have been meant.
+
+    ``count`` is the number of leaves of the model.
+    """
     import difflib
 
-    lines = [f"{len(faults)} weights do not fit the model:"]
+    many = f", which has {count}: are they of another network or size of it (`jaxseg list`)?"
+    lines = [f"{len(faults)} weights do not fit the model" + (many if len(faults) > count / 2 else ":")]
     for number, (name, what) in enumerate(faults):
         other = unfilled if name in unused else unused if what.startswith("nothing") else []
         plain = {candidate.replace("/", "."): candidate for candidate in other}

@@ -95,6 +95,9 @@ def test_all_faults_at_once():
     with pytest.raises(BadInput, match="4 weights do not fit the model") as error:
         convert({}, target(), RULES)
     assert str(error.value).count("nothing in the file fills it") == 4
+    assert "which has 4: are they of another network or size" in str(error.value)
+    with pytest.raises(BadInput, match=r"^1 weights do not fit the model:\n"):
+        convert({name: array for name, array in source().items() if name != "fc.weight"}, target(), RULES)
 
 
 def test_two_sources_for_one_leaf():
