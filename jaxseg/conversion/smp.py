@@ -178,6 +178,8 @@ def _network(options: Options, architecture: Architecture, classes: int) -> tupl
     """Return the network and its rules."""
     kind, name = architecture.kind, options.get("encoder_name", "resnet34")
     known = smp_encoders.find(name)
+    if "swin" in name:
+        options.demand("strict_img_size", True, False)  # ours takes any size
     depth = options.get("encoder_depth", 3 if kind == "PSPNet" else 5)
     fields = OPTIONS[kind](options, depth)
     stride = fields.get("encoder_output_stride", 32)

@@ -167,6 +167,15 @@ def test_every_family_of_encoders_goes_back_as_it_came(encoder):
         assert restore(ours, rules_of(network.model)["smp"]).keys() == theirs.keys()
 
 
+def test_a_swin_told_to_take_any_size_is_the_same_network():
+    form = {"_model_class": "Unet", "encoder_name": "tu-swin_tiny_patch4_window7_224"}
+    assert saved({**form, "strict_img_size": False}).model == saved(form).model
+    with pytest.raises(BadInput, match="img_size=128 of Unet is not known here"):
+        saved({**form, "img_size": 128})
+    with pytest.raises(BadInput, match="strict_img_size=False of Unet is not known here"):
+        saved({**form, "encoder_name": "resnet18", "strict_img_size": False})
+
+
 def test_every_encoder_is_found_again():
     """By its backbone, whose weights then go out under the names that it has there; timm's twin gives its own up."""
     for name, encoder in ENCODERS.items():
