@@ -143,7 +143,7 @@ def check(name: str, out: Path | None, as_json: bool, given: tuple[str, ...], da
 
 def _say_checked(checked: "Checked") -> None:
     """Print what was found."""
-    from jaxseg.cli import report
+    from jaxseg.cli import data_page, report
 
     report.say(f"{checked.name}: {checked.kind or 'unknown layout'}")
     for title, found in (("splits", checked.splits), ("height x width", checked.sizes), ("stored as", checked.formats)):
@@ -161,6 +161,10 @@ def _say_checked(checked: "Checked") -> None:
         report.table(
             ["thing", "objects", "images"], [[r.name, str(r.objects), str(r.images)] for r in checked.things], right=2
         )
+    if checked.depth is not None:
+        report.say(f"depth: {data_page.depth_words(checked.depth)}")
+    if checked.unknown:
+        report.say(f"without any known depth: {', '.join(checked.unknown)}")
     for word, lines in (("note", checked.notes), ("warning", checked.warnings), ("problem", checked.problems)):
         for line in lines:
             report.say(f"{word}: {line}")

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from jaxseg.data.check import Checked
+from jaxseg.data.check_depth import DepthRow
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record
 from jaxseg.files import atomic
@@ -97,5 +98,18 @@ def html(checked: Checked, pictures: Sequence[Thumbnail], facts: Facts | None) -
         checked=checked,
         colours=["#" + bytes(colour).hex() for colour in palette],
         top=top,
+        depth=None if checked.depth is None else depth_words(checked.depth),
         pictures=[(each.name, photograph(each.picture)) for each in pictures],
+    )
+
+
+def depth_words(depth: DepthRow) -> str:
+    """Return what was found of depth, on one line.
+
+    >>> depth_words(DepthRow(0.8, 1.87, 3.2, 0.11, 200))
+    '0.8 to 3.2 m (the middle 98 %), median 1.87 m; 11.0 % of the pixels are missing; 200 images'
+    """
+    return (
+        f"{depth.nearest:.3g} to {depth.farthest:.3g} m (the middle 98 %), median {depth.median:.3g} m; "
+        f"{100 * depth.missing:.1f} % of the pixels are missing; {depth.images} images"
     )

@@ -43,10 +43,11 @@ class Plan:
       every: updates between evaluations.
       init: where the first weights come from.
       freeze: variables that stay; None for none.
-      objects: what is decided for detectors besides; None for label maps.
+      objects: what is decided for detectors besides; None for others.
+      depth: what is decided for networks of depth besides; None for others.
 
     >>> sorted(Plan.__dataclass_fields__)[:3]
-    ['batch_size', 'ema', 'eval_batch_size']
+    ['batch_size', 'depth', 'ema']
     """
 
     look: Look
@@ -65,6 +66,7 @@ class Plan:
     init: Decision
     freeze: Decision | None
     objects: "ForObjects | None" = None
+    depth: "ForDepth | None" = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,22 @@ class ForObjects:
     best: str
 
 
+@dataclass(frozen=True)
+class ForDepth:
+    """Decisions of a recipe for depth, besides those of all recipes.
+
+    Attributes:
+      head: which reads a network of label maps as depth; None for networks of depth.
+      keys: of a batch.
+
+    >>> ForDepth(None, ("image", "depth")).keys
+    ('image', 'depth')
+    """
+
+    head: Decision | None
+    keys: tuple[str, ...]
+
+
 def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, device: str | None = None) -> Plan:
     """Return a plan for training a semantic model on a data set.
 
@@ -116,8 +134,8 @@ def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, dev
     entry = registry.find(wishes.model)
     if entry.task != "semantic":
         raise BadInput(
-            f"recipes are written for models of label maps and of objects (detection, instance); {wishes.model!r} is "
-            f"for {entry.task}"
+            f"recipes are written for models of label maps and of objects (detection, instance), and for depth; "
+            f"{wishes.model!r} is for {entry.task}"
         )
     if look.facts.num_classes < 2:
         raise BadInput(f"data set {look.dataset!r} has {look.facts.num_classes} classes of label maps; two are needed")
@@ -136,7 +154,7 @@ def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, dev
         wishes=wishes,
         fields=fields,
         train=_augmentation(look, crop, height == width),
-        **_evaluation(look, size),
+        **evaluation(look, size),
         losses=_losses(look),
         rate=decide.rate(wishes, size, parts),
         multipliers=decide.multipliers(wishes, parts),
@@ -162,7 +180,7 @@ def _crop_and_batch(look: Look, wishes: Wishes, model: Any, device: str) -> tupl
     height, width = wishes.crop or _crop(look, device)
     most = wishes.batch_size or BATCH[device]
     while True:
-        _check_size(wishes.model, model, height, width)
+        check_size(wishes.model, model, height, width)
         fits = memory.images_that_fit(model, (height, width), look.bands, room)
         if fits >= min(2, most) or wishes.crop or max(height, width) <= 64:
             break
@@ -187,8 +205,14 @@ def _crop(look: Look, device: str) -> tuple[int, int]:
     return (height, width) if look.upright else (min(height, width), min(height, width))
 
 
-def _check_size(name: str, model: Any, height: int, width: int) -> None:
-    """Refuse a network whose outputs are smaller than the image: it needs mirrored borders, see unet_isbi.py."""
+def check_size(name: str, model: Any, height: int, width: int) -> None:
+    """Refuse a network whose outputs are smaller than the image: it needs mirrored borders, see unet_isbi.py.
+
+    Raises:
+      BadInput: so it is.
+
+    >>> check_size("unet", registry.create_model("unet", num_classes=2), 32, 32)
+    """
     if not hasattr(model, "valid_size"):
         return
     try:
@@ -242,7 +266,14 @@ def lighting(is_rgb: bool) -> Decision:
     return Decision("Photometric(0.2, 0.2)", "brightness and contrast vary")
 
 
-def _evaluation(look: Look, batch: int) -> dict[str, Any]:
+def evaluation(look: Look, batch: int) -> dict[str, Any]:
+    """Return transforms and batch of the validation images, by their sizes, as fields of a plan.
+
+    >>> from jaxseg.data import Facts
+    >>> look = Look("a", (), Facts("a", "", (), (), {}), "train", "val", 100, ((4, 6),), ((4, 6),))
+    >>> evaluation(look, 8)["eval_batch_size"].text
+    '8'
+    """
     sizes = np.asarray(look.val_sizes)
     height, width = (int(side) for side in sizes.max(0))
     if height * width > 2**22:

@@ -1,5 +1,6 @@
 """Decisions that do not depend on the task: statistics of pixels, steps, learning rates, first weights, freezing."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxseg.configure import memory
 from jaxseg.configure.look import Look
 from jaxseg.errors import BadInput
 from jaxseg.layers.standardize import Standardize
@@ -93,7 +95,7 @@ def fields(
       look: at the data.
       wishes: of the user.
       entry: of the registry.
-      classes: names of those that the model tells apart.
+      classes: names of those that the model tells apart; () for models that have none.
       stated: statistics of pixels that the weights state, other than the model's own.
 
     Raises:
@@ -107,7 +109,7 @@ def fields(
     {'num_classes': '2'}
     """
     names = ", ".join(classes[:6]) + (", ..." if len(classes) > 6 else "")
-    found = {"num_classes": Decision(str(len(classes)), names)}
+    found = {"num_classes": Decision(str(len(classes)), names)} if classes else {}
     if look.bands != 3:
         why = "as the images have" + ("; kernels for RGB are inflated" if wishes.weights else "")
         found["in_channels"] = Decision(str(look.bands), why)
@@ -138,6 +140,30 @@ def kinds(model: Any, bands: int) -> dict[str, Any]:
     }
 
 
+def batch(look: Look, wishes: Wishes, model: Any, size: tuple[int, int], most: int) -> Decision:
+    """Return the number of images of an update, by the memory.
+
+    Args:
+      look: at the data.
+      wishes: of the user.
+      model: for its maps.
+      size: height and width of its images.
+      most: images that are enough.
+
+    >>> from jaxseg.data import Facts
+    >>> look = Look("a", (), Facts("a", "", (), (), {}), "train", "val", 100, ((4, 6),), ((4, 6),))
+    >>> batch(look, Wishes("unet", batch_size=3), None, (4, 6), 8).text
+    '3'
+    """
+    if wishes.batch_size:
+        return Decision(str(wishes.batch_size), "asked for")
+    room = memory.available()
+    fits = memory.images_that_fit(model, size, look.bands, room)
+    count = 2 ** int(math.log2(max(1, min(most, fits, look.images))))
+    of_memory = f"some {fits} would fit into {100 * memory.SHARE:.0f} % of {room / 2**30:.0f} GiB"
+    return Decision(str(count), f"{of_memory}; at most {most}, and a power of two")
+
+
 def steps(look: Look, wishes: Wishes, batch: int) -> Decision:
     """Return the number of updates.
 
@@ -166,8 +192,13 @@ def rate(wishes: Wishes, batch: int, parts: dict[str, Any]) -> Decision:
     return Decision(f"OneCycle({value}, warmup=0.1)", f"{why}, by the square root of the batch over 8")
 
 
-def multipliers(wishes: Wishes, parts: dict[str, Any]) -> Decision | None:
+def multipliers(wishes: Wishes, parts: dict[str, Any], *, inside: str = "") -> Decision | None:
     """Return what the learning rate of the backbone is multiplied with, None for nothing.
+
+    Args:
+      wishes: of the user.
+      parts: of the network, see :func:`kinds`.
+      inside: where the network lies in the model that is trained: "network/".
 
     >>> multipliers(Wishes("unet_resnet34", "runs/a"), {"backbone": True, "batch": True}).text
     '((r"^backbone/", 0.3),)'
@@ -179,15 +210,21 @@ def multipliers(wishes: Wishes, parts: dict[str, Any]) -> Decision | None:
         if not parts["backbone"]:
             raise BadInput(f"{wishes.model!r} has no backbone whose layers --layer-decay could tell apart")
         why = "asked for: layers near the image learn more slowly"
-        return Decision(f"layer_decay(model, {wishes.layer_decay})", why)
+        part = f', part="{inside}backbone"' if inside else ""
+        return Decision(f"layer_decay(model, {wishes.layer_decay}{part})", why)
     if not (wishes.weights and parts["backbone"]):
         return None
     factor, why = (0.3, "a convolutional backbone") if parts["batch"] else (0.1, "a transformer, which forgets easily")
-    return Decision(f'((r"^backbone/", {factor}),)', f"the backbone is trained already ({why}), the head is new")
+    slower = f'((r"^{inside}backbone/", {factor}),)'
+    return Decision(slower, f"the backbone is trained already ({why}), the head is new")
 
 
-def start(wishes: Wishes) -> Decision:
+def start(wishes: Wishes, *, fresh: str = "") -> Decision:
     """Return where the first weights come from.
+
+    Args:
+      wishes: of the user.
+      fresh: regular expression of variables that start afresh in any case; "" for none.
 
     >>> start(Wishes("unet", "runs/a")).text
     'WeightsFrom("runs/a")'
@@ -196,11 +233,21 @@ def start(wishes: Wishes) -> Decision:
         return Decision("None", "random weights: --weights takes a run, a file, hf:, timm:, smp: or torchvision:")
     named = f', "{wishes.model}"' if wishes.weights.startswith(("torchvision:", "detectron2:")) else ""
     quoted = repr(wishes.weights) if set(wishes.weights) & set('"\\') else f'"{wishes.weights}"'
-    return Decision(f"WeightsFrom({quoted}{named})", "what does not fit starts afresh, and is printed")
+    why, but = "what does not fit starts afresh, and is printed", ""
+    if fresh:
+        but = f', fresh=(r"{fresh}",)'
+        why += "; so does the last layer, which gave inverse depth: leave that out for weights that give metres"
+    return Decision(f"WeightsFrom({quoted}{named}{but})", why)
 
 
-def frozen(wishes: Wishes, batch: int, parts: dict[str, Any]) -> Decision | None:
+def frozen(wishes: Wishes, batch: int, parts: dict[str, Any], *, inside: str = "") -> Decision | None:
     """Return the variables that stay as they are, None for none.
+
+    Args:
+      wishes: of the user, whose patterns name the network's own variables.
+      batch: images of an update.
+      parts: of the network, see :func:`kinds`.
+      inside: where the network lies in the model that is trained: "network/".
 
     >>> frozen(Wishes("unet", freeze=("^backbone/",)), 8, {"batch": False}).text
     '(r"^backbone/",)'
@@ -212,5 +259,6 @@ def frozen(wishes: Wishes, batch: int, parts: dict[str, Any]) -> Decision | None
         why = f"{why}; {small}" if why else small
     if not patterns:
         return None
-    inside = ", ".join(f'r"{pattern}"' if '"' not in pattern else repr(pattern) for pattern in patterns)
-    return Decision(f"({inside},)", why)
+    placed = [f"^{inside}{each[1:]}" if each.startswith("^") else each for each in patterns]
+    spelled = ", ".join(f'r"{pattern}"' if '"' not in pattern else repr(pattern) for pattern in placed)
+    return Decision(f"({spelled},)", why)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from jaxseg.data import sets
+from jaxseg.data.depth_counts import DepthCounts
 from jaxseg.data.facts import Facts
 from jaxseg.data.records import Record
 from jaxseg.data.statistics import count_classes, measure_bands
@@ -15,6 +16,9 @@ from jaxseg.errors import BadInput
 
 LOOKED_AT = 100
 """Images that are opened, evenly spread over the training split."""
+
+SURVEYED = 2000
+"""Images of a split whose depth is read before anything is trained: a file that is no depth shows itself then."""
 
 TRAIN, VAL = ("train", "trainval", "training"), ("val", "valid", "validation", "test")
 """Names of splits, the first that is there is taken."""
@@ -39,6 +43,24 @@ class Objects:
 
 
 @dataclass(frozen=True)
+class Depths:
+    """Facts about the depth of a data set, over the training pixels where it is known.
+
+    Attributes:
+      metres: below which a hundredth of the pixels, half of them, and all but a hundredth lie.
+      log_spread: standard deviation of the log of depth.
+      missing: share of the pixels whose depth is not known.
+
+    >>> Depths((0.8, 1.9, 3.0), 0.3, 0.1).metres[1]
+    1.9
+    """
+
+    metres: tuple[float, float, float]
+    log_spread: float
+    missing: float
+
+
+@dataclass(frozen=True)
 class Look:
     """Facts about a data set that decide how to train on it.
 
@@ -60,6 +82,7 @@ class Look:
       mirrored: True if left and right may change places.
       looked_at: number of images that were opened.
       objects: in them; None where they were not looked at.
+      depth: of all training images, up to :data:`SURVEYED`; None where it was not looked at.
 
     >>> Look("a", (), Facts("a", "", ("x", "y"), (), {}), "train", "val", 9, ((4, 6),), ((4, 6),)).lopsided
     False
@@ -82,6 +105,7 @@ class Look:
     mirrored: bool = True
     looked_at: int = 0
     objects: Objects | None = None
+    depth: Depths | None = None
 
     @property
     def bands(self) -> int:
@@ -107,7 +131,12 @@ class Look:
 
 
 def look(
-    dataset: str, *, options: tuple[tuple[str, Any], ...] = (), data_dir: Any = None, objects: bool = False
+    dataset: str,
+    *,
+    options: tuple[tuple[str, Any], ...] = (),
+    data_dir: Any = None,
+    objects: bool = False,
+    depth: bool = False,
 ) -> Look:
     """Open some images of a data set and return what decides how to train on it.
 
@@ -123,9 +152,11 @@ def look(
       options: likewise.
       data_dir: where prepared data lie.
       objects: whether to look at the objects too.
+      depth: whether to look at the depth, even where there are label maps; where there are none it is looked at anyway.
 
     Raises:
-      BadInput: the data set is not prepared, has no training or validation split, or no objects that were asked for.
+      BadInput: the data set is not prepared, has no training or validation split, or no objects or depth that were
+        asked for, or a depth map cannot be trained on.
     """
     given = {"data_dir": data_dir, "options": options}
     there = sets.prepared_splits(dataset, **given) or sets.facts(dataset, **given).splits
@@ -133,12 +164,16 @@ def look(
     facts = sets.facts(dataset, **given)
     if objects and "boxes" not in facts.keys:
         raise BadInput(
-            f"data set {dataset!r} has label maps and no objects: detectors need boxes (COCO JSON, YOLO, CVAT, a mask "
-            "for each object); choose a semantic model, such as unet_resnet34"
+            f"data set {dataset!r} has {_kinds(facts)} and no objects: detectors need boxes (COCO JSON, YOLO, CVAT, a "
+            "mask for each object); choose a semantic model, such as unet_resnet34"
         )
-    wanted = ("image", "label", *(("boxes", "instance_ids") if objects else ()))
-    records = sets.open_split(dataset, train, keys=tuple(k for k in wanted if k in facts.keys), **given)
-    held_out = sets.open_split(dataset, val, keys=("image",), **given)
+    if depth and "depth" not in facts.keys:
+        raise BadInput(f"data set {dataset!r} has {_kinds(facts)} and no depth, which this network learns")
+    depth = "depth" in facts.keys and not objects and (depth or facts.num_classes < 2)
+    wanted = ("image", "label", *(("boxes", "instance_ids") if objects else ("depth", "depth_valid") if depth else ()))
+    keys = tuple(k for k in wanted if k in facts.keys)
+    records = sets.open_split(dataset, train, keys=keys, **given)
+    held_out = sets.open_split(dataset, val, keys=keys if depth else ("image",), **given)
     chosen = np.unique(np.linspace(0, len(records) - 1, LOOKED_AT).round().astype(int))
     opened = (records[int(i)] for i in chosen)
     rows = ((record["image"].shape[:2], _thinned(record), record.get("boxes")) for record in opened)
@@ -160,7 +195,14 @@ def look(
         **_of_labels(labels, facts.num_classes),
         looked_at=len(chosen),
         objects=_of_objects(dataset, boxes, "instance_ids" in facts.keys) if objects else None,
+        depth=_of_depth(dataset, records, held_out) if depth else None,
     )
+
+
+def _kinds(facts: Facts) -> str:
+    """Return what a data set has to learn, in words."""
+    named = (("label", "label maps"), ("boxes", "objects"), ("depth", "depth"))
+    return " and ".join(word for key, word in named if key in facts.keys) or "images alone"
 
 
 def _split(dataset: str, there: Any, names: Sequence[str]) -> str:
@@ -204,6 +246,20 @@ def _of_objects(dataset: str, boxes: Sequence[Any], masks: bool) -> Objects:
     sides = np.sqrt(np.prod(whole[:, 2:] - whole[:, :2], axis=1))
     low, middle, high = (float(f"{side:.3g}") for side in np.quantile(sides, (0.05, 0.5, 0.95)))
     return Objects(max(len(some) for some in boxes), (low, middle, high), masks)
+
+
+def _of_depth(dataset: str, records: Sequence[Record], held_out: Sequence[Record]) -> Depths:
+    """Return what the training depth decides, after reading that of both splits as training does."""
+    counts = []
+    for some in (records, held_out):
+        counts.append(DepthCounts.none())
+        for place in np.unique(np.linspace(0, len(some) - 1, SURVEYED).round().astype(int)).tolist():
+            counts[-1] += DepthCounts.of(some[place])
+    if not all(each.any for each in counts):
+        raise BadInput(f"depth of {dataset!r} is not known in a single pixel of its training or its validation images")
+    nearest, median, farthest = (counts[0].quantile(share) for share in (0.01, 0.5, 0.99))
+    spread, missing = (float(f"{value:.3g}") for value in (counts[0].log_spread, counts[0].missing))
+    return Depths((nearest, median, farthest), spread, missing)
 
 
 def _extent(labels: Sequence[np.ndarray], k: int) -> float:

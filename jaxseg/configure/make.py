@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxseg import registry
+from jaxseg.configure import depth as of_depth
 from jaxseg.configure.choose import choose
 from jaxseg.configure.decide import Wishes
 from jaxseg.configure.look import look
@@ -77,9 +78,11 @@ def recipe_text(
       FailedRun: the weights could not be downloaded.
     """
     stated = stated_statistics(wishes.weights, wishes.model) if wishes.weights else None
-    objects = registry.find(wishes.model).task in TASKS
-    seen = look(dataset, options=options, data_dir=data_dir, objects=objects)
-    plan = (choose_objects if objects else choose)(seen, wishes, stated=stated)
+    task = registry.find(wishes.model).task
+    objects, depth = task in TASKS, task in of_depth.TASKS
+    seen = look(dataset, options=options, data_dir=data_dir, objects=objects, depth=depth)
+    chosen = choose_objects if objects else choose if seen.depth is None else of_depth.choose_depth
+    plan = chosen(seen, wishes, stated=stated)
     return write(plan, name=name_of(dataset, wishes.model), command=command)
 
 

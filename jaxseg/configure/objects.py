@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxseg import registry
-from jaxseg.configure import decide, memory
+from jaxseg.configure import decide
 from jaxseg.configure.choose import ForObjects, Plan, lighting, scaling
 from jaxseg.configure.decide import Decision, Wishes
 from jaxseg.configure.look import Look, Objects
@@ -74,7 +74,9 @@ def choose_objects(look: Look, wishes: Wishes, *, stated: Standardize | None = N
     values = _changes(model, wishes, seen, scale, device)
     changes = {name: Decision(_text(value), why) for name, (value, why) in values.items()}
     changed = model.clone(**{name: value for name, (value, _) in values.items()})
-    size, why_batch = _batch(look, wishes, changed, crop, device)
+    height, width = (int(side) for side in crop.text.split(", "))
+    batch = decide.batch(look, wishes, changed, (height, width), BATCH[device])
+    size = int(batch.text)
     parts = decide.kinds(model, look.bands)
     steps = decide.steps(look, wishes, size)
     count = int(steps.text)
@@ -94,7 +96,7 @@ def choose_objects(look: Look, wishes: Wishes, *, stated: Standardize | None = N
         rate=_rate(wishes, size),
         multipliers=decide.multipliers(wishes, parts),
         steps=steps,
-        batch_size=Decision(str(size), why_batch),
+        batch_size=batch,
         ema=Decision("0.99" if count < 1000 else "0.995", "evaluated is an average of the weights, which varies less"),
         every=Decision(str(max(count // 4, min(count, 100))), "few evaluations: average precision takes long"),
         init=decide.start(wishes),
@@ -197,17 +199,6 @@ def _backbone(model: Any, wishes: Wishes) -> Decision | None:
         return None
     why = "its normalisation learns: frozen statistics are for weights that are trained already"
     return Decision('norm="batch"', why)
-
-
-def _batch(look: Look, wishes: Wishes, model: Any, crop: Decision, device: str) -> tuple[int, str]:
-    if wishes.batch_size:
-        return wishes.batch_size, "asked for"
-    room = memory.available()
-    height, width = (int(side) for side in crop.text.split(", "))
-    fits = memory.images_that_fit(model, (height, width), look.bands, room)
-    size = 2 ** int(math.log2(max(1, min(BATCH[device], fits, look.images))))
-    of_memory = f"some {fits} would fit into {100 * memory.SHARE:.0f} % of {room / 2**30:.0f} GiB"
-    return size, f"{of_memory}; at most {BATCH[device]}, and a power of two"
 
 
 def _augmentation(look: Look, crop: Decision, cropped: bool) -> tuple[Decision, ...]:

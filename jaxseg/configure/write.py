@@ -25,17 +25,23 @@ MODULES = {
             "RandomFlip",
             "RandomRotate90",
             "RandomScale",
+            "RandomZoom",
             "ResizeWithin",
         ),
         "jaxseg.data.transforms",
     ),
+    "DenseHeads": "jaxseg.layers.dense_heads",
+    "DepthHead": "jaxseg.layers.dense_heads",
     "Proposing": "jaxseg.layers.rpn",
     "Standardize": "jaxseg.layers.standardize",
     "CrossEntropy": "jaxseg.losses",
     "Dice": "jaxseg.losses",
+    "L1Log": "jaxseg.losses",
+    "ScaleInvariant": "jaxseg.losses",
     "Recipe": "jaxseg.recipe",
     "Stage": "jaxseg.recipe",
     "create_model": "jaxseg.registry",
+    "Depth": "jaxseg.tasks.depth",
     "Detection": "jaxseg.tasks.detection",
     "Instance": "jaxseg.tasks.instance",
     "Semantic": "jaxseg.tasks.semantic",
@@ -75,13 +81,21 @@ def _docstring(plan: Plan, command: str) -> str:
     look, model = plan.look, plan.wishes.model
     head = f"{model} on {look.dataset.rpartition('/')[2] or look.dataset}: a start, of which every line may be changed."
     bands = f"{look.bands} band{'s' * (look.bands != 1)} of {look.dtype}"
-    count = look.facts.num_classes if plan.objects is None else len(look.facts.things)
     facts = (
-        f"Data: {look.images} training images ({_sizes(look)}, {bands}), {count} classes; "
+        f"Data: {look.images} training images ({_sizes(look)}, {bands}), {_learnt(plan)}; "
         f"{look.looked_at} of them were looked at"
     )
     wrap = textwrap.TextWrapper(WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return "\n\n".join((head, "\n".join((wrap.fill(facts), wrap.fill(f"Written by: {command}"))))) + "\n"
+
+
+def _learnt(plan: Plan) -> str:
+    """Return what is learnt in a few words."""
+    depth = plan.look.depth
+    if plan.depth is not None and depth is not None:
+        return f"depth of {depth.metres[0]:g} to {depth.metres[2]:g} m, {100 * depth.missing:.3g} % of it missing"
+    facts = plan.look.facts
+    return f"{facts.num_classes if plan.objects is None else len(facts.things)} classes"
 
 
 def _sizes(look: Look) -> str:
@@ -104,20 +118,20 @@ def _imports(body: str) -> str:
 
 
 def _body(plan: Plan, name: str) -> str:
-    facts = plan.look.facts
-    count = facts.num_classes if plan.objects is None else len(facts.things)
     optional = (
         *((_field("freeze", plan.freeze),) if plan.freeze is not None else ()),
         *((_field("patience", Decision(str(plan.wishes.patience), "asked for")),) if plan.wishes.patience else ()),
     )
-    best = () if plan.objects is None else (f'        keep_best="{plan.objects.best}",',)
+    figure = plan.objects.best if plan.objects is not None else "delta1" if plan.depth is not None else ""
+    best = (f'        keep_best="{figure}",',) if figure else ()
+    task = _objects if plan.objects is not None else _depth if plan.depth is not None else _semantic
     parts = (
-        *("", "def recipe() -> Recipe:", f'    """Train {plan.wishes.model} on {count} classes."""'),
+        *("", "def recipe() -> Recipe:", f'    """Train {plan.wishes.model} on {_learnt(plan).split(",")[0]}."""'),
         *_transforms("augment", plan.train),
         *(_transforms("judged", plan.val) if plan.val else ()),
         *_data(plan),
         *_model(plan),
-        *(_semantic(plan) if plan.objects is None else _objects(plan)),
+        *task(plan),
         *_optimizer(plan),
         "    stage = Stage(",
         *("        model=model,", "        task=task,", "        data=data,", "        optimizer=optimizer,"),
@@ -143,6 +157,8 @@ def _data(plan: Plan) -> list[str]:
     objects: list[str] = []
     if plan.objects is not None:
         objects = [f"        keys={literal(plan.objects.keys)},", _field("slots", plan.objects.slots)]
+    if plan.depth is not None:
+        objects = [f"        keys={literal(plan.depth.keys)},"]
     return [
         f"    dataset = {literal(look.dataset)}",
         "    data = Data(",
@@ -155,9 +171,12 @@ def _data(plan: Plan) -> list[str]:
 
 def _model(plan: Plan) -> list[str]:
     """Return the lines of the model, with what is changed in it once it is built."""
-    found = ["    model = create_model(", f'        "{plan.wishes.model}",']
+    head = None if plan.depth is None else plan.depth.head
+    found = [f"    {'model' if head is None else 'network'} = create_model(", f'        "{plan.wishes.model}",']
     found += [_line(Decision(f"{field}={value.text}", value.why), 8) for field, value in plan.fields.items()]
     found += ["    )"]
+    if head is not None:
+        found += [_comment(head.why, 4), f"    model = DenseHeads(network, ({head.text},))"]
     if plan.objects is None:
         return found
     changes = plan.objects.changes
@@ -181,6 +200,10 @@ def _semantic(plan: Plan) -> list[str]:
         *_classes(facts.classes),
         "    )",
     ]
+
+
+def _depth(plan: Plan) -> list[str]:
+    return ["    task = Depth(", "        losses=(", *(_line(loss, 12) for loss in plan.losses), "        ),", "    )"]
 
 
 def _objects(plan: Plan) -> list[str]:
@@ -251,11 +274,13 @@ def _line(decision: Decision, indent: int) -> str:
     beside = f"{margin}{decision.text},  # {decision.why}"
     if len(beside) <= 100:
         return beside
+    return f"{_comment(decision.why, indent)}\n{margin}{decision.text},"
+
+
+def _comment(why: str, indent: int) -> str:
+    """Return a reason as lines of comment."""
+    margin = f"{' ' * indent}# "
     wrap = textwrap.TextWrapper(
-        WIDTH,
-        initial_indent=f"{margin}# ",
-        subsequent_indent=f"{margin}# ",
-        break_long_words=False,
-        break_on_hyphens=False,
+        WIDTH, initial_indent=margin, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
     )
-    return f"{wrap.fill(decision.why)}\n{margin}{decision.text},"
+    return wrap.fill(why)

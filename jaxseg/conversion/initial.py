@@ -6,6 +6,7 @@ the stage's: rename rules are chosen by it, heads of other classes and parts tha
 and all of it is logged.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from flax import traverse_util
 
 from jaxseg.errors import BadInput
+from jaxseg.layers.dense_heads import DenseHeads
 from jaxseg.weights.hub import is_name
 
 
@@ -28,10 +30,12 @@ class WeightsFrom:
       source: a path, absolute or relative to where the training is started, or a name, see :mod:`jaxseg.weights.hub`.
       architecture: the registered model, or backbone, whose weights a name such as ``torchvision:IMAGENET1K_V1`` means;
         "" for what the model itself tells.
+      fresh: regular expressions of variables that start afresh although the source has them.
     """
 
     source: str
     architecture: str = ""
+    fresh: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the source."""
@@ -68,14 +72,24 @@ class WeightsFrom:
         """
         from jaxseg.conversion.sources import locate
 
+        if isinstance(model, DenseHeads):  # its heads have no weights: all are the network's, or of such a network
+            inner = {name: tree["network"] for name, tree in variables.items()}
+            found = self.load(inner, model=model.network, log=log)
+            return {name: {"network": tree} for name, tree in found.items()}
         if model is None:
             raise BadInput(f"weights from {self.source} need the model that they are for: load(variables, model=...)")
         located = locate(self.source, self.architecture or _architecture(self.source, model))
         made = _own(located, model) if located.kind in ("training", "model") else _third_party(located, model)
-        afresh = set(made.reinitialized)
+        paths = {"/".join(key[1:]) for key in traverse_util.flatten_dict(dict(variables))}
+        chosen = {path for path in paths if any(re.search(pattern, path) for pattern in self.fresh)}
+        if self.fresh and not chosen:
+            raise BadInput(f"no variable is called as in fresh, {', '.join(self.fresh)}")
+        afresh = set(made.reinitialized) | chosen
         if log is not None:
             for line in _lines(made, self.source):
                 log(line)
+            if chosen:
+                log(f"{', '.join(sorted(chosen))}: start afresh, as asked for")
         wanted = {key for key in traverse_util.flatten_dict(dict(variables)) if "/".join(key[1:]) not in afresh}
         flat = traverse_util.flatten_dict(made.variables)
         return traverse_util.unflatten_dict({key: flat[key] for key in flat if key in wanted})
@@ -94,6 +108,8 @@ def _own(located: Any, model: Any) -> Any:
     from jaxseg.conversion.rules import OWN
 
     source = fill.by_path(_variables(located.path))
+    if source and all(path.startswith("network/") for path in source):  # of DenseHeads
+        source = {path.removeprefix("network/"): value for path, value in source.items()}
     what = str(located.source)
     try:
         return fill.fill_model(source, model, OWN, spare_heads=True, partial={}, what=what, draw=False)

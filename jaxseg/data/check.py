@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg.data import notes, problems, records, sets
+from jaxseg.data.check_depth import DepthRow, DepthTally, several
 from jaxseg.data.facts import Facts
 from jaxseg.data.images import read_colours, read_label
 from jaxseg.data.listing import SUFFIXES
@@ -25,9 +26,6 @@ Look = Callable[[Facts, str, str, Record], None]
 """Is given the facts, and the split, the name and the record of every example that can be read."""
 
 FOLDER = "folder:"
-
-SHOWN = 5
-"""Names given in a warning; the report has all of them."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,11 @@ class Checked:
       classes: of label maps.
       void: pixels of no class.
       things: classes of objects.
+      depth: in metres; None without any.
+      unknown: images without a pixel of known depth.
       values: what the files of masks hold, numbers or "#rrggbb" -> how many files.
-      empty: images without an object, or a pixel of any class but the background (the class called so, or the first).
+      empty: images without an object, known depth, or a pixel of any class but the background (the class called so, or
+        the first).
       blank: images of a single value.
       duplicates: the same picture in several splits.
       repeated: the same picture several times in one split.
@@ -95,6 +96,8 @@ class Checked:
     classes: tuple[ClassRow, ...] = ()
     void: int = 0
     things: tuple[ThingRow, ...] = ()
+    depth: DepthRow | None = None
+    unknown: tuple[str, ...] = ()
     values: dict[str, int] = field(default_factory=dict)
     empty: tuple[str, ...] = ()
     blank: tuple[str, ...] = ()
@@ -262,6 +265,7 @@ class _Tally:
         count = len(facts.things) if facts else 0
         self.objects, self.with_objects = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.by_split: dict[str, np.ndarray] = {}
+        self.depth = DepthTally()
         self.empty: list[str] = []
         self.blank: list[str] = []
         self.same: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
@@ -303,7 +307,8 @@ class _Tally:
             self.objects += found
             self.with_objects += found > 0
             filled = filled or bool(found.any())
-        if not filled and example.annotated:
+        filled = self.depth.add(where, record) or filled or bool(record.get("normal_valid", np.zeros(0)).any())
+        if not filled and example.annotated and "depth" not in record:
             self.empty.append(where)
 
     def result(self, name: str, kind: str, faults: list[str], said: list[str]) -> Checked:
@@ -339,6 +344,8 @@ class _Tally:
             things=tuple(
                 ThingRow(each, int(self.objects[k]), int(self.with_objects[k])) for k, each in enumerate(things)
             ),
+            depth=self.depth.row,
+            unknown=tuple(self.depth.unknown),
             values=dict(sorted(self.values.items(), key=lambda pair: (len(pair[0]), pair[0]))),
             empty=tuple(self.empty),
             blank=tuple(self.blank),
@@ -352,21 +359,22 @@ class _Tally:
     def _warnings(self, across: Sequence[Sequence[str]], within: Sequence[Sequence[str]]) -> list[str]:
         found = []
         if across:
-            found.append(f"the same picture is in several splits: {_several([' = '.join(each) for each in across])}")
+            found.append(f"the same picture is in several splits: {several([' = '.join(each) for each in across])}")
         if within:
-            found.append(f"the same picture is there several times: {_several([' = '.join(each) for each in within])}")
+            found.append(f"the same picture is there several times: {several([' = '.join(each) for each in within])}")
         if self.empty:
-            found.append(f"nothing is annotated in {len(self.empty)} images: {_several(self.empty)}")
+            found.append(f"nothing is annotated in {len(self.empty)} images: {several(self.empty)}")
+        found += self.depth.warnings(self.facts is not None and "unit" in self.facts.options)
         if self.blank:
-            found.append(f"images of a single value: {_several(self.blank)}")
+            found.append(f"images of a single value: {several(self.blank)}")
         classes = self.facts.classes if self.facts else ()
         absent = [each for k, each in enumerate(classes) if not self.pixels[k]]
         if absent and self.splits:
-            found.append(f"classes without a pixel: {_several(absent)}")
+            found.append(f"classes without a pixel: {several(absent)}")
         train = sum((counts for split, counts in self.by_split.items() if "train" in split), np.zeros(256, np.int64))
         unseen = [each for k, each in enumerate(classes) if self.pixels[k] and not train[k]]
         if unseen and len(self.by_split) > 1:
-            found.append(f"classes that no image of train has: {_several(unseen)}")
+            found.append(f"classes that no image of train has: {several(unseen)}")
         if self.splits and set(self.splits) == {"train"}:
             found.append("there is no split to evaluate on; the option split sets images apart")
         return found
@@ -395,8 +403,3 @@ def _background(classes: Sequence[str]) -> list[int]:
     """Return the number of the class that stands for nothing: the one called so, or else the first of several."""
     named = [k for k, name in enumerate(classes) if name.lower().strip("_") in ("background", "bg")]
     return named or ([0] if len(classes) > 1 else [])
-
-
-def _several(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxseg.viz.geometry import colorize_depth, depth_range, with_depth_scale
 from jaxseg.viz.labels import overlay
 from jaxseg.viz.objects import draw_boxes
 from jaxseg.viz.painter import THRESHOLD, paint
@@ -32,11 +33,11 @@ class Thumbnail(NamedTuple):
 def thumbnail(name: str, record: Mapping[str, Any], facts: Any, *, side: int = 220) -> Thumbnail:
     """Return an image, uint8 RGB no larger than ``side``, beside itself with its label map and boxes drawn over.
 
-    The class called background is left as it is.
+    The class called background is left as it is. Depth stands beside them, in colours whose metres are below it.
 
     Args:
       name: of the image.
-      record: with ``image`` and, if there are some, ``label``, ``boxes`` and ``classes``.
+      record: with ``image`` and, if there are some, ``label``, ``boxes`` and ``classes``, ``depth``.
       facts: classes, things and palette of the data set.
       side: pixels of the longer side.
 
@@ -63,8 +64,28 @@ def thumbnail(name: str, record: Mapping[str, Any], facts: Any, *, side: int = 2
     if 0 < len(boxes) <= MOST_BOXES:
         classes = None if "label" in record else record.get("classes")
         drawn = draw_boxes(drawn, boxes * scale, classes=classes, names=facts.things)
-    between = np.full((small.shape[0], 2, 3), 255, np.uint8)
-    return Thumbnail(name, np.concatenate([small, between, drawn], 1), shown)
+    annotated = "label" in record or len(boxes) or "depth" not in record
+    parts = [small, *([drawn] if annotated else []), *([_depth(record, size)] if "depth" in record else [])]
+    return Thumbnail(name, _beside(parts), shown)
+
+
+def _depth(record: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """Return the depth of a record in colours at a width and a height, above the scale of its own range."""
+    known = record.get("depth_valid")
+    span = depth_range(record["depth"], known)
+    drawn = colorize_depth(record["depth"], known)
+    small = np.asarray(Image.fromarray(drawn).resize(size, Image.Resampling.NEAREST))
+    return small if span is None else with_depth_scale(small, *span)
+
+
+def _beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Return pictures side by side, two pixels apart, at the same top."""
+    height = max(len(picture) for picture in pictures)
+    placed: list[np.ndarray] = []
+    for picture in pictures:
+        below = ((0, height - len(picture)), (0, 0), (0, 0))
+        placed += [np.full((height, 2, 3), 255, np.uint8), np.pad(picture, below, constant_values=255)]
+    return np.concatenate(placed[1:], 1)
 
 
 def contact_sheet(thumbnails: Sequence[Thumbnail], facts: Any, *, columns: int = 3, title: str = "") -> np.ndarray:
