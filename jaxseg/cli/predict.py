@@ -136,7 +136,7 @@ def command(
             bar.move(done)
     finally:
         bar.close()
-    click.echo(f"{len(names)} image{'s' * (len(names) != 1)} labelled by {run.checkpoint} (step {run.step}): {out}")
+    click.echo(f"{len(names)} image{'s' * (len(names) != 1)} predicted by {run.checkpoint} (step {run.step}): {out}")
 
 
 MANY_SIZES = 6
