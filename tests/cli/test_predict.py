@@ -64,7 +64,7 @@ def test_its_own_results_are_no_images(jaxseg, trained, tmp_path):
     assert jaxseg(*words).status == 0
     before = sorted(path.name for path in folder.iterdir())
     said = jaxseg(*words)
-    assert "1 image labelled" in said.out
+    assert "1 image predicted" in said.out
     assert "2 pictures of an earlier run left out" in said.err[0]
     assert (
         sorted(path.name for path in folder.iterdir()) == before == ["0.json", "0.png", "0_label.png", "0_overlay.png"]

@@ -174,7 +174,7 @@ def test_predict_writes_labels_overlays_and_areas(jaxseg, trained, tmp_path):
     (tmp_path / "in" / "notes.txt").write_text("not an image, and not looked at")
     said = jaxseg("predict", trained / "run", tmp_path / "in", "--out", tmp_path / "out" / "new")
     assert (said.status, said.err) == (0, [])
-    assert "2 images labelled" in said.out
+    assert "2 images predicted" in said.out
     run = load(trained / "run")
     for name, picture in pictures.items():
         stem = tmp_path / "out" / "new" / name.split(".")[0]
