@@ -248,7 +248,7 @@ def _of_objects(dataset: str, boxes: Sequence[Any], masks: bool) -> Objects:
     return Objects(max(len(some) for some in boxes), (low, middle, high), masks)
 
 
-def _of_depth(dataset: str, records: Sequence[Record], held_out: Sequence[Record]) -> Depths:
+def _of_depth(dataset: str, records: Any, held_out: Any) -> Depths:
     """Return what the training depth decides, after reading that of both splits as training does."""
     counts = []
     for some in (records, held_out):
