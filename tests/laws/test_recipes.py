@@ -116,7 +116,7 @@ def batch_of(stage, source, rows):
 @functools.cache
 def terms_of(model, task, shapes):
     """(variables, terms of the loss, outputs) of a training pass, in shapes alone; equal stages are traced once."""
-    batch = {key: jax.ShapeDtypeStruct(shape, dtype) for key, shape, dtype in shapes}
+    batch = {key: jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for key, shape, dtype in shapes}
 
     def forward(batch):
         keys = {name: jax.random.key(i) for i, name in enumerate(("params", *STREAMS))}
