@@ -6,7 +6,8 @@ validation images, and beside it
 * of boundaries: Canny's detector on the grey image (scikit-image's), at two widths of its Gaussian, swept through its
   threshold; and the map that is the same everywhere;
 * of colours: grey, and the mean colour of the prior by which the task weighs;
-* of depth: two metres everywhere, and the training images' mean at each pixel; of normals: the latter.
+* of depth: two metres or the training pixels' median everywhere, each validation image's own median, which nobody tells
+  a network, and the training images' mean at each pixel; of normals: the latter.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from typing import Any
 import jax.numpy as jnp
 import measure
 import numpy as np
+
+from jaxseg.data.depth_counts import DepthCounts
 
 LEVELS = 20
 """Thresholds of Canny's detector."""
@@ -48,6 +51,19 @@ def same_everywhere(key: str, value: Any) -> Predict:
         return {key: jnp.broadcast_to(jnp.asarray(value, jnp.float32), (*batch["image"].shape[:3], *channels))}
 
     return predict
+
+
+def median_of_training(data: Any, data_dir: str | None) -> float:
+    """Return the median of the known depth of the training images, metres."""
+    batches = data.eval_batches(batch_size=1, split="train", data_dir=data_dir)
+    return sum(map(DepthCounts.of, batches), DepthCounts.none()).quantile(0.5)
+
+
+def its_own_median(batch: Batch) -> dict[str, Any]:
+    """Return the median of the true depth of each image, for all of its pixels."""
+    known = np.asarray(batch["depth_valid"], bool)
+    medians = [np.median(depth[valid]) for depth, valid in zip(np.asarray(batch["depth"]), known, strict=True)]
+    return {"depth": jnp.broadcast_to(jnp.asarray(medians, jnp.float32)[:, None, None], known.shape)}
 
 
 def mean_of_training(data: Any, key: str, data_dir: str | None) -> np.ndarray:
@@ -82,6 +98,8 @@ def baselines(stage: Any, data_dir: str | None) -> Iterator[tuple[str, Predict]]
             yield "mean of the prior", same_everywhere("ab", np.asarray(task.prior) @ np.asarray(ab_bins()))
     elif isinstance(task, Depth):
         yield "two metres", same_everywhere("depth", 2.0)
+        yield "median of the training pixels", same_everywhere("depth", median_of_training(stage.data, data_dir))
+        yield "each image's own median", its_own_median
         yield "mean of the training images", same_everywhere("depth", mean_of_training(stage.data, "depth", data_dir))
     elif isinstance(task, Normals):
         yield "mean of the training images", same_everywhere("normal", mean_of_training(stage.data, "normal", data_dir))

@@ -28,6 +28,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 tables = (
     "baselines_boundary",
     "baselines_color",
+    "baselines_depth",
     "dense_vs_patchwise",
     "detection_line",
     "everything",

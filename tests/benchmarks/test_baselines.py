@@ -56,6 +56,17 @@ def test_depth_that_is_the_same_everywhere_is_right_as_often_as_it_is_near(bench
     np.testing.assert_allclose(made["mean of the training images"](first[0])["depth"][0], mean, rtol=1e-5)
 
 
+def test_medians_are_those_of_the_pixels_whose_depth_is_known(benchmark, tmp_path):
+    one = stage(Depth(), "depth")
+    made = dict(benchmark.baselines(one, str(tmp_path)))
+    train = list(one.data.eval_batches(batch_size=1, split="train", data_dir=tmp_path))
+    pixels = np.concatenate([batch["depth"][np.asarray(batch["depth_valid"], bool)] for batch in train])
+    everywhere = made["median of the training pixels"](train[0])["depth"]
+    np.testing.assert_allclose(everywhere, np.full(everywhere.shape, np.median(pixels)), rtol=0.01)
+    batch = {"depth": np.asarray([[[1.0, 2.0, 9.0, 50.0]]]), "depth_valid": np.asarray([[[True, True, True, False]]])}
+    np.testing.assert_array_equal(benchmark.its_own_median(batch)["depth"], np.full((1, 1, 4), 2.0))
+
+
 def test_mean_normals_are_of_unit_length(benchmark, tmp_path):
     one = stage(Normals(), "normal")
     predict = dict(benchmark.baselines(one, str(tmp_path)))["mean of the training images"]
