@@ -1,7 +1,7 @@
-"""The two errors for users, and suggestions of similar names."""
+"""The two errors for users, suggestions of similar names, and the first of many names."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
@@ -26,6 +26,21 @@ def suggest(name: str, known: Iterable[Any]) -> str:
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
     return f"; there are: {', '.join(known)}" if 0 < len(known) <= 24 else ""
+
+
+def several(names: Sequence[str], most: int = 3, *, between: str = ", ") -> str:
+    """Return the first names, and how many more there are.
+
+    >>> several(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+
+    Args:
+      names: all of them.
+      most: how many are named.
+      between: stands between them.
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return between.join(names[:most]) + more
 
 
 def pick(table: Mapping[str, Value], name: str, what: str) -> Value:

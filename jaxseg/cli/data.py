@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jaxseg.errors import several
 from jaxseg.files import default_data_dir
 
 if TYPE_CHECKING:
@@ -173,8 +174,7 @@ def _say_checked(checked: "Checked") -> None:
 
 def _counted(found: Mapping[str, int], most: int = 6) -> str:
     """Format counts, the commonest first: "12 x 8 (40), 6 x 6 (2)"."""
-    shown = [f"{name} ({count})" for name, count in list(found.items())[:most]]
-    return ", ".join(shown) + (f" and {len(found) - most} more" if len(found) > most else "")
+    return several([f"{name} ({count})" for name, count in found.items()], most)
 
 
 def _progress(examples: Sequence["Example"]) -> Iterable["Example"]:

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxseg import registry
@@ -139,16 +138,14 @@ def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, dev
         )
     if look.facts.num_classes < 2:
         raise BadInput(f"data set {look.dataset!r} has {look.facts.num_classes} classes of label maps; two are needed")
-    if device is None:
-        device = "cpu" if jax.local_devices()[0].platform == "cpu" else "accelerator"
+    device = decide.device_of(device)
     model = _built(look, wishes)
     fields = decide.fields(look, wishes, entry, look.facts.classes, None if stated == statistics_of(model) else stated)
     crop, batch = _crop_and_batch(look, wishes, model, device)
-    height, width = (int(side) for side in crop.text.split(", "))
+    height, width = decide.sides(crop)
     size = int(batch.text)
     parts = decide.kinds(model, look.bands)
     steps = decide.steps(look, wishes, size)
-    count = int(steps.text)
     return Plan(
         look=look,
         wishes=wishes,
@@ -160,8 +157,8 @@ def choose(look: Look, wishes: Wishes, *, stated: Standardize | None = None, dev
         multipliers=decide.multipliers(wishes, parts),
         steps=steps,
         batch_size=batch,
-        ema=Decision("0.99" if count < 1000 else "0.995", "evaluated is an average of the weights, which varies less"),
-        every=Decision(str(max(count // 10, min(count, 50))), "ten evaluations, at least 50 updates apart"),
+        ema=decide.average(steps),
+        every=decide.ten_evaluations(steps),
         init=decide.start(wishes),
         freeze=decide.frozen(wishes, size, parts),
     )

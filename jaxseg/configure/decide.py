@@ -140,6 +140,45 @@ def kinds(model: Any, bands: int) -> dict[str, Any]:
     }
 
 
+def device_of(asked: str | None) -> str:
+    """Return "cpu" or "accelerator": what was asked for, or what is here.
+
+    >>> device_of("accelerator")
+    'accelerator'
+    """
+    return asked or ("cpu" if jax.local_devices()[0].platform == "cpu" else "accelerator")
+
+
+def sides(crop: Decision) -> tuple[int, int]:
+    """Return height and width of a crop.
+
+    >>> sides(Decision("192, 256", "asked for"))
+    (192, 256)
+    """
+    height, width = (int(side) for side in crop.text.split(", "))
+    return height, width
+
+
+def average(steps: Decision) -> Decision:
+    """Return the decay of the moving average of the weights.
+
+    >>> average(Decision("500", "asked for")).text
+    '0.99'
+    """
+    decay = "0.99" if int(steps.text) < 1000 else "0.995"
+    return Decision(decay, "evaluated is an average of the weights, which varies less")
+
+
+def ten_evaluations(steps: Decision) -> Decision:
+    """Return the updates between evaluations, of tasks whose figures take little time.
+
+    >>> ten_evaluations(Decision("900", "asked for")).text
+    '90'
+    """
+    count = int(steps.text)
+    return Decision(str(max(count // 10, min(count, 50))), "ten evaluations, at least 50 updates apart")
+
+
 def batch(look: Look, wishes: Wishes, model: Any, size: tuple[int, int], most: int) -> Decision:
     """Return the number of images of an update, by the memory.
 

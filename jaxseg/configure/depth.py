@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxseg import registry
@@ -56,20 +55,19 @@ def choose_depth(look: Look, wishes: Wishes, *, stated: Standardize | None = Non
     entry, seen = registry.find(wishes.model), look.depth
     if seen is None:
         raise BadInput(f"data set {look.dataset!r} has no depth, which a recipe for {wishes.model!r} would need")
-    device = device or ("cpu" if jax.local_devices()[0].platform == "cpu" else "accelerator")
+    device = decide.device_of(device)
     extra = _extra(entry, wishes, seen)
     bands = {"in_channels": look.bands} if look.bands != 3 else {}
     network = registry.create_model(wishes.model, **({"num_classes": 1} if not extra else {}), **bands)
     stated = None if stated == statistics_of(network) else stated
     fields = {**extra, **decide.fields(look, wishes, entry, () if extra else ("the log of depth",), stated)}
     fit, crop = _canvas(look, wishes, device)
-    height, width = (int(side) for side in crop.text.split(", "))
+    height, width = decide.sides(crop)
     check_size(wishes.model, network, height, width)
     batch = decide.batch(look, wishes, network, (height, width), BATCH[device])
     size, inside = int(batch.text), "" if extra else NETWORK
     parts = decide.kinds(network, look.bands)
     steps = decide.steps(look, wishes, size)
-    count = int(steps.text)
     return Plan(
         look=look,
         wishes=wishes,
@@ -81,8 +79,8 @@ def choose_depth(look: Look, wishes: Wishes, *, stated: Standardize | None = Non
         multipliers=decide.multipliers(wishes, parts, inside=inside),
         steps=steps,
         batch_size=batch,
-        ema=Decision("0.99" if count < 1000 else "0.995", "evaluated is an average of the weights, which varies less"),
-        every=Decision(str(max(count // 10, min(count, 50))), "ten evaluations, at least 50 updates apart"),
+        ema=decide.average(steps),
+        every=decide.ten_evaluations(steps),
         init=decide.start(wishes, fresh="^head3/" if extra else ""),
         freeze=decide.frozen(wishes, size, parts, inside=inside),
         depth=ForDepth(
@@ -118,8 +116,8 @@ def _head(seen: Depths) -> Decision:
     return Decision(f"DepthHead(shift={shift}, scale={scale})", why)
 
 
-def _canvas(look: Look, wishes: Wishes, device: str) -> tuple[Decision | None, Decision]:
-    """Return what brings whole images to the size of training, None for nothing, and the crop of that."""
+def _canvas(look: Look, wishes: Wishes, device: str) -> tuple[tuple[ResizeWithin, str] | None, Decision]:
+    """Return what brings whole images to the size of training and why, None for nothing, and the crop of that."""
     height, width = (float(side) for side in np.median(np.asarray(look.sizes), axis=0))
     most = SIDE[device]
     if wishes.crop:
@@ -133,12 +131,12 @@ def _canvas(look: Look, wishes: Wishes, device: str) -> tuple[Decision | None, D
     fit = None
     if factor < 1:
         reason = f"{why}, since depth shows in the whole view; depth is picked, not averaged, and stays in metres"
-        fit = Decision(f"ResizeWithin({max(sides)}, {min(sides)})", reason)
+        fit = ResizeWithin(max(sides), min(sides)), reason
     return fit, Decision(f"{crop[0]}, {crop[1]}", why if wishes.crop else "sides in multiples of 32")
 
 
-def _augmentation(look: Look, fit: Decision | None, crop: Decision) -> tuple[Decision, ...]:
-    found = [] if fit is None else [fit]
+def _augmentation(look: Look, fit: tuple[ResizeWithin, str] | None, crop: Decision) -> tuple[Decision, ...]:
+    found = [] if fit is None else [_fitted(*fit)]
     if look.mirrored:
         found.append(Decision("RandomFlip()", "left and right may change places, up and down may not"))
     why = "nearer, with depth divided by the same factor: scaled alone, images would be of another focal length"
@@ -148,13 +146,17 @@ def _augmentation(look: Look, fit: Decision | None, crop: Decision) -> tuple[Dec
     return tuple(found)
 
 
-def _evaluation(look: Look, fit: Decision | None, batch: int) -> dict[str, Any]:
+def _fitted(within: ResizeWithin, why: str) -> Decision:
+    return Decision(f"ResizeWithin({within.long}, {within.short})", why)
+
+
+def _evaluation(look: Look, fit: tuple[ResizeWithin, str] | None, batch: int) -> dict[str, Any]:
     if fit is None:
         return evaluation(look, batch)
-    long, short = (int(side) for side in fit.text.removeprefix("ResizeWithin(").rstrip(")").split(", "))
-    sizes = {ResizeWithin(long, short).frame(*size).size for size in look.val_sizes}
+    within, _ = fit
+    sizes = {within.frame(*size).size for size in look.val_sizes}
     done = evaluation(replace(look, val_sizes=tuple(sorted(sizes))), batch)
-    first = Decision(fit.text, "validation images at the scale of training, where they are measured too")
+    first = _fitted(within, "validation images at the scale of training, where they are measured too")
     return {**done, "val": (first, *done["val"])}
 
 

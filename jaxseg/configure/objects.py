@@ -5,7 +5,6 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxseg import registry
@@ -67,15 +66,14 @@ def choose_objects(look: Look, wishes: Wishes, *, stated: Standardize | None = N
             f"the objects of {look.dataset!r} are boxes without masks, which {wishes.model!r} learns; choose a "
             "detector of boxes, such as faster_rcnn_resnet50_fpn (jaxseg list)"
         )
-    device = device or ("cpu" if jax.local_devices()[0].platform == "cpu" else "accelerator")
+    device = decide.device_of(device)
     bands = {"in_channels": look.bands} if look.bands != 3 else {}
     model = registry.create_model(wishes.model, num_classes=len(look.facts.things), **bands)
     crop, scale, cropped = _canvas(look, wishes, seen, device)
     values = _changes(model, wishes, seen, scale, device)
     changes = {name: Decision(_text(value), why) for name, (value, why) in values.items()}
     changed = model.clone(**{name: value for name, (value, _) in values.items()})
-    height, width = (int(side) for side in crop.text.split(", "))
-    batch = decide.batch(look, wishes, changed, (height, width), BATCH[device])
+    batch = decide.batch(look, wishes, changed, decide.sides(crop), BATCH[device])
     size = int(batch.text)
     parts = decide.kinds(model, look.bands)
     steps = decide.steps(look, wishes, size)
@@ -97,7 +95,7 @@ def choose_objects(look: Look, wishes: Wishes, *, stated: Standardize | None = N
         multipliers=decide.multipliers(wishes, parts),
         steps=steps,
         batch_size=batch,
-        ema=Decision("0.99" if count < 1000 else "0.995", "evaluated is an average of the weights, which varies less"),
+        ema=decide.average(steps),
         every=Decision(str(max(count // 4, min(count, 100))), "few evaluations: average precision takes long"),
         init=decide.start(wishes),
         freeze=decide.frozen(wishes, size, parts),

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from jaxseg.data import notes, problems, records, sets
-from jaxseg.data.check_depth import DepthRow, DepthTally, several
+from jaxseg.data.check_depth import SHOWN, DepthRow, DepthTally
 from jaxseg.data.facts import Facts
 from jaxseg.data.images import read_colours, read_label
 from jaxseg.data.listing import SUFFIXES
 from jaxseg.data.records import Record
-from jaxseg.errors import BadInput
+from jaxseg.errors import BadInput, several
 from jaxseg.types import VOID
 
 Look = Callable[[Facts, str, str, Record], None]
@@ -359,22 +359,22 @@ class _Tally:
     def _warnings(self, across: Sequence[Sequence[str]], within: Sequence[Sequence[str]]) -> list[str]:
         found = []
         if across:
-            found.append(f"the same picture is in several splits: {several([' = '.join(each) for each in across])}")
+            found.append(f"the same picture is in several splits: {several(list(map(' = '.join, across)), SHOWN)}")
         if within:
-            found.append(f"the same picture is there several times: {several([' = '.join(each) for each in within])}")
+            found.append(f"the same picture is there several times: {several(list(map(' = '.join, within)), SHOWN)}")
         if self.empty:
-            found.append(f"nothing is annotated in {len(self.empty)} images: {several(self.empty)}")
+            found.append(f"nothing is annotated in {len(self.empty)} images: {several(self.empty, SHOWN)}")
         found += self.depth.warnings(self.facts is not None and "unit" in self.facts.options)
         if self.blank:
-            found.append(f"images of a single value: {several(self.blank)}")
+            found.append(f"images of a single value: {several(self.blank, SHOWN)}")
         classes = self.facts.classes if self.facts else ()
         absent = [each for k, each in enumerate(classes) if not self.pixels[k]]
         if absent and self.splits:
-            found.append(f"classes without a pixel: {several(absent)}")
+            found.append(f"classes without a pixel: {several(absent, SHOWN)}")
         train = sum((counts for split, counts in self.by_split.items() if "train" in split), np.zeros(256, np.int64))
         unseen = [each for k, each in enumerate(classes) if self.pixels[k] and not train[k]]
         if unseen and len(self.by_split) > 1:
-            found.append(f"classes that no image of train has: {several(unseen)}")
+            found.append(f"classes that no image of train has: {several(unseen, SHOWN)}")
         if self.splits and set(self.splits) == {"train"}:
             found.append("there is no split to evaluate on; the option split sets images apart")
         return found

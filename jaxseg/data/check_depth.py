@@ -1,10 +1,13 @@
 """What a check of a data set finds of its depth: what is missing, how far it goes, whether the unit can be right."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxseg.data.depth_counts import USUAL, DepthCounts
 from jaxseg.data.records import Record
+from jaxseg.errors import several
+
+SHOWN = 5
+"""Names given in a warning; the report has all of them."""
 
 APART = 20.0
 """An image whose median depth is so many times that of all, or so small a part of it, has another unit."""
@@ -80,7 +83,9 @@ class DepthTally:
         Args:
           with_unit: whether the data set has the option ``unit``.
         """
-        found = [f"no pixel of known depth in {len(self.unknown)} images: {several(self.unknown)}"] * bool(self.unknown)
+        found = []
+        if self.unknown:
+            found.append(f"no pixel of known depth in {len(self.unknown)} images: {several(self.unknown, SHOWN)}")
         row = self.row
         if row is None:
             return found
@@ -90,7 +95,7 @@ class DepthTally:
             found.append(f"half of the depths are {side} {row.median:.3g} m{fix * with_unit}")
         apart = [name for name, median in self._medians.items() if not 1 / APART < median / row.median < APART]
         if apart:
-            found.append(f"depth of another unit than in most images: {several(apart)}")
+            found.append(f"depth of another unit than in most images: {several(apart, SHOWN)}")
         code = self._counts.code
         if code is not None:
             found.append(
@@ -98,17 +103,3 @@ class DepthTally:
                 "for unknown, write 0 there"
             )
         return found
-
-
-SHOWN = 5
-"""Names given in a warning; the report has all of them."""
-
-
-def several(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are.
-
-    >>> several(["a", "b"])
-    'a, b'
-    """
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

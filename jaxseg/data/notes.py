@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+from jaxseg.errors import several
+
 Notes = dict[str, list[str]]
 """Choice -> the files that it was made for."""
 
@@ -43,8 +45,4 @@ def report(notes: Notes) -> list[str]:
     >>> report({"turned": ["a", "b", "c", "d", "e"]})
     ['turned: a, b, c and 2 more']
     """
-    lines = []
-    for decision, files in notes.items():
-        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-        lines.append(f"{decision}: {', '.join(files[:3])}{more}")
-    return lines
+    return [f"{decision}: {several(files)}" for decision, files in notes.items()]

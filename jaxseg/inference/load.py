@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxseg.data import Facts, sets
 from jaxseg.data.transforms.frame import Geometric
-from jaxseg.errors import BadInput
+from jaxseg.errors import BadInput, several
 from jaxseg.export import folder as folder_form
 from jaxseg.export.folder import Card
 from jaxseg.recipe import Recipe, UnknownCode, load_task
@@ -386,8 +386,7 @@ def check_variables(model: Any, variables: Any, *, what: str) -> None:
     faults += [f"{path} {found[path]} has no place" for path in found if path not in wanted]
     faults += [f"{p} is {found[p]}, not {wanted[p]}" for p in wanted if p in found and found[p] != wanted[p]]
     if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise BadInput(f"{what} is a checkpoint of another model: {'; '.join(faults[:3])}{more}")
+        raise BadInput(f"{what} is a checkpoint of another model: {several(faults, between='; ')}")
 
 
 def geometry_of(transforms: Iterable[Any]) -> tuple[Geometric, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxseg.errors import BadInput, FailedRun
+from jaxseg.errors import BadInput, FailedRun, several
 from jaxseg.files import disk_is_full
 from jaxseg.recipe import FORMAT, check_format
 from jaxseg.train.optim import path_of
@@ -187,8 +187,7 @@ def fit_into(state: Any, saved: Saved, *, what: str) -> Any:
         if path in found and _form(found[path]) != _form(wanted[path])
     ]
     if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise BadInput(f"the checkpoint in {what} is of another model: {'; '.join(faults[:3])}{more}")
+        raise BadInput(f"the checkpoint in {what} is of another model: {several(faults, between='; ')}")
     return jax.tree_util.tree_map_with_path(lambda path, _: found[path_of(path)], state)
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from jaxseg.errors import BadInput
+from jaxseg.errors import BadInput, several
 from jaxseg.types import Rules
 from jaxseg.weights.inverse import leads, source_name
 from jaxseg.weights.layouts import lay_back, lay_out, lay_out_rgb
@@ -182,8 +182,7 @@ def restore(variables: Mapping[str, Any], rules: Rules) -> dict[str, np.ndarray]
         whole = [those[path] if path else nothing for path in order if path in those or not path]
         found[name] = whole[0] if len(whole) == 1 else np.concatenate(whole)
     if lost:
-        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        raise BadInput(f"no rule leads back from {', '.join(lost[:3])}{more}")
+        raise BadInput(f"no rule leads back from {several(lost)}")
     counters = [f"{name.removesuffix('running_var')}num_batches_tracked" for name in found if "running_var" in name]
     found |= {name: np.zeros((), np.int64) for name in counters if _match(name, rules)[0] is None}
     return found

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jaxseg.errors import BadInput, suggest
+from jaxseg.errors import BadInput, several, suggest
 from jaxseg.types import Rules
 from jaxseg.weights.inverse import leads
 from jaxseg.weights.names import rename
@@ -110,5 +110,4 @@ def _grouped(names: tuple[str, ...]) -> str:
     """Return names in a few words: those with a dot by their first part."""
     groups = Counter(f"{name.split('.')[0]}.*" if "." in name else name for name in names)
     shown = [f"{group} ({count})" if group.endswith(".*") else group for group, count in groups.items()]
-    more = f" and {len(shown) - 6} more" if len(shown) > 6 else ""
-    return ", ".join(shown[:6]) + more
+    return several(shown, 6)

@@ -1,7 +1,6 @@
 """Recipes from data: what is seen in images and labels, what follows from it, and that what is written runs."""
 
 import dataclasses
-import functools
 import subprocess
 import sys
 
@@ -318,16 +317,6 @@ def test_one_command_trains_a_detector_on_a_folder_of_masks_for_each_object(narr
     folder = narrow / "runs" / f"cells_{model}"
     assert checkpoint.latest_step(folder / "stages" / "0-main" / "checkpoints") == 2
     assert (folder / "report.html").is_file()
-
-
-@pytest.fixture
-def narrow(monkeypatch, tmp_path):
-    """U-Net of two levels and four channels under its own name, in an empty folder."""
-    known = registry.find("unet")
-    build = functools.partial(known.build, depth=1, width=4)
-    monkeypatch.setitem(registry._entries, "unet", dataclasses.replace(known, build=build))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_one_command_trains_leaves_its_recipe_and_resumes(narrow, capsys):

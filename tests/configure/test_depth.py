@@ -1,7 +1,6 @@
 """Recipes from images with depth: what is seen, what follows from it, and that what is written trains and reports."""
 
 import dataclasses
-import functools
 import subprocess
 import sys
 
@@ -156,16 +155,6 @@ def test_weights_of_a_network_of_classes_or_of_another_with_heads_fill_the_netwo
     assert "start afresh, as asked for" in said[-1]
     with pytest.raises(BadInput, match="no variable is called as in fresh"):
         WeightsFrom(str(kept.folder), fresh=("^nothing",)).load(wanted, model=wrapped)
-
-
-@pytest.fixture
-def narrow(monkeypatch, tmp_path):
-    """U-Net of one level and four channels under its own name, in an empty folder."""
-    known = registry.find("unet")
-    build = functools.partial(known.build, depth=1, width=4)
-    monkeypatch.setitem(registry._entries, "unet", dataclasses.replace(known, build=build))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_one_command_trains_on_depth_evaluates_predicts_and_reports(narrow, capsys):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxseg.data import problems
 from jaxseg.data.folders.layout import Place, has_mask_suffix, image_names, is_other_mask, mask_names
-from jaxseg.errors import BadInput
+from jaxseg.errors import BadInput, several
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def divide(root: Path, places: Sequence[Place], notes: list[str]) -> tuple[list[
     elif not images:
         images = rest
     elif rest:
-        notes.append(f"outside the folders of images and left out: {_some([place.path for place in rest])}")
+        notes.append(f"outside the folders of images and left out: {several([place.path for place in rest])}")
     if not images and not masks:
         raise BadInput(
             f"{root} holds no image (.png, .jpg, .tif, .npy, ...); put images into images/, masks into masks/"
@@ -87,12 +87,8 @@ def match(root: Path, images: Sequence[Place], masks: Sequence[Place], notes: li
     used = {mask.path for pair in pairs for _, mask in pair.masks}
     spare = [mask.path for mask in masks if mask.path not in used]
     if spare and used:
-        notes.append(f"masks without an image, left out: {_some(spare)}")
+        notes.append(f"masks without an image, left out: {several(spare)}")
     return pairs
-
-
-def _some(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _by_suffix(places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
